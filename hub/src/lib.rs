@@ -1,0 +1,2 @@
+//! One core of pub/sub.
+#![forbid(unsafe_code)]

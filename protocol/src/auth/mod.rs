@@ -1,0 +1,5 @@
+//! Token claims and roles as data; signatures are checked outside.
+
+pub mod audience;
+pub mod claims;
+pub mod role;

@@ -1,0 +1,161 @@
+//! The subprotocol model: what clients say, what payloads are, how they are told things.
+//!
+//! [`ClientMessage`] borrows from the receive buffer. Payloads keep the form they arrived in ([`Form`]), so a
+//! JSON client's `data` reaches other JSON clients as the very bytes it sent, and is only decoded for a
+//! receiver that needs another form (`client-protocols` §3.10).
+
+pub mod data;
+pub mod json;
+
+pub use data::{Data, DataType, Form};
+
+use crate::name::{EventName, GroupName};
+
+/// What a WebSocket connection speaks (`client-protocols` §1.5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Subprotocol {
+    /// No subprotocol: bare payloads.
+    Raw,
+    /// `json.webpubsub.azure.v1`.
+    Json,
+    /// `json.reliable.webpubsub.azure.v1`.
+    ReliableJson,
+}
+
+impl Subprotocol {
+    /// The name in `Sec-WebSocket-Protocol`; `None` for raw clients.
+    pub fn name(self) -> Option<&'static str> {
+        match self {
+            Self::Raw => None,
+            Self::Json => Some("json.webpubsub.azure.v1"),
+            Self::ReliableJson => Some("json.reliable.webpubsub.azure.v1"),
+        }
+    }
+
+    /// Matches an offered name, ignoring case; `None` for a custom one.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Json, Self::ReliableJson]
+            .into_iter()
+            .find(|known| known.name().is_some_and(|n| n.eq_ignore_ascii_case(name)))
+    }
+
+    /// Whether a session outlives its socket.
+    pub fn is_reliable(self) -> bool {
+        self == Self::ReliableJson
+    }
+}
+
+/// One request of a PubSub client.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ClientMessage<'a> {
+    /// Join a group.
+    JoinGroup {
+        /// The group.
+        group: GroupName<'a>,
+        /// Asks for an ack with this id.
+        ack_id: Option<u64>,
+    },
+    /// Leave a group.
+    LeaveGroup {
+        /// The group.
+        group: GroupName<'a>,
+        /// Asks for an ack with this id.
+        ack_id: Option<u64>,
+    },
+    /// Publish to a group.
+    SendToGroup {
+        /// The group.
+        group: GroupName<'a>,
+        /// Asks for an ack with this id.
+        ack_id: Option<u64>,
+        /// Do not deliver to the sender.
+        no_echo: bool,
+        /// The payload.
+        data: Data<'a>,
+    },
+    /// A user event for the application server.
+    Event {
+        /// The event's name.
+        event: EventName<'a>,
+        /// Asks for an ack with this id.
+        ack_id: Option<u64>,
+        /// The payload.
+        data: Data<'a>,
+    },
+    /// Everything up to and including this id has arrived.
+    SequenceAck {
+        /// The largest id seen.
+        sequence_id: u64,
+    },
+    /// Application-level ping.
+    Ping,
+    /// Request to an event handler, answered by an invoke response.
+    Invoke {
+        /// Chosen by the client.
+        invocation_id: std::borrow::Cow<'a, str>,
+    },
+    /// Gives up an invocation; no answer.
+    CancelInvocation,
+    /// Opens or continues a stream, which is refused with `streamClosed` (design §6).
+    Stream {
+        /// Chosen by the client.
+        stream_id: std::borrow::Cow<'a, str>,
+    },
+    /// Group state, not supported: refused by an ack.
+    GroupState {
+        /// Asks for an ack with this id.
+        ack_id: Option<u64>,
+    },
+}
+
+/// Who a message is from, as receivers are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sender<'a> {
+    /// The application server, to a connection, a user or all.
+    Server,
+    /// A group's member or the application server through a group.
+    Group {
+        /// The group.
+        group: &'a str,
+        /// The publishing client's user; `None` for the application server and for anonymous clients.
+        user: Option<&'a str>,
+    },
+}
+
+/// The names an ack's error can have (`client-protocols` §3.4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AckError {
+    /// A role is missing.
+    Forbidden,
+    /// This ack id succeeded before.
+    Duplicate,
+    /// Nobody handles the event, or its handler failed.
+    InternalServerError,
+    /// The request cannot be carried out as it is.
+    BadRequest,
+    /// The target does not exist.
+    NotFound,
+}
+
+impl AckError {
+    /// The name on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Forbidden => "Forbidden",
+            Self::Duplicate => "Duplicate",
+            Self::InternalServerError => "InternalServerError",
+            Self::BadRequest => "BadRequest",
+            Self::NotFound => "NotFound",
+        }
+    }
+}
+
+/// What a client did that its subprotocol does not allow: `disconnected` with `reason`, then close `code`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct ProtocolError {
+    /// 1007 for content, 1003 for the wrong frame type.
+    pub code: crate::ws::CloseCode,
+    /// For the person who wrote the client; no payload in it, at most 123 bytes.
+    pub reason: std::borrow::Cow<'static, str>,
+}

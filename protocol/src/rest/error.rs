@@ -1,0 +1,1 @@
+//! Error bodies (`rest-api` §1.5).

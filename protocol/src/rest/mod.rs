@@ -1,0 +1,111 @@
+//! Data-plane REST calls as values (`rest-api` §1, §2).
+
+pub mod error;
+pub mod route;
+
+use crate::name::{GroupName, HubName, UserId};
+
+/// A routed call: which hub, what to do. Bodies are read later, by the operation's content rules.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Call {
+    /// HEAD or GET `/api/health`.
+    Health,
+    /// Anything under `/api/hubs/{hub}`.
+    Hub {
+        /// The hub.
+        hub: HubName,
+        /// What to do there.
+        operation: Operation,
+    },
+}
+
+/// Whom a send or a close is for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Target {
+    /// Every connection of the hub.
+    All,
+    /// The members of a group.
+    Group(GroupName<'static>),
+    /// The connections of a user.
+    User(UserId),
+    /// One connection, by its public id.
+    Connection(Box<str>),
+}
+
+/// One data-plane operation (`rest-api` §2). The ones of the Data plane issue are [`Operation::NotYet`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum Operation {
+    /// Send the body to `target`; answered 202.
+    Send {
+        /// Receivers.
+        target: Target,
+        /// Connection ids that do not get it.
+        excluded: Box<[Box<str>]>,
+    },
+    /// Close connections; answered 204.
+    Close {
+        /// Whose.
+        target: Target,
+        /// Connection ids that stay.
+        excluded: Box<[Box<str>]>,
+        /// Told to the clients.
+        reason: Option<Box<str>>,
+    },
+    /// Whether there is such a connection, group member or user connection: 200 or 404.
+    Exists {
+        /// Of whom; never [`Target::All`].
+        target: Target,
+    },
+    /// Put a connection or a user's current connections into a group: 200, 404 when there is none.
+    AddToGroup {
+        /// [`Target::Connection`] or [`Target::User`].
+        member: Target,
+        /// The group.
+        group: GroupName<'static>,
+    },
+    /// Take a connection or a user's connections out of a group: 204.
+    RemoveFromGroup {
+        /// [`Target::Connection`] or [`Target::User`].
+        member: Target,
+        /// The group.
+        group: GroupName<'static>,
+    },
+    /// Take a connection or a user's connections out of all groups: 204.
+    RemoveFromAllGroups {
+        /// [`Target::Connection`] or [`Target::User`].
+        member: Target,
+    },
+    /// Make a client token: 200.
+    GenerateToken(GenerateToken),
+    /// Known, answered 501 until it is built.
+    NotYet {
+        /// What it is called in `rest-api` §2.
+        name: &'static str,
+    },
+}
+
+/// Parameters of `:generateToken` (`rest-api` §3.4).
+#[derive(Debug, Clone, PartialEq)]
+pub struct GenerateToken {
+    /// `sub`.
+    pub user: Option<UserId>,
+    /// `role`, as given.
+    pub roles: Box<[Box<str>]>,
+    /// `webpubsub.group`.
+    pub groups: Box<[GroupName<'static>]>,
+    /// Life in minutes, at least 1; 60 by default.
+    pub minutes_to_expire: u32,
+    /// Which kind of client it is for.
+    pub client_type: ClientType,
+}
+
+/// Which client endpoint a token opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientType {
+    /// `/client/hubs/{hub}`.
+    Default,
+    /// `/clients/mqtt/hubs/{hub}`.
+    Mqtt,
+    /// `/clients/socketio/hubs/{hub}`.
+    SocketIo,
+}

@@ -1,0 +1,1 @@
+//! The upgrade: request head → accepted or refused (RFC 6455 §4.2).
