@@ -1,0 +1,231 @@
+//! What goes into a hub and what it asks for.
+
+use crate::{ConnectionId, ConnectionKey, CoreId, Envelope, RequestId, SocketKey, Ticket};
+use bytes::Bytes;
+use ringhub_protocol::name::{GroupName, UserId};
+use ringhub_protocol::pubsub::{ClientMessage, Data, Subprotocol};
+use ringhub_protocol::rest::Operation;
+use ringhub_protocol::ws::CloseCode;
+
+/// Everything that can happen to a hub.
+pub enum Input<'a> {
+    /// A client whose token is good. Answered by [`Effect::Opened`], in this turn or, if other cores must
+    /// first hear of its groups, a later one; until then the engine reads nothing more from the socket.
+    Connect(Box<Connect>),
+    /// A client comes back for its session. Answered by [`Effect::Opened`] or [`Effect::RecoverRefused`].
+    Recover(Box<Recover>),
+    /// A decoded request. Ignored if the connection no longer holds the socket.
+    Message(Transport, ClientMessage<'a>),
+    /// A raw client's message.
+    Raw(Transport, Data<'a>),
+    /// Frame-level bytes for the client (a pong, a ping), to be sent in the order of the log.
+    Control(Transport, &'a [u8]),
+    /// The client broke a rule: `disconnected` with `reason` (PubSub clients), close with `code`, end for good.
+    Fault(Transport, CloseCode, &'a str),
+    /// The client sent a close frame. Final for 1000 and for clients that are not reliable.
+    ClientClose(Transport, Option<CloseCode>),
+    /// The socket is gone without a close frame.
+    SocketLost(Transport),
+    /// The socket took less than it was given. Plain clients: the engine queues the rest itself. Reliable
+    /// ones: the engine keeps the rest of this one send, and the hub sends nothing more until
+    /// [`Input::Writable`].
+    Congested(Transport),
+    /// The socket took all the engine had kept.
+    Writable(Transport),
+    /// A plain client's outbox is over its bound: close 1008.
+    SlowConsumer(Transport),
+    /// A REST call that arrived at this core; `data` is the body of a send. Answered by [`Effect::Answer`].
+    Operation(RequestId, &'a Operation, Option<Data<'a>>),
+    /// From another core's hub of the same name, in the order it was sent.
+    Mesh(CoreId, MeshItem),
+    /// The server stops: close everyone with 1001.
+    Stop,
+}
+
+/// A connection and the socket an input came over; the hub ignores inputs from a socket the connection no
+/// longer holds (takeover).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Transport {
+    /// The connection.
+    pub connection: ConnectionKey,
+    /// The socket.
+    pub socket: SocketKey,
+}
+
+/// A new client.
+pub struct Connect {
+    /// Its socket.
+    pub socket: SocketKey,
+    /// What it speaks.
+    pub subprotocol: Subprotocol,
+    /// From the system's random source; becomes part of the id.
+    pub random: u128,
+    /// The upgrade's answer (101), sent before everything else.
+    pub prologue: Vec<u8>,
+    /// `sub` of the token.
+    pub user: Option<UserId>,
+    /// `role` of the token, as given.
+    pub roles: Vec<Box<str>>,
+    /// `webpubsub.group` of the token.
+    pub groups: Vec<GroupName<'static>>,
+    /// Raw clients in `sendToGroup` mode: the group, and whether the sender is left out.
+    pub raw_group: Option<(GroupName<'static>, bool)>,
+}
+
+/// A client that comes back (`client-protocols` §6.3). Its reconnection token has been verified.
+pub struct Recover {
+    /// Its new socket.
+    pub socket: SocketKey,
+    /// Whose session.
+    pub id: ConnectionId,
+    /// The upgrade's answer (101), sent before everything else.
+    pub prologue: Vec<u8>,
+}
+
+/// What a hub asks the outside to do. Delivery is not among these: that is [`crate::Hub::flush`].
+#[derive(Debug)]
+pub enum Effect {
+    /// The socket now belongs to this connection: deliver its input with this key.
+    Opened(Transport),
+    /// There is no such session: answer 101, then close 1008.
+    RecoverRefused(SocketKey, Vec<u8>),
+    /// The hub is full: answer 503.
+    ConnectRefused(SocketKey),
+    /// After this turn's flush, end the socket. Its connection forgot it already.
+    Close(SocketKey, CloseHow),
+    /// Hand this to another core's hub of the same name; order per core is kept.
+    Forward(CoreId, MeshItem),
+    /// Answer a REST call.
+    Answer(RequestId, Answer),
+    /// A connection ended for good (for the list of last closed ones and the metrics).
+    Closed {
+        /// Who.
+        id: ConnectionId,
+        /// Its user.
+        user: Option<UserId>,
+        /// What the client was told, or would have been.
+        code: u16,
+        /// Why, in words.
+        reason: Box<str>,
+        /// Why, as a metric's label.
+        category: CloseCategory,
+    },
+}
+
+/// How a socket ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CloseHow {
+    /// The close frame is in the log: wait for the peer's, with a deadline.
+    Handshake,
+    /// Nothing more to say (the peer's close was answered, or the peer is gone): shut down after the flush.
+    Finish,
+    /// Drop at once what is unsent (taken over, slow consumer).
+    Abort,
+}
+
+/// Why a connection ended, as a metric's label (`service-model` §4.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum CloseCategory {
+    Normal,
+    ClosedByAppServer,
+    ServiceReload,
+    PingTimeout,
+    SlowClient,
+    BadRequest,
+    Unauthorized,
+    EventHandlerNotFound,
+    Lost,
+}
+
+impl CloseCategory {
+    /// Every category, in the order of the metrics.
+    pub const ALL: [Self; 9] = [
+        Self::Normal,
+        Self::ClosedByAppServer,
+        Self::ServiceReload,
+        Self::PingTimeout,
+        Self::SlowClient,
+        Self::BadRequest,
+        Self::Unauthorized,
+        Self::EventHandlerNotFound,
+        Self::Lost,
+    ];
+
+    /// The label.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Normal => "Normal",
+            Self::ClosedByAppServer => "ClosedByAppServer",
+            Self::ServiceReload => "ServiceReload",
+            Self::PingTimeout => "PingTimeout",
+            Self::SlowClient => "SlowClient",
+            Self::BadRequest => "BadRequest",
+            Self::Unauthorized => "Unauthorized",
+            Self::EventHandlerNotFound => "EventHandlerNotFound",
+            Self::Lost => "Lost",
+        }
+    }
+}
+
+/// The answer to a REST call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// Done: 200, 202 or 204, as the operation has it.
+    Done,
+    /// Nothing there: 404.
+    NotFound,
+}
+
+/// The effects of one or more inputs, in order; reused from turn to turn.
+pub type Effects = Vec<Effect>;
+
+/// What cores tell each other. Immutable and shared by reference count.
+#[derive(Debug, Clone)]
+pub enum MeshItem {
+    /// A publication for the receiver's members; answered by [`MeshItem::Done`] if a REST call waits for it.
+    Publish(Envelope, Option<Ticket>),
+    /// A REST call's part for this core, other than a send; answered by [`MeshItem::Done`].
+    Operation(std::sync::Arc<Operation>, Ticket),
+    /// The ticket's part of this core is done; `found`: it had a target here.
+    Done(Ticket, bool),
+    /// This core has a first member of the group; answered by [`MeshItem::Agreed`].
+    Interest(std::sync::Arc<str>, Ticket),
+    /// The receiver of this knows.
+    Agreed(Ticket),
+    /// This core has no member of the group any more.
+    NoInterest(std::sync::Arc<str>),
+}
+
+impl MeshItem {
+    /// Roughly what it weighs in a batch, in bytes (shared payloads count in full).
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Publish(envelope, _) => 64 + envelope.bytes(),
+            Self::Interest(name, _) | Self::NoInterest(name) => 64 + name.len(),
+            Self::Operation(..) => 128,
+            Self::Done(..) | Self::Agreed(_) => 64,
+        }
+    }
+}
+
+/// Where `flush` puts bytes. Called at most a few times a group and turn.
+///
+/// The calls for one socket are in order. A sink keeps `bytes` by reference for as long as it needs them.
+pub trait Sink {
+    /// The same bytes for every socket.
+    fn shared(&mut self, bytes: &Bytes, sockets: &[SocketKey]);
+    /// One range of `bytes` for each part's socket.
+    fn each(&mut self, bytes: &Bytes, parts: &[Part]);
+}
+
+/// A socket and its range of a shared buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// The socket.
+    pub socket: SocketKey,
+    /// First byte.
+    pub start: u32,
+    /// One past the last.
+    pub end: u32,
+}
