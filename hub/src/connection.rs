@@ -1,1 +1,100 @@
-//! (written next)
+//! One client: what it is, what it may do, where it is a member.
+//!
+//! Two records per connection: [`Hot`] is what a fan-out touches, walked densely; [`Connection`] is the rest.
+//! A connection that ended stays in its slot until the turn is flushed, because the log may still hold bytes
+//! for it; by then nothing finds it any more.
+
+use crate::ack::AckWindow;
+use crate::group::Membership;
+use crate::permission::Permissions;
+use crate::{ConnectionId, SocketKey, Time};
+use ringhub_protocol::name::{GroupName, UserId};
+use ringhub_protocol::pubsub::Subprotocol;
+
+/// How a publication is encoded for a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Format {
+    Raw = 0,
+    Json = 1,
+    Reliable = 2,
+}
+
+impl Format {
+    pub(crate) const COUNT: usize = 3;
+    /// Formats whose frames every receiver shares.
+    pub(crate) const PLAIN: [Self; 2] = [Self::Raw, Self::Json];
+
+    pub(crate) fn of(subprotocol: Subprotocol) -> Self {
+        match subprotocol {
+            Subprotocol::Raw => Self::Raw,
+            Subprotocol::Json => Self::Json,
+            Subprotocol::ReliableJson => Self::Reliable,
+        }
+    }
+}
+
+/// No socket; no mixed record.
+pub(crate) const NONE: u32 = u32::MAX;
+
+/// What a fan-out touches of a connection.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Hot {
+    /// Where its bytes go; `slot` is [`NONE`] when it has no socket.
+    pub(crate) socket: SocketKey,
+    /// The turn in which [`Hot::mixed`] was set.
+    pub(crate) epoch: u32,
+    /// Its record among the turn's mixed receivers, or [`NONE`]: reached by one list so far.
+    pub(crate) mixed: u32,
+    /// Its session, or [`NONE`].
+    pub(crate) session: u32,
+}
+
+impl Hot {
+    pub(crate) const NO_SOCKET: SocketKey = SocketKey { slot: NONE, generation: 0 };
+
+    pub(crate) fn attached(&self) -> bool {
+        self.socket.slot != NONE
+    }
+}
+
+/// The rest of a connection.
+pub(crate) struct Connection {
+    pub(crate) id: ConnectionId,
+    pub(crate) generation: u32,
+    pub(crate) format: Format,
+    pub(crate) ended: bool,
+    pub(crate) user: Option<UserId>,
+    pub(crate) permissions: Permissions,
+    /// Sorted by group; the group of everyone is among them.
+    pub(crate) memberships: Vec<Membership>,
+    pub(crate) acks: AckWindow,
+    pub(crate) raw_group: Option<Box<(GroupName<'static>, bool)>>,
+    pub(crate) opened: Time,
+    /// Log position of the recovery of this turn: own control messages before it are dropped, data before it
+    /// is sent after the replay.
+    pub(crate) floor: u32,
+    /// Log position of the close frame of this turn: nothing after it is sent.
+    pub(crate) cut: u32,
+}
+
+impl Connection {
+    pub(crate) fn subprotocol(&self) -> Subprotocol {
+        match self.format {
+            Format::Raw => Subprotocol::Raw,
+            Format::Json => Subprotocol::Json,
+            Format::Reliable => Subprotocol::ReliableJson,
+        }
+    }
+
+    /// Where it stands in `group`, if it is a member.
+    pub(crate) fn membership(&self, group: u32) -> Result<usize, usize> {
+        self.memberships.binary_search_by_key(&group, |membership| membership.group)
+    }
+
+    /// Its member entry of `group` stands at `position` now.
+    pub(crate) fn moved(&mut self, group: u32, position: u32) {
+        let at = self.membership(group).expect("a member knows its groups");
+        self.memberships[at].position = position;
+    }
+}

@@ -2,6 +2,7 @@
 
 use crate::ConnectionId;
 use bytes::Bytes;
+use ringhub_protocol::name::UserId;
 use ringhub_protocol::pubsub::{Data, DataType, Form};
 use std::sync::Arc;
 
@@ -25,7 +26,7 @@ pub enum EnvelopeTarget {
     /// A group's members, told the publishing client's user.
     Group(Arc<str>, Option<Arc<str>>),
     /// A user's connections.
-    User(Arc<str>),
+    User(UserId),
     /// One connection.
     Connection(ConnectionId),
 }

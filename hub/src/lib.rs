@@ -10,19 +10,22 @@
 //! the hub's name, its group's members as of publication, and its permissions is reached.
 #![forbid(unsafe_code)]
 
-pub mod ack;
-pub mod connection;
-pub mod directory;
+mod ack;
+mod connection;
+mod directory;
 pub mod effect;
 pub mod envelope;
-pub mod group;
+mod flush;
+mod group;
 pub mod hub;
 pub mod id;
+mod interest;
 pub mod limits;
+mod operation;
 pub mod outbox;
-pub mod permission;
-pub mod session;
-pub mod turn;
+mod permission;
+mod session;
+mod turn;
 
 pub use effect::{
     Answer, CloseHow, Connect, Effect, Effects, Input, MeshItem, Part, Recover, Sink, Transport,

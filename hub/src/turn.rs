@@ -1,1 +1,252 @@
-//! (written next)
+//! The turn's log: what was published since the last flush, in order.
+//!
+//! Every publication and every control message takes the next position. Publications to a group stand in
+//! that group's [`Stream`], encoded once per format that has members, one after the other: whoever is reached
+//! by this stream alone gets one range of one shared buffer. Membership is as of publication: a joiner opens
+//! a new [`Segment`] (it gets the rest of the stream), a leaver becomes an [`Extra`] (it gets the part so
+//! far). Everything else stands in `directs`.
+
+use crate::connection::{Connection, Format};
+use crate::group::Group;
+use crate::session::Batch;
+use bytes::Bytes;
+use ringhub_protocol::pubsub::{Data, DataType, Sender, json};
+use ringhub_protocol::ws::{Opcode, frame};
+use std::rc::Rc;
+
+/// One hub's log on one core.
+#[derive(Default)]
+pub(crate) struct Turn {
+    /// Counts turns, so that marks of earlier ones are void without being wiped.
+    pub(crate) epoch: u32,
+    /// The position of the next thing logged.
+    pub(crate) position: u32,
+    /// The first `open` are this turn's; the rest keeps its capacity for later turns.
+    pub(crate) streams: Vec<Stream>,
+    pub(crate) open: usize,
+    pub(crate) directs: Vec<Direct>,
+    /// Frames of [`Piece::Frames`].
+    pub(crate) frames: Vec<u8>,
+    /// Batches of [`Piece::Message`], one message each.
+    pub(crate) batches: Vec<Rc<Batch>>,
+}
+
+/// Bytes for one connection.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Direct {
+    pub(crate) slot: u32,
+    pub(crate) position: u32,
+    pub(crate) piece: Piece,
+}
+
+/// What a [`Direct`] carries.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Piece {
+    /// Whole frames: a range of [`Turn::frames`].
+    Frames(u32, u32),
+    /// A data message for a reliable connection: an index of [`Turn::batches`].
+    Message(u32),
+}
+
+/// One group's publications of this turn.
+#[derive(Default)]
+pub(crate) struct Stream {
+    pub(crate) group: u32,
+    /// Log positions.
+    pub(crate) entries: Vec<u32>,
+    pub(crate) encoded: [Encoded; Format::COUNT],
+    pub(crate) segments: Vec<Segment>,
+    pub(crate) extras: Vec<Extra>,
+    /// (connection slot, entry) pairs that are not delivered.
+    pub(crate) excluded: Vec<(u32, u32)>,
+}
+
+/// Publications in one format: frames, or for reliable connections bodies without sequence ids. An entry
+/// that no member needs in this format is empty.
+#[derive(Default)]
+pub(crate) struct Encoded {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) ends: Vec<u32>,
+}
+
+impl Encoded {
+    /// Where entry `index` starts; `ends.len()` is past the last.
+    pub(crate) fn start(&self, index: u32) -> u32 {
+        if index == 0 { 0 } else { self.ends[index as usize - 1] }
+    }
+}
+
+/// Members from these positions on (up to the next segment's) get entries from `entry` on.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Segment {
+    pub(crate) entry: u32,
+    pub(crate) members: [u32; Format::COUNT],
+}
+
+/// A member that left: it gets entries `from..to`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Extra {
+    pub(crate) slot: u32,
+    pub(crate) from: u32,
+    pub(crate) to: u32,
+}
+
+impl Turn {
+    /// Whether nothing was logged.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.open == 0 && self.directs.is_empty()
+    }
+
+    /// Roughly the bytes logged, so that the caller can end a turn that grows large.
+    pub(crate) fn bytes(&self) -> usize {
+        let streams =
+            self.streams[..self.open].iter().flat_map(|s| &s.encoded).map(|e| e.bytes.len()).sum::<usize>();
+        streams + self.frames.len() + self.batches.iter().map(|b| b.bodies.len()).sum::<usize>()
+    }
+
+    fn next_position(&mut self) -> u32 {
+        self.position += 1;
+        self.position
+    }
+
+    /// Logs frames for one connection: `write` appends them.
+    pub(crate) fn frames(&mut self, slot: u32, write: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.frames.len() as u32;
+        write(&mut self.frames);
+        let position = self.next_position();
+        self.directs.push(Direct { slot, position, piece: Piece::Frames(start, self.frames.len() as u32) });
+    }
+
+    /// Logs one data message for several connections, encoded once per format.
+    pub(crate) fn message_to(
+        &mut self,
+        sender: Sender<'_>,
+        data: Data<'_>,
+        slots: impl Iterator<Item = u32>,
+        connections: &slab::Slab<Connection>,
+    ) {
+        let position = self.next_position();
+        let mut pieces = [None; Format::COUNT];
+        for slot in slots {
+            let format = connections[slot as usize].format;
+            let piece = *pieces[format as usize].get_or_insert_with(|| match format {
+                Format::Reliable => {
+                    let mut body = Vec::new();
+                    json::open_message(&mut body, sender, data);
+                    let ends = vec![body.len() as u32];
+                    self.batches.push(Rc::new(Batch { bodies: body.into(), ends }));
+                    Piece::Message(self.batches.len() as u32 - 1)
+                }
+                plain => {
+                    let start = self.frames.len() as u32;
+                    encode(&mut self.frames, plain, sender, data);
+                    Piece::Frames(start, self.frames.len() as u32)
+                }
+            });
+            self.directs.push(Direct { slot, position, piece });
+        }
+    }
+
+    /// Logs a publication to a group, encoded for the formats its members have; returns its stream.
+    pub(crate) fn publish(
+        &mut self,
+        index: u32,
+        group: &mut Group,
+        sender: Sender<'_>,
+        data: Data<'_>,
+    ) -> &mut Stream {
+        let position = self.next_position();
+        let at = *group.stream.get_or_insert_with(|| {
+            if self.open == self.streams.len() {
+                self.streams.push(Stream::default());
+            }
+            let stream = &mut self.streams[self.open];
+            stream.group = index;
+            stream.segments.push(Segment::default());
+            self.open += 1;
+            self.open as u32 - 1
+        });
+        let stream = &mut self.streams[at as usize];
+        stream.entries.push(position);
+        for format in [Format::Raw, Format::Json, Format::Reliable] {
+            let encoded = &mut stream.encoded[format as usize];
+            if group.live[format as usize] > 0 {
+                encode(&mut encoded.bytes, format, sender, data);
+            }
+            encoded.ends.push(encoded.bytes.len() as u32);
+        }
+        stream
+    }
+
+    /// A member is about to be appended to `group`: it gets what is published from now on.
+    pub(crate) fn before_join(&mut self, group: &Group) {
+        let Some(at) = group.stream else { return };
+        let stream = &mut self.streams[at as usize];
+        let entry = stream.entries.len() as u32;
+        if stream.segments.last().is_some_and(|segment| segment.entry < entry) {
+            stream
+                .segments
+                .push(Segment { entry, members: std::array::from_fn(|f| group.members[f].len() as u32) });
+        }
+    }
+
+    /// A member at `position` is about to leave `group`: it gets what was published so far.
+    pub(crate) fn before_leave(&mut self, group: &Group, format: Format, position: u32, slot: u32) {
+        let Some(at) = group.stream else { return };
+        let stream = &mut self.streams[at as usize];
+        let segment =
+            stream.segments.iter().rev().find(|segment| segment.members[format as usize] <= position);
+        let from = segment.expect("the first segment starts at 0").entry;
+        let to = stream.entries.len() as u32;
+        if from < to {
+            stream.extras.push(Extra { slot, from, to });
+        }
+    }
+
+    /// Forgets everything, keeping capacity.
+    pub(crate) fn clear(&mut self) {
+        for stream in &mut self.streams[..self.open] {
+            stream.entries.clear();
+            stream.segments.clear();
+            stream.extras.clear();
+            stream.excluded.clear();
+            for encoded in &mut stream.encoded {
+                encoded.bytes.clear();
+                encoded.ends.clear();
+            }
+        }
+        self.open = 0;
+        self.directs.clear();
+        self.frames.clear();
+        self.batches.clear();
+        self.position = 0;
+        self.epoch = self.epoch.wrapping_add(1);
+    }
+}
+
+/// Takes a buffer's bytes out to be shared, leaving as much capacity behind for the next turn.
+pub(crate) fn share(bytes: &mut Vec<u8>) -> Bytes {
+    if bytes.is_empty() {
+        return Bytes::new();
+    }
+    let next = Vec::with_capacity(bytes.len().min(64 << 10));
+    std::mem::replace(bytes, next).into()
+}
+
+/// Appends one data message in a format.
+fn encode(out: &mut Vec<u8>, format: Format, sender: Sender<'_>, data: Data<'_>) {
+    match format {
+        Format::Raw => {
+            let opcode = match data.data_type() {
+                DataType::Text | DataType::Json => Opcode::Text,
+                DataType::Binary | DataType::Protobuf => Opcode::Binary,
+            };
+            frame::write_frame(out, opcode, &data.plain());
+        }
+        Format::Json => frame::write_frame_with(out, Opcode::Text, data.bytes().len() + 90, |out| {
+            json::open_message(out, sender, data);
+            out.push(b'}');
+        }),
+        Format::Reliable => json::open_message(out, sender, data),
+    }
+}

@@ -17,6 +17,9 @@ pub fn open_message(out: &mut Vec<u8>, sender: Sender<'_>, data: Data<'_>) {
     todo!()
 }
 
+/// How [`sequence_id`] starts.
+pub const SEQUENCE_ID_PREFIX: &[u8] = b",\"sequenceId\":";
+
 /// What ends a reliable data message: `,"sequenceId":N}`.
 pub fn sequence_id(out: &mut Vec<u8>, id: u64) {
     let _ = (out, id);
