@@ -1,5 +1,7 @@
 //! Close codes and their meaning here (RFC 6455 §7.4, `client-protocols` §6.5).
 
+use super::frame::{Opcode, write_header};
+
 /// A close code. [`CloseCode::from_wire`] refuses those that must not travel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CloseCode(u16);
@@ -36,8 +38,37 @@ impl CloseCode {
 /// Longest reason that fits a close frame, in bytes (RFC 6455 §5.5: 125 less the code).
 pub const REASON_BYTES_MAX: usize = 123;
 
-/// Appends one unmasked close frame; `reason` is cut at a character boundary to [`REASON_BYTES_MAX`].
+/// Appends one unmasked close frame; `reason` is cut at a character boundary to [`REASON_BYTES_MAX`]. Without
+/// a code the frame is empty.
 pub fn write_close(out: &mut Vec<u8>, code: Option<CloseCode>, reason: &str) {
-    let _ = (out, code, reason);
-    todo!()
+    let Some(code) = code else { return write_header(out, Opcode::Close, 0) };
+    let reason = &reason[..reason.floor_char_boundary(REASON_BYTES_MAX)];
+    write_header(out, Opcode::Close, 2 + reason.len());
+    out.extend_from_slice(&code.get().to_be_bytes());
+    out.extend_from_slice(reason.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_reason_is_cut_between_characters() {
+        let mut out = Vec::new();
+        write_close(&mut out, Some(CloseCode::NORMAL), &"\u{20ac}".repeat(42));
+        assert_eq!((out[0], usize::from(out[1]), out.len()), (0x88, 2 + 123, 4 + 123));
+        out.clear();
+        write_close(&mut out, Some(CloseCode::TOO_BIG), &format!("a{}", "\u{20ac}".repeat(42)));
+        assert_eq!(std::str::from_utf8(&out[4..]).unwrap().chars().count(), 41);
+        out.clear();
+        write_close(&mut out, None, "unsaid");
+        assert_eq!(out, [0x88, 0]);
+    }
+
+    #[test]
+    fn codes_that_must_not_travel_are_refused() {
+        let legal = |code| CloseCode::from_wire(code).is_some();
+        assert!([1000, 1003, 1007, 1011, 1014, 3000, 4999].into_iter().all(legal));
+        assert!(![0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65_535].into_iter().any(legal));
+    }
 }

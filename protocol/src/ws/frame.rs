@@ -138,7 +138,12 @@ pub fn write_frame(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8]) {
 
 /// Appends one final unmasked frame whose payload `write` appends and whose length is known only then.
 /// `expected_len` is a guess; a right one (same header length) saves moving the payload.
-pub fn write_frame_with(out: &mut Vec<u8>, opcode: Opcode, expected_len: usize, write: impl FnOnce(&mut Vec<u8>)) {
+pub fn write_frame_with(
+    out: &mut Vec<u8>,
+    opcode: Opcode,
+    expected_len: usize,
+    write: impl FnOnce(&mut Vec<u8>),
+) {
     let start = out.len();
     let guess = header_len(expected_len);
     out.extend_from_slice(&[0; 10][..guess]);
@@ -199,14 +204,14 @@ mod tests {
     #[test]
     fn what_the_rfc_forbids_is_refused_at_once() {
         for bad in [
-            &[0xc1][..],                                   // reserved bit
-            &[0x83],                                       // reserved opcode
-            &[0x09],                                       // fragmented ping
-            &[0x81, 0x05],                                 // not masked
-            &[0x89, 0xfe],                                 // long control frame
-            &[0x81, 0xfe, 0, 125],                         // not the shortest form
+            &[0xc1][..],           // reserved bit
+            &[0x83],               // reserved opcode
+            &[0x09],               // fragmented ping
+            &[0x81, 0x05],         // not masked
+            &[0x89, 0xfe],         // long control frame
+            &[0x81, 0xfe, 0, 125], // not the shortest form
             &[0x81, 0xff, 0, 0, 0, 0, 0, 0, 0xff, 0xff],
-            &[0x81, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0],      // top bit
+            &[0x81, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0], // top bit
         ] {
             assert_eq!(Header::parse(bad).unwrap_err().code.get(), 1002, "{bad:x?}");
         }
