@@ -37,13 +37,15 @@ fn run(setup: Setup, default_seeds: u64) {
                 operations += operated;
             }
             Err(panic) => {
-                eprintln!("repeat with: RINGHUB_SIM_SEED={seed} RINGHUB_SIM_STEPS={steps} cargo test -p ringhub-hub --test sim");
+                eprintln!(
+                    "repeat with: RINGHUB_SIM_SEED={seed} RINGHUB_SIM_STEPS={steps} cargo test -p ringhub-hub --test sim"
+                );
                 std::panic::resume_unwind(panic);
             }
         }
     }
     println!("{operations} operations, {deliveries} deliveries checked");
-    assert!(deliveries > operations / 10, "the simulation must deliver something to check");
+    assert!(deliveries > operations / 50, "the simulation must deliver something to check");
 }
 
 #[test]
