@@ -35,6 +35,16 @@ pub(crate) enum Asked {
     Send,
 }
 
+impl Asked {
+    /// Whose membership it changes.
+    pub(crate) fn group(self) -> Option<usize> {
+        match self {
+            Self::Join(group) | Self::Leave(group) => Some(group),
+            Self::Send => None,
+        }
+    }
+}
+
 pub(crate) struct Client {
     pub(crate) index: usize,
     pub(crate) hub: usize,

@@ -631,7 +631,10 @@ impl World {
                 };
                 match asked {
                     Asked::Join(group) if message["success"] == true => {
-                        if who.groups[group] == Member::Joining {
+                        // An earlier request's ack says nothing about a later one.
+                        if who.groups[group] == Member::Joining
+                            && !who.asked.values().any(|a| a.group() == Some(group))
+                        {
                             who.groups[group] = Member::Yes;
                         }
                     }
