@@ -1,6 +1,10 @@
 //! Frame headers: parse and write (RFC 6455 §5.2).
+//!
+//! Parsing reads what a client may send and refuses, byte by byte, what it may not; the same header is
+//! refused for the same reason however it is split. Writing makes what a server sends: final, unmasked
+//! frames, each with the shortest length there is.
 
-use super::Fault;
+use super::message::Fault;
 
 /// Frame types.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,78 +25,104 @@ pub enum Opcode {
 }
 
 impl Opcode {
-    /// Close, ping and pong.
-    pub fn is_control(self) -> bool {
-        self as u8 >= 8
+    /// Close, ping and pong: never fragmented, at most 125 bytes (RFC 6455 §5.5).
+    pub const fn is_control(self) -> bool {
+        self as u8 & 0x8 != 0
+    }
+
+    fn from_wire(nibble: u8) -> Option<Self> {
+        Some(match nibble {
+            0 => Self::Continuation,
+            1 => Self::Text,
+            2 => Self::Binary,
+            8 => Self::Close,
+            9 => Self::Ping,
+            10 => Self::Pong,
+            _ => return None,
+        })
     }
 }
 
-/// The header of a frame from a client.
+/// The longest header: two bytes, a 64-bit length and the masking key.
+pub const HEADER_BYTES_MAX: usize = 14;
+
+/// Largest payload of a control frame, in bytes (RFC 6455 §5.5).
+pub const CONTROL_BYTES_MAX: usize = 125;
+
+/// What the header of a client's frame says, except for the masking key, which ends it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
-    /// Whether this is the last fragment.
+    /// Last frame of its message.
     pub fin: bool,
-    /// The type.
+    /// Type; a control frame is final and at most [`CONTROL_BYTES_MAX`] bytes.
     pub opcode: Opcode,
-    /// The masking key.
-    pub key: [u8; 4],
-    /// Bytes of payload.
+    /// At most 2^63 − 1.
     pub payload_len: u64,
 }
 
-/// Longest header from a client, in bytes.
-pub const HEADER_LEN_MAX: usize = 14;
-
 impl Header {
-    /// Reads the header at the start of `bytes`: the header and its length, or `None` if more bytes are
-    /// needed. Errors are 1002 and come as early as the offending byte.
-    pub fn parse(bytes: &[u8]) -> Result<Option<(Self, usize)>, Fault> {
-        let [first, rest @ ..] = bytes else { return Ok(None) };
+    /// Reads a client's header up to its length, without the masking key: a length over the limit is to be
+    /// refused before four more bytes arrive. `None` when the length is not there yet.
+    ///
+    /// # Errors
+    ///
+    /// 1002 for reserved bits (no extension is negotiated), reserved opcodes, an unmasked frame, a control
+    /// frame that is fragmented or over 125 bytes, a length that is not the shortest form or has its top
+    /// bit set; each with the first byte that shows it.
+    pub fn parse(bytes: &[u8]) -> Result<Option<Self>, Fault> {
+        let Some(&first) = bytes.first() else { return Ok(None) };
         if first & 0x70 != 0 {
-            return Err(Fault::protocol("A reserved bit is set."));
+            return Err(Fault::protocol("a reserved bit is set and no extension was negotiated"));
         }
-        let opcode = match first & 0x0f {
-            0 => Opcode::Continuation,
-            1 => Opcode::Text,
-            2 => Opcode::Binary,
-            8 => Opcode::Close,
-            9 => Opcode::Ping,
-            10 => Opcode::Pong,
-            _ => return Err(Fault::protocol("The opcode is reserved.")),
-        };
         let fin = first & 0x80 != 0;
+        let opcode =
+            Opcode::from_wire(first & 0x0f).ok_or(Fault::protocol("the frame has a reserved opcode"))?;
         if opcode.is_control() && !fin {
-            return Err(Fault::protocol("A control frame is fragmented."));
+            return Err(Fault::protocol("a control frame is fragmented"));
         }
-        let [second, rest @ ..] = rest else { return Ok(None) };
+
+        let Some(&second) = bytes.get(1) else { return Ok(None) };
         if second & 0x80 == 0 {
-            return Err(Fault::protocol("A frame from a client is not masked."));
+            return Err(Fault::protocol("a client's frame is not masked"));
         }
         let short = second & 0x7f;
-        if opcode.is_control() && short > 125 {
-            return Err(Fault::protocol("A control frame is longer than 125 bytes."));
+        if opcode.is_control() && usize::from(short) > CONTROL_BYTES_MAX {
+            return Err(Fault::protocol("a control frame is longer than 125 bytes"));
         }
-        let (payload_len, rest) = match short {
+
+        let payload_len = match short {
+            0..=125 => u64::from(short),
             126 => {
-                let Some((len, rest)) = rest.split_first_chunk() else { return Ok(None) };
-                let len = u64::from(u16::from_be_bytes(*len));
-                if len < 126 {
-                    return Err(Fault::protocol("A frame's length is not in its shortest form."));
+                let Some(length) = bytes[2..].first_chunk() else { return Ok(None) };
+                let length = u64::from(u16::from_be_bytes(*length));
+                if length < 126 {
+                    return Err(Fault::protocol("a frame's length is not in its shortest form"));
                 }
-                (len, rest)
+                length
             }
-            127 => {
-                let Some((len, rest)) = rest.split_first_chunk() else { return Ok(None) };
-                let len = u64::from_be_bytes(*len);
-                if len < 1 << 16 || len >> 63 != 0 {
-                    return Err(Fault::protocol("A frame's length is not in its shortest form."));
+            _ => {
+                // The top bit is in the first byte of eight, so it is refused with that byte.
+                if bytes.get(2).is_some_and(|byte| byte & 0x80 != 0) {
+                    return Err(Fault::protocol("a frame's length has its top bit set"));
                 }
-                (len, rest)
+                let Some(length) = bytes[2..].first_chunk() else { return Ok(None) };
+                let length = u64::from_be_bytes(*length);
+                if length < 65_536 {
+                    return Err(Fault::protocol("a frame's length is not in its shortest form"));
+                }
+                length
             }
-            _ => (u64::from(short), rest),
         };
-        let Some((key, rest)) = rest.split_first_chunk() else { return Ok(None) };
-        Ok(Some((Self { fin, opcode, key: *key, payload_len }, bytes.len() - rest.len())))
+        Ok(Some(Self { fin, opcode, payload_len }))
+    }
+
+    /// Length of the whole header with its masking key, in bytes: 6, 8 or 14.
+    pub const fn len_with_key(&self) -> usize {
+        4 + match self.payload_len {
+            0..126 => 2,
+            126..65_536 => 4,
+            _ => 10,
+        }
     }
 }
 
@@ -108,36 +138,23 @@ pub const fn header_len(payload_len: usize) -> usize {
 }
 
 /// Appends the header of one final unmasked frame.
+#[inline]
 pub fn write_header(out: &mut Vec<u8>, opcode: Opcode, payload_len: usize) {
-    let (header, len) = header(opcode, payload_len);
+    let (header, len) = encode_header(opcode, payload_len);
     out.extend_from_slice(&header[..len]);
-}
-
-fn header(opcode: Opcode, payload_len: usize) -> ([u8; 10], usize) {
-    let mut header = [0x80 | opcode as u8, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-    let len = header_len(payload_len);
-    match len {
-        2 => header[1] = payload_len as u8,
-        4 => {
-            header[1] = 126;
-            header[2..4].copy_from_slice(&(payload_len as u16).to_be_bytes());
-        }
-        _ => {
-            header[1] = 127;
-            header[2..].copy_from_slice(&(payload_len as u64).to_be_bytes());
-        }
-    }
-    (header, len)
 }
 
 /// Appends one whole final unmasked frame.
 pub fn write_frame(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8]) {
+    out.reserve(header_len(payload.len()) + payload.len());
     write_header(out, opcode, payload.len());
     out.extend_from_slice(payload);
 }
 
 /// Appends one final unmasked frame whose payload `write` appends and whose length is known only then.
 /// `expected_len` is a guess; a right one (same header length) saves moving the payload.
+///
+/// `write` may only append: what `out` held before must stay as it is.
 pub fn write_frame_with(
     out: &mut Vec<u8>,
     opcode: Opcode,
@@ -145,19 +162,36 @@ pub fn write_frame_with(
     write: impl FnOnce(&mut Vec<u8>),
 ) {
     let start = out.len();
-    let guess = header_len(expected_len);
-    out.extend_from_slice(&[0; 10][..guess]);
+    write_header(out, opcode, expected_len);
+    let payload_start = out.len();
     write(out);
-    let payload_len = out.len() - start - guess;
-    let (header, len) = header(opcode, payload_len);
-    if len > guess {
-        out.extend_from_slice(&[0; 8][..len - guess]);
+    let payload_end = out.len();
+    let (header, len) = encode_header(opcode, payload_end - payload_start);
+    let moved_start = start + len;
+    if moved_start != payload_start {
+        if moved_start > payload_start {
+            out.resize(payload_end + moved_start - payload_start, 0);
+        }
+        out.copy_within(payload_start..payload_end, moved_start);
+        out.truncate(moved_start + payload_end - payload_start);
     }
-    if len != guess {
-        out.copy_within(start + guess..start + guess + payload_len, start + len);
-        out.truncate(start + len + payload_len);
+    out[start..moved_start].copy_from_slice(&header[..len]);
+}
+
+/// The header in the first bytes of the array, and how many they are. One well-predicted branch for small
+/// payloads, none that depends on the opcode.
+#[inline]
+fn encode_header(opcode: Opcode, payload_len: usize) -> ([u8; 10], usize) {
+    let first = 0x80 | opcode as u8;
+    if payload_len < 126 {
+        return ([first, payload_len as u8, 0, 0, 0, 0, 0, 0, 0, 0], 2);
     }
-    out[start..start + len].copy_from_slice(&header[..len]);
+    let [a, b, c, d, e, f, g, h] = (payload_len as u64).to_be_bytes();
+    if payload_len < 65_536 {
+        ([first, 126, g, h, 0, 0, 0, 0, 0, 0], 4)
+    } else {
+        ([first, 127, a, b, c, d, e, f, g, h], 10)
+    }
 }
 
 #[cfg(test)]
@@ -165,55 +199,73 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wrong_guess_makes_the_same_frame() {
-        for len in [0, 1, 125, 126, 65_535, 65_536, 70_000] {
-            let payload = vec![b'x'; len];
+    fn writes_the_shortest_length() {
+        for (payload_len, expected) in [
+            (0, &[0x82, 0][..]),
+            (125, &[0x82, 125]),
+            (126, &[0x82, 126, 0, 126]),
+            (65_535, &[0x82, 126, 0xff, 0xff]),
+            (65_536, &[0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0]),
+            (1 << 32, &[0x82, 127, 0, 0, 0, 1, 0, 0, 0, 0]),
+        ] {
+            let mut out = Vec::new();
+            write_header(&mut out, Opcode::Binary, payload_len);
+            assert_eq!(out, expected);
+            assert_eq!(header_len(payload_len), expected.len());
+        }
+    }
+
+    #[test]
+    fn a_wrong_guess_gives_the_same_frame() {
+        let lengths = [0, 1, 125, 126, 200, 65_535, 65_536, 70_000];
+        for payload_len in lengths {
+            let payload: Vec<u8> = (0..payload_len).map(|at| at as u8).collect();
             let mut expected = b"before".to_vec();
-            write_frame(&mut expected, Opcode::Binary, &payload);
-            for guess in [0, 126, 65_536] {
+            write_frame(&mut expected, Opcode::Text, &payload);
+            for guess in lengths {
                 let mut out = b"before".to_vec();
-                write_frame_with(&mut out, Opcode::Binary, guess, |out| out.extend_from_slice(&payload));
-                assert!(out == expected, "{len} guessed {guess}");
+                write_frame_with(&mut out, Opcode::Text, guess, |out| out.extend_from_slice(&payload));
+                assert!(out == expected, "{payload_len} bytes, {guess} expected");
             }
         }
     }
 
     #[test]
-    fn headers_come_in_three_lengths() {
-        for (len, header) in [
-            (5usize, &[0x81, 5][..]),
-            (126, &[0x81, 126, 0, 126]),
-            (65_536, &[0x81, 127, 0, 0, 0, 0, 0, 1, 0, 0]),
-        ] {
-            let mut out = Vec::new();
-            write_header(&mut out, Opcode::Text, len);
-            assert_eq!(out, header);
+    fn parses_what_it_writes_once_masked() {
+        for payload_len in [0, 1, 125, 126, 65_535, 65_536, 1 << 62] {
+            let mut bytes = Vec::new();
+            write_header(&mut bytes, Opcode::Text, payload_len);
+            bytes[1] |= 0x80;
+            let expected = Header { fin: true, opcode: Opcode::Text, payload_len: payload_len as u64 };
+            assert_eq!(Header::parse(&bytes), Ok(Some(expected)));
+            assert_eq!(expected.len_with_key(), bytes.len() + 4);
+            for cut in 0..bytes.len() {
+                assert_eq!(Header::parse(&bytes[..cut]), Ok(None), "cut at {cut}");
+            }
         }
     }
 
     #[test]
-    fn a_client_header_reads_at_its_last_byte_and_not_before() {
-        let bytes = [0x82, 0xff, 0, 0, 0, 0, 0, 1, 0, 0, 1, 2, 3, 4];
-        for n in 0..bytes.len() {
-            assert_eq!(Header::parse(&bytes[..n]).unwrap(), None);
-        }
-        let (header, len) = Header::parse(&bytes).unwrap().unwrap();
-        assert_eq!((len, header.payload_len, header.key, header.fin), (14, 65_536, [1, 2, 3, 4], true));
-    }
-
-    #[test]
-    fn what_the_rfc_forbids_is_refused_at_once() {
-        for bad in [
-            &[0xc1][..],           // reserved bit
-            &[0x83],               // reserved opcode
-            &[0x09],               // fragmented ping
-            &[0x81, 0x05],         // not masked
-            &[0x89, 0xfe],         // long control frame
-            &[0x81, 0xfe, 0, 125], // not the shortest form
-            &[0x81, 0xff, 0, 0, 0, 0, 0, 0, 0xff, 0xff],
-            &[0x81, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0], // top bit
+    fn refuses_with_the_first_byte_that_shows_it() {
+        for (bytes, shown_by) in [
+            (&[0xc1, 0x80][..], 1),
+            (&[0xa1, 0x80], 1),
+            (&[0x91, 0x80], 1),
+            (&[0x83, 0x80], 1),
+            (&[0x8b, 0x80], 1),
+            (&[0x8f, 0x80], 1),
+            (&[0x09, 0x80], 1),
+            (&[0x81, 0x05], 2),
+            (&[0x89, 0xfe], 2),
+            (&[0x88, 0xff], 2),
+            (&[0x82, 0xfe, 0, 125], 4),
+            (&[0x82, 0xff, 0, 0, 0, 0, 0, 0, 0xff, 0xff], 10),
+            (&[0x82, 0xff, 0x80], 3),
         ] {
-            assert_eq!(Header::parse(bad).unwrap_err().code.get(), 1002, "{bad:x?}");
+            assert_eq!(Header::parse(&bytes[..shown_by - 1]), Ok(None), "{bytes:x?}");
+            let fault = Header::parse(&bytes[..shown_by]).expect_err("refused");
+            assert_eq!(fault.code.get(), 1002);
+            assert_eq!(Header::parse(bytes), Err(fault), "{bytes:x?}");
         }
     }
 }

@@ -1,9 +1,19 @@
 //! Bytes → messages: fragments joined, control frames in between (RFC 6455 §5.4, §5.5).
+//!
+//! What must stay true:
+//!
+//! - Events and faults are the same for every split of the input; only how early text is found not to be
+//!   UTF-8 may differ, and then it is earlier.
+//! - A frame that lies whole in the input is handed out from there, nothing is copied.
+//! - Memory follows the bytes that arrived, never the length a header announces; it is bounded by
+//!   [`DecoderLimits::message_bytes_max`], which is checked at the header.
+//! - Time is linear in the bytes, empty fragments included.
 
-use super::close::CloseCode;
-use super::frame::{HEADER_LEN_MAX, Header, Opcode};
-use super::mask;
-use super::utf8::Utf8;
+use super::CloseCode;
+use super::close::write_close;
+use super::frame::{CONTROL_BYTES_MAX, HEADER_BYTES_MAX, Header, Opcode};
+use super::mask::unmask;
+use super::utf8::{InvalidUtf8, Utf8Reader};
 
 /// Bounds of what a peer may send.
 #[derive(Debug, Clone, Copy)]
@@ -37,7 +47,7 @@ pub enum Event<'a> {
 /// What one call of [`Decoder::next`] did.
 #[derive(Debug)]
 pub struct Step<'a> {
-    /// Bytes of the input that are done with; never 0 unless the input is empty.
+    /// Bytes of the input that are done with; 0 only when the input is empty.
     pub consumed: usize,
     /// What they completed, if anything.
     pub event: Option<Event<'a>>,
@@ -54,57 +64,38 @@ pub struct Fault {
 }
 
 impl Fault {
-    pub(crate) fn protocol(reason: &'static str) -> Self {
+    /// Appends the close frame that tells the peer.
+    pub fn write_close(&self, out: &mut Vec<u8>) {
+        write_close(out, Some(self.code), self.reason);
+    }
+
+    pub(super) const fn protocol(reason: &'static str) -> Self {
         Self { code: CloseCode::PROTOCOL_ERROR, reason }
     }
 
-    fn utf8() -> Self {
-        Self { code: CloseCode::INVALID_PAYLOAD, reason: "Text is not valid UTF-8." }
+    const fn too_big(reason: &'static str) -> Self {
+        Self { code: CloseCode::TOO_BIG, reason }
     }
+}
 
-    fn too_big() -> Self {
-        Self { code: CloseCode::TOO_BIG, reason: "The message is larger than the limit." }
+impl From<InvalidUtf8> for Fault {
+    fn from(_: InvalidUtf8) -> Self {
+        Self { code: CloseCode::INVALID_PAYLOAD, reason: "text is not UTF-8" }
     }
 }
 
 /// A server's end of one WebSocket connection, fed with bytes in any split.
 ///
-/// Between messages it owns no heap memory; what arrives in parts is collected in a buffer of its own, which
-/// is given back with the next call after the message is complete; a call with an empty input does just that.
-/// The payload is unmasked in place.
+/// Between messages it owns no heap memory; a frame that arrives in parts is collected in a buffer of its
+/// own. An event may borrow from that buffer, so it is given back with the next call of [`next`](Self::next),
+/// or by [`release`](Self::release): call that when a socket's input is used up. The payload is unmasked in
+/// place.
 #[derive(Debug, Default)]
 pub struct Decoder {
+    /// Exists while a frame or a message is unfinished, and while an event borrows from it.
     partial: Option<Box<Partial>>,
-    /// The last event was handed out of `partial`, or the peer has closed.
-    state: State,
-}
-
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum State {
-    #[default]
-    Reading,
-    /// The message in `partial` was handed out.
-    Delivered,
-    /// The control payload in `partial` was handed out.
-    DeliveredControl,
-    Closed,
-}
-
-/// What is known of a message, or a frame, that is not complete.
-#[derive(Debug, Default)]
-struct Partial {
-    /// The start of a frame header.
-    head: [u8; HEADER_LEN_MAX],
-    head_len: u8,
-    /// The frame whose payload is arriving, and how much of it has.
-    frame: Option<Header>,
-    frame_read: usize,
-    /// The message being joined: its type, payload so far, fragments and text state.
-    message: Option<Opcode>,
-    payload: Vec<u8>,
-    fragments: u32,
-    utf8: Utf8,
-    control: Vec<u8>,
+    /// After a close frame or a fault nothing is read.
+    ended: bool,
 }
 
 impl Decoder {
@@ -115,343 +106,487 @@ impl Decoder {
 
     /// Reads up to one event from `input`. Call again with the rest until the input is used up.
     ///
+    /// After [`Event::Close`], and after a fault, all input is consumed and ignored.
+    ///
     /// # Errors
-    /// The first thing the peer did that is forbidden; nothing can be read after it.
+    ///
+    /// [`Fault`] with 1002 for a frame RFC 6455 forbids, 1007 for text that is not UTF-8 (with the offending
+    /// byte, inside a frame too), 1009 for a message over the limits, with the header that announces it.
+    /// Events before the faulty frame have been returned by earlier calls.
     pub fn next<'a>(&'a mut self, input: &'a mut [u8], limits: &DecoderLimits) -> Result<Step<'a>, Fault> {
-        match self.state {
-            State::Reading => {}
-            State::Closed => return Ok(Step { consumed: input.len(), event: None }),
-            State::Delivered => self.partial = None,
-            State::DeliveredControl => {
-                let partial = self.partial.as_mut().expect("it was handed out of there");
-                partial.control = Vec::new();
-                if partial.message.is_none() {
-                    self.partial = None;
+        self.release();
+        if self.ended {
+            return Ok(Step { consumed: input.len(), event: None });
+        }
+        let advanced = self.advance(input, limits);
+        let Self { partial, ended } = self;
+        let step = advanced.and_then(|(consumed, found)| {
+            let event = match (found, partial.as_deref()) {
+                (Some(Found::InInput { opcode, start }), _) => {
+                    Some(frame_event(opcode, &input[start..consumed])?)
                 }
-            }
-        }
-        self.state = State::Reading;
-        if input.is_empty() {
-            return Ok(Step { consumed: 0, event: None });
-        }
-        if self.partial.is_none()
-            && let Some((header, head_len)) = Header::parse(input)?
-            && header.payload_len <= (input.len() - head_len) as u64
-            && (header.fin || header.opcode.is_control())
-        {
-            let (opcode, end) = (header.opcode, head_len + header.payload_len as usize);
-            check_start(None, &header, 0, limits)?;
-            let payload = &mut input[head_len..end];
-            mask::apply(payload, header.key, 0);
-            if opcode == Opcode::Close {
-                self.state = State::Closed;
-            }
-            return Ok(Step { consumed: end, event: Some(event(opcode, payload)?) });
-        }
-        self.next_part(input, limits)
+                (Some(Found::Control(opcode)), Some(partial)) => {
+                    Some(frame_event(opcode, partial.control_payload())?)
+                }
+                (Some(Found::Message), Some(partial)) => partial.message_event(),
+                (_, _) => None,
+            };
+            Ok(Step { consumed, event })
+        });
+        *ended = matches!(step, Err(_) | Ok(Step { event: Some(Event::Close { .. }), .. }));
+        step
     }
 
-    /// The way of everything that does not arrive as one whole frame.
-    fn next_part<'a>(&'a mut self, input: &'a mut [u8], limits: &DecoderLimits) -> Result<Step<'a>, Fault> {
-        let partial = self.partial.get_or_insert_default();
-        let mut consumed = 0;
-        if partial.frame.is_none() {
-            let known = usize::from(partial.head_len);
-            let more = input.len().min(HEADER_LEN_MAX - known);
-            partial.head[known..known + more].copy_from_slice(&input[..more]);
-            let Some((header, head_len)) = Header::parse(&partial.head[..known + more])? else {
-                partial.head_len += more as u8;
-                return Ok(Step { consumed: more, event: None });
-            };
-            check_start(partial.message, &header, partial.payload.len(), limits)?;
-            consumed = head_len - known;
-            partial.head_len = 0;
-            partial.frame = Some(header);
-            partial.frame_read = 0;
-            if !header.opcode.is_control() {
-                partial.fragments += 1;
-                if partial.fragments > limits.fragments_max {
-                    return Err(Fault {
-                        code: CloseCode::TOO_BIG,
-                        reason: "The message has too many fragments.",
-                    });
+    /// Gives back the buffer the last event borrowed from. Nothing is lost: an unfinished message stays.
+    pub fn release(&mut self) {
+        if let Some(partial) = &mut self.partial {
+            partial.drop_handed_out();
+            if self.ended || partial.is_empty() {
+                self.partial = None;
+            }
+        }
+    }
+
+    /// Takes bytes until something is found or the input is used up.
+    fn advance(&mut self, input: &mut [u8], limits: &DecoderLimits) -> Result<(usize, Option<Found>), Fault> {
+        let mut at = 0;
+        while at < input.len() {
+            if let Some(partial) = &mut self.partial
+                && let Some(frame) = partial.frame.take()
+            {
+                let (taken, found) = partial.take_payload(frame, &mut input[at..])?;
+                at += taken;
+                if found.is_some() {
+                    return Ok((at, found));
                 }
-                partial.message.get_or_insert(header.opcode);
+                continue;
+            }
+
+            let Some((header, key, header_len)) = self.take_header(&input[at..], limits)? else {
+                return Ok((input.len(), None));
+            };
+            at += header_len;
+            let whole_in_input = header.payload_len <= (input.len() - at) as u64;
+            let stands_alone =
+                header.opcode.is_control() || header.fin && header.opcode != Opcode::Continuation;
+            if whole_in_input && stands_alone {
+                let end = at + header.payload_len as usize;
+                unmask(&mut input[at..end], key, 0);
+                return Ok((end, Some(Found::InInput { opcode: header.opcode, start: at })));
+            }
+
+            let partial = self.partial.get_or_insert_default();
+            let frame = partial.begin_frame(header, key);
+            // Also with nothing left of the input: an empty fragment may complete a message.
+            let (taken, found) = partial.take_payload(frame, &mut input[at..])?;
+            at += taken;
+            if found.is_some() {
+                return Ok((at, found));
             }
         }
-        let header = partial.frame.expect("read above or before");
-        let left = header.payload_len as usize - partial.frame_read;
-        let end = consumed + left.min(input.len() - consumed);
-        let payload = &mut input[consumed..end];
-        mask::apply(payload, header.key, partial.frame_read);
-        partial.frame_read += payload.len();
-        let frame_complete = partial.frame_read as u64 == header.payload_len;
-        if header.opcode.is_control() {
-            partial.control.extend_from_slice(payload);
-            if !frame_complete {
-                return Ok(Step { consumed: end, event: None });
+        Ok((at, None))
+    }
+
+    /// Reads one header from what was kept of it and from `input`, checks it against the message so far, and
+    /// says how many bytes of `input` it took. `None`: all of `input` was kept, more is needed.
+    fn take_header(
+        &mut self,
+        input: &[u8],
+        limits: &DecoderLimits,
+    ) -> Result<Option<(Header, [u8; 4], usize)>, Fault> {
+        let message = self.partial.as_deref().and_then(|partial| partial.message.as_ref());
+        let kept_len = self.partial.as_deref().map_or(0, |partial| usize::from(partial.header_len));
+        if kept_len == 0
+            && let Some((header, key)) = read_header(input, message, limits)?
+        {
+            return Ok(Some((header, key, header.len_with_key())));
+        }
+
+        // Rare: a header cut by the end of a receive.
+        let partial = self.partial.get_or_insert_default();
+        let copied = input.len().min(HEADER_BYTES_MAX - kept_len);
+        let len = kept_len + copied;
+        partial.header[kept_len..len].copy_from_slice(&input[..copied]);
+        match read_header(&partial.header[..len], partial.message.as_ref(), limits)? {
+            Some((header, key)) => {
+                partial.header_len = 0;
+                let taken = header.len_with_key() - kept_len;
+                if partial.is_empty() {
+                    self.partial = None;
+                }
+                Ok(Some((header, key, taken)))
             }
-            partial.frame = None;
-            self.state = if header.opcode == Opcode::Close { State::Closed } else { State::DeliveredControl };
-            return Ok(Step { consumed: end, event: Some(event(header.opcode, &partial.control)?) });
+            None => {
+                partial.header_len = len as u8;
+                Ok(None)
+            }
         }
-        if partial.message == Some(Opcode::Text) {
-            partial.utf8.feed(payload).map_err(|_| Fault::utf8())?;
-        }
-        partial.payload.extend_from_slice(payload);
-        if frame_complete {
-            partial.frame = None;
-        }
-        if !(frame_complete && header.fin) {
-            return Ok(Step { consumed: end, event: None });
-        }
-        self.state = State::Delivered;
-        if partial.message == Some(Opcode::Text) && !partial.utf8.is_complete() {
-            return Err(Fault::utf8());
-        }
-        let opcode = partial.message.expect("set at its first frame");
-        Ok(Step { consumed: end, event: Some(event(opcode, &partial.payload)?) })
     }
 }
 
-/// Whether a frame may start here, and its message stay within the limit.
-fn check_start(
-    message: Option<Opcode>,
-    header: &Header,
-    so_far: usize,
+/// What [`Decoder::advance`] came upon.
+enum Found {
+    /// A frame that is a whole event; its unmasked payload lies in the input from `start` to what was
+    /// consumed.
+    InInput { opcode: Opcode, start: usize },
+    /// A control frame collected in [`Partial::control`].
+    Control(Opcode),
+    /// The message collected in [`Partial::message`].
+    Message,
+}
+
+/// A whole header with its key, checked; `None` if `bytes` end before it does.
+#[inline]
+fn read_header(
+    bytes: &[u8],
+    message: Option<&Message>,
     limits: &DecoderLimits,
-) -> Result<(), Fault> {
-    match header.opcode {
-        control if control.is_control() => return Ok(()),
-        Opcode::Continuation if message.is_none() => {
-            return Err(Fault::protocol("A continuation frame continues nothing."));
-        }
-        Opcode::Continuation => {}
-        _ if message.is_some() => return Err(Fault::protocol("A message starts inside another.")),
-        _ => {}
+) -> Result<Option<(Header, [u8; 4])>, Fault> {
+    let Some(header) = Header::parse(bytes)? else { return Ok(None) };
+    if !header.opcode.is_control() {
+        check_data_frame(&header, message, limits)?;
     }
-    // The frame's own length first: the sum could overflow.
-    let max = limits.message_bytes_max as u64;
-    if header.payload_len > max || so_far as u64 + header.payload_len > max {
-        return Err(Fault::too_big());
+    let end = header.len_with_key();
+    let key = bytes.get(end - 4..end).and_then(|key| key.first_chunk());
+    Ok(key.map(|key| (header, *key)))
+}
+
+/// Whether a data frame may follow what came of its message so far, and may be as long as it says.
+fn check_data_frame(header: &Header, message: Option<&Message>, limits: &DecoderLimits) -> Result<(), Fault> {
+    let (bytes, fragments) = match (header.opcode, message) {
+        (Opcode::Continuation, None) => {
+            return Err(Fault::protocol("a continuation frame continues nothing"));
+        }
+        (Opcode::Continuation, Some(message)) => (message.bytes, message.fragments),
+        (_, Some(_)) => return Err(Fault::protocol("a new message starts inside a fragmented one")),
+        (_, None) => (0, 0),
+    };
+    if header.payload_len > limits.message_bytes_max.saturating_sub(bytes) as u64 {
+        return Err(Fault::too_big("the message is larger than the limit"));
+    }
+    if fragments >= limits.fragments_max {
+        return Err(Fault::too_big("the message has too many fragments"));
     }
     Ok(())
 }
 
-fn event(opcode: Opcode, payload: &[u8]) -> Result<Event<'_>, Fault> {
+/// The event of a frame that needs no other frame, from its unmasked payload.
+#[inline]
+fn frame_event(opcode: Opcode, payload: &[u8]) -> Result<Event<'_>, Fault> {
     Ok(match opcode {
-        Opcode::Text => Event::Text(simdutf8::basic::from_utf8(payload).map_err(|_| Fault::utf8())?),
-        Opcode::Binary => Event::Binary(payload),
+        Opcode::Text => Event::Text(simdutf8::basic::from_utf8(payload).map_err(|_| InvalidUtf8)?),
         Opcode::Ping => Event::Ping(payload),
         Opcode::Pong => Event::Pong(payload),
-        Opcode::Close => close(payload)?,
-        Opcode::Continuation => unreachable!("a message has the type of its first frame"),
+        Opcode::Close => return close_event(payload),
+        Opcode::Binary | Opcode::Continuation => Event::Binary(payload),
     })
 }
 
-fn close(payload: &[u8]) -> Result<Event<'_>, Fault> {
+/// RFC 6455 §5.5.1, §7.4.
+fn close_event(payload: &[u8]) -> Result<Event<'_>, Fault> {
     let Some((code, reason)) = payload.split_first_chunk() else {
-        if payload.is_empty() {
-            return Ok(Event::Close { code: None, reason: "" });
-        }
-        return Err(Fault::protocol("A close frame has half a code."));
+        return match payload {
+            [] => Ok(Event::Close { code: None, reason: "" }),
+            _ => Err(Fault::protocol("the body of a close frame is one byte long")),
+        };
     };
-    let code = CloseCode::from_wire(u16::from_be_bytes(*code));
-    let code = code.ok_or(Fault::protocol("A close frame has a code that must not be sent."))?;
-    let reason = std::str::from_utf8(reason).map_err(|_| Fault::utf8())?;
+    let code = CloseCode::from_wire(u16::from_be_bytes(*code))
+        .ok_or(Fault::protocol("a close frame has a code that must not be sent"))?;
+    let reason = std::str::from_utf8(reason).map_err(|_| Fault {
+        code: CloseCode::INVALID_PAYLOAD,
+        reason: "the reason of a close frame is not UTF-8",
+    })?;
     Ok(Event::Close { code: Some(code), reason })
+}
+
+/// What has come of things that are not whole yet.
+#[derive(Debug)]
+struct Partial {
+    /// The first `header_len` bytes of the next frame's header.
+    header: [u8; HEADER_BYTES_MAX],
+    header_len: u8,
+    /// How much of `control` has arrived.
+    control_len: u8,
+    /// What the last call handed out, to be dropped with the next.
+    handed_out: HandedOut,
+    /// The frame whose payload is arriving.
+    frame: Option<Frame>,
+    message: Option<Message>,
+    control: [u8; CONTROL_BYTES_MAX],
+}
+
+impl Default for Partial {
+    fn default() -> Self {
+        Self {
+            header: [0; HEADER_BYTES_MAX],
+            header_len: 0,
+            control_len: 0,
+            handed_out: HandedOut::Nothing,
+            frame: None,
+            message: None,
+            control: [0; CONTROL_BYTES_MAX],
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum HandedOut {
+    Nothing,
+    Control,
+    Message,
+}
+
+/// A frame whose payload is arriving.
+#[derive(Debug, Clone, Copy)]
+struct Frame {
+    opcode: Opcode,
+    fin: bool,
+    key: [u8; 4],
+    /// Bytes of the payload already taken.
+    taken: usize,
+    /// Bytes still to come; bounded by the message limit or by 125.
+    remaining: usize,
+}
+
+/// A data message that needs more than one look at the input.
+#[derive(Debug)]
+struct Message {
+    body: Body,
+    /// Sum of the announced lengths of its frames; within the limit.
+    bytes: usize,
+    fragments: u32,
+}
+
+#[derive(Debug)]
+enum Body {
+    Text(String, Utf8Reader),
+    Binary(Vec<u8>),
+}
+
+impl Partial {
+    fn is_empty(&self) -> bool {
+        self.header_len == 0 && self.frame.is_none() && self.message.is_none() && self.control_len == 0
+    }
+
+    fn drop_handed_out(&mut self) {
+        match std::mem::replace(&mut self.handed_out, HandedOut::Nothing) {
+            HandedOut::Nothing => {}
+            HandedOut::Control => self.control_len = 0,
+            HandedOut::Message => self.message = None,
+        }
+    }
+
+    /// Enters a frame whose header [`check_data_frame`] let pass.
+    fn begin_frame(&mut self, header: Header, key: [u8; 4]) -> Frame {
+        let len = header.payload_len as usize;
+        if !header.opcode.is_control() {
+            let message = self.message.get_or_insert_with(|| Message {
+                body: match header.opcode {
+                    Opcode::Text => Body::Text(String::new(), Utf8Reader::default()),
+                    _ => Body::Binary(Vec::new()),
+                },
+                bytes: 0,
+                fragments: 0,
+            });
+            message.bytes += len;
+            message.fragments += 1;
+        }
+        Frame { opcode: header.opcode, fin: header.fin, key, taken: 0, remaining: len }
+    }
+
+    /// Takes what `input` has of the frame's payload; says how much that was and what it completed.
+    fn take_payload(&mut self, mut frame: Frame, input: &mut [u8]) -> Result<(usize, Option<Found>), Fault> {
+        let len = frame.remaining.min(input.len());
+        let chunk = &mut input[..len];
+        unmask(chunk, frame.key, frame.taken);
+        frame.taken += len;
+        frame.remaining -= len;
+        let whole = frame.remaining == 0;
+
+        if frame.opcode.is_control() {
+            self.control[frame.taken - len..frame.taken].copy_from_slice(chunk);
+            self.control_len = frame.taken as u8;
+            if whole {
+                self.handed_out = HandedOut::Control;
+                return Ok((len, Some(Found::Control(frame.opcode))));
+            }
+        } else if let Some(message) = &mut self.message {
+            message.append(chunk, frame.fin)?;
+            if whole && frame.fin {
+                message.finish()?;
+                self.handed_out = HandedOut::Message;
+                return Ok((len, Some(Found::Message)));
+            }
+        }
+        if !whole {
+            self.frame = Some(frame);
+        }
+        Ok((len, None))
+    }
+
+    fn control_payload(&self) -> &[u8] {
+        &self.control[..usize::from(self.control_len)]
+    }
+
+    fn message_event(&self) -> Option<Event<'_>> {
+        self.message.as_ref().map(|message| match &message.body {
+            Body::Text(text, _) => Event::Text(text),
+            Body::Binary(bytes) => Event::Binary(bytes),
+        })
+    }
+}
+
+impl Message {
+    fn append(&mut self, chunk: &[u8], last_frame: bool) -> Result<(), InvalidUtf8> {
+        match &mut self.body {
+            Body::Text(text, reader) => {
+                // Held-back bytes of a character come on top of the chunk.
+                let growth = growth(text.len(), text.capacity(), chunk.len() + 3, self.bytes, last_frame);
+                text.reserve_exact(growth);
+                reader.append(chunk, text)
+            }
+            Body::Binary(bytes) => {
+                let growth = growth(bytes.len(), bytes.capacity(), chunk.len(), self.bytes, last_frame);
+                bytes.reserve_exact(growth);
+                bytes.extend_from_slice(chunk);
+                Ok(())
+            }
+        }
+    }
+
+    fn finish(&self) -> Result<(), InvalidUtf8> {
+        match &self.body {
+            Body::Text(_, reader) if !reader.is_complete() => Err(InvalidUtf8),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// How much to reserve for `needed` more bytes: doubling, so that time stays linear and memory within twice
+/// what arrived, and not past the message's end once its last frame has announced it.
+fn growth(len: usize, capacity: usize, needed: usize, message_bytes: usize, last_frame: bool) -> usize {
+    if capacity - len >= needed {
+        return 0;
+    }
+    let doubled = (2 * capacity).max(len + needed);
+    let bound = if last_frame { (message_bytes + 3).max(len + needed) } else { doubled };
+    doubled.min(bound) - len
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
-    const LIMITS: DecoderLimits = DecoderLimits { message_bytes_max: 1 << 20, fragments_max: 100 };
+    const LIMITS: DecoderLimits = DecoderLimits { message_bytes_max: 1 << 30, fragments_max: 1 << 20 };
 
-    #[derive(Debug, Clone, PartialEq, Eq)]
-    enum Owned {
-        Text(String),
-        Binary(Vec<u8>),
-        Ping(Vec<u8>),
-        Pong(Vec<u8>),
-        Close(Option<u16>, String),
-    }
-
-    impl From<Event<'_>> for Owned {
-        fn from(event: Event<'_>) -> Self {
-            match event {
-                Event::Text(text) => Self::Text(text.into()),
-                Event::Binary(bytes) => Self::Binary(bytes.into()),
-                Event::Ping(bytes) => Self::Ping(bytes.into()),
-                Event::Pong(bytes) => Self::Pong(bytes.into()),
-                Event::Close { code, reason } => Self::Close(code.map(CloseCode::get), reason.into()),
-            }
-        }
-    }
-
-    fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-        let mut out = vec![first];
-        match payload.len() {
-            n @ 0..126 => out.push(0x80 | n as u8),
-            n @ 126..65_536 => {
-                out.push(0xfe);
-                out.extend((n as u16).to_be_bytes());
-            }
-            n => {
-                out.push(0xff);
-                out.extend((n as u64).to_be_bytes());
-            }
-        }
-        out.extend([1, 2, 3, 4]);
-        let start = out.len();
-        out.extend(payload);
-        mask::apply(&mut out[start..], [1, 2, 3, 4], 0);
-        out
-    }
-
-    /// Everything said, or the fault, when the bytes arrive in pieces of these sizes.
-    fn read(bytes: &[u8], mut cuts: impl Iterator<Item = usize>) -> (Vec<Owned>, Option<u16>) {
-        let (mut decoder, mut events) = (Decoder::new(), Vec::new());
-        let mut rest = bytes.to_vec();
-        while !rest.is_empty() {
-            let n = cuts.next().unwrap_or(rest.len()).clamp(1, rest.len());
-            let mut piece: Vec<u8> = rest.drain(..n).collect();
-            let mut at = 0;
-            while at < piece.len() {
-                match decoder.next(&mut piece[at..], &LIMITS) {
-                    Ok(step) => {
-                        assert!(step.consumed > 0, "every call gets on");
-                        at += step.consumed;
-                        events.extend(step.event.map(Owned::from));
-                    }
-                    Err(fault) => return (events, Some(fault.code.get())),
-                }
-            }
-        }
-        (events, None)
-    }
-
-    fn whole(bytes: &[u8]) -> (Vec<Owned>, Option<u16>) {
-        let result = read(bytes, std::iter::empty());
-        assert_eq!(read(bytes, std::iter::repeat(1)), result, "byte by byte it is the same");
-        result
-    }
-
-    #[test]
-    fn fragments_are_joined_around_control_frames() {
-        let bytes = [
-            frame(0x01, b"a\xe2"),
-            frame(0x89, b"hi"),
-            frame(0x00, b"\x82"),
-            frame(0x80, b"\xacb"),
-            frame(0x82, b"z"),
-        ]
-        .concat();
-        let said = [Owned::Ping(b"hi".into()), Owned::Text("a\u{20ac}b".into()), Owned::Binary(b"z".into())];
-        assert_eq!(whole(&bytes), (said.into(), None));
-    }
-
-    #[test]
-    fn order_of_frames_is_checked() {
-        assert_eq!(whole(&frame(0x80, b"x")).1, Some(1002), "continues nothing");
-        assert_eq!(whole(&[frame(0x01, b"x"), frame(0x81, b"y")].concat()).1, Some(1002), "inside another");
-        assert_eq!(whole(&[frame(0x01, b"x"), frame(0x02, b"y")].concat()).1, Some(1002));
-    }
-
-    #[test]
-    fn close_frames_are_checked_and_end_the_reading() {
-        assert_eq!(
-            whole(&[frame(0x88, b""), frame(0x81, b"x")].concat()),
-            (vec![Owned::Close(None, "".into())], None)
-        );
-        assert_eq!(whole(&frame(0x88, b"\x03\xe8bye")), (vec![Owned::Close(Some(1000), "bye".into())], None));
-        for (payload, code) in [
-            (&b"\x03"[..], 1002),
-            (b"\x03\xed", 1002),
-            (b"\x03\xec", 1002),
-            (b"\x00\x00", 1002),
-            (b"\x03\xe8\xff", 1007),
-        ] {
-            assert_eq!(whole(&frame(0x88, payload)).1, Some(code), "{payload:x?}");
-        }
-    }
-
-    #[test]
-    fn text_fails_at_the_offending_byte_before_the_frame_is_complete() {
-        let bytes = frame(0x81, b"ok\xf4\x90xxxxxxxx");
-        let mut decoder = Decoder::new();
-        let mut head = bytes[..bytes.len() - 8].to_vec();
-        let mut at = 0;
-        let fault = loop {
-            match decoder.next(&mut head[at..], &LIMITS) {
-                Ok(step) => at += step.consumed,
-                Err(fault) => break fault,
-            }
-            assert!(at < head.len(), "the bad byte was there");
-        };
-        assert_eq!(fault.code, CloseCode::INVALID_PAYLOAD);
-        assert_eq!(whole(&frame(0x81, b"cut\xe2\x82")).1, Some(1007), "ends inside a character");
-    }
-
-    #[test]
-    fn a_message_over_the_limit_fails_at_the_header_and_allocates_nothing() {
-        let mut header = vec![0x82, 0xff];
-        header.extend((1u64 << 62).to_be_bytes());
-        header.extend([0; 4]);
-        let mut decoder = Decoder::new();
-        assert_eq!(decoder.next(&mut header, &LIMITS).unwrap_err().code, CloseCode::TOO_BIG);
-        assert!(decoder.partial.is_none_or(|partial| partial.payload.capacity() == 0));
-        let half = vec![b'x'; (1 << 19) + 1];
-        assert_eq!(
-            read(&[frame(0x02, &half), frame(0x80, &half)].concat(), std::iter::empty()).1,
-            Some(1009),
-            "the sum counts"
-        );
-        assert_eq!(read(&frame(0x00, b"").repeat(3), std::iter::empty()).1, Some(1002));
-        let many = [frame(0x02, b""), frame(0x00, b"").repeat(100)].concat();
-        assert_eq!(read(&many, std::iter::empty()).1, Some(1009), "too many fragments");
-    }
-
-    #[test]
-    fn an_idle_decoder_owns_nothing() {
-        assert!(size_of::<Decoder>() <= 16);
-        let mut decoder = Decoder::new();
-        let bytes = [frame(0x01, b"ab"), frame(0x80, b"c"), frame(0x82, b"d")].concat();
-        for mut byte in bytes {
-            decoder.next(std::slice::from_mut(&mut byte), &LIMITS).unwrap();
-        }
-        decoder.next(&mut [], &LIMITS).unwrap();
-        decoder.next(&mut frame(0x82, b"e"), &LIMITS).unwrap();
-        assert!(decoder.partial.is_none());
-    }
-
-    fn frames() -> impl Strategy<Value = Vec<u8>> {
-        let one = (
-            prop_oneof![Just(0x81u8), Just(0x82), Just(0x01), Just(0x00), Just(0x80), Just(0x89), Just(0x8a)],
-            prop::collection::vec(0x20u8..0x7f, 0..140),
-        );
-        prop::collection::vec(one, 0..12).prop_map(|frames| {
-            frames
-                .into_iter()
-                .flat_map(|(first, payload)| {
-                    frame(first, &payload[..payload.len().min(if first & 8 != 0 { 125 } else { 200 })])
-                })
-                .collect()
+    /// Heap bytes of the message being collected; `None` when the decoder owns no heap at all.
+    fn collected_capacity(decoder: &Decoder) -> Option<usize> {
+        decoder.partial.as_deref().map(|partial| match &partial.message {
+            None => 0,
+            Some(Message { body: Body::Text(text, _), .. }) => text.capacity(),
+            Some(Message { body: Body::Binary(bytes), .. }) => bytes.capacity(),
         })
     }
 
-    proptest! {
-        #[test]
-        fn any_split_says_the_same(bytes in frames(), cuts in prop::collection::vec(1usize..50, 0..40)) {
-            let expected = read(&bytes, std::iter::repeat(1));
-            prop_assert_eq!(read(&bytes, cuts.into_iter()), expected.clone());
-            prop_assert_eq!(read(&bytes, std::iter::empty()), expected);
+    #[test]
+    fn a_frame_whole_in_the_input_is_handed_out_from_there() {
+        let mut decoder = Decoder::new();
+        let mut input = *b"\x81\x82\x01\x01\x01\x01ih\x82\x80\0\0\0\0";
+        let range = input.as_ptr_range();
+        let step = decoder.next(&mut input, &LIMITS).expect("legal");
+        assert_eq!(step.consumed, 8);
+        match step.event {
+            Some(Event::Text(text)) => {
+                assert_eq!(text, "hi");
+                assert!(range.contains(&text.as_ptr()));
+            }
+            other => panic!("{other:?}"),
         }
+        assert_eq!(collected_capacity(&decoder), None);
+    }
 
-        #[test]
-        fn garbage_is_refused_or_read_but_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..300), cuts in prop::collection::vec(1usize..50, 0..40)) {
-            prop_assert_eq!(read(&bytes, cuts.into_iter()), read(&bytes, std::iter::repeat(1)));
+    #[test]
+    fn between_messages_nothing_is_owned() {
+        let mut decoder = Decoder::new();
+        for (pieces, expected) in [
+            ([&b"\x82"[..], b"\x82\0\0\0\0xy"], Event::Binary(b"xy")),
+            ([b"\x82\x82\0\0\0\0x", b"y"], Event::Binary(b"xy")),
+            ([b"\x02\x81\0\0\0\0x", b"\x80\x81\0\0\0\0y"], Event::Binary(b"xy")),
+            ([b"\x89\x82\0\0\0\0x", b"y"], Event::Ping(b"xy")),
+            ([b"\x8a\x80\0\0\0", b"\0"], Event::Pong(b"")),
+        ] {
+            let [mut first, mut second] = pieces.map(<[u8]>::to_vec);
+            assert_eq!(decoder.next(&mut first, &LIMITS).expect("legal").event, None);
+            assert!(collected_capacity(&decoder).is_some());
+            let second_len = second.len();
+            let step = decoder.next(&mut second, &LIMITS).expect("legal");
+            assert_eq!((step.consumed, step.event), (second_len, Some(expected)));
+            decoder.release();
+            assert_eq!(collected_capacity(&decoder), None);
         }
+    }
+
+    #[test]
+    fn the_next_call_releases_too_and_keeps_what_is_unfinished() {
+        let mut decoder = Decoder::new();
+        let mut fragment = *b"\x01\x81\0\0\0\0x\x89\x81\0\0\0\0";
+        assert_eq!(decoder.next(&mut fragment, &LIMITS).expect("legal").event, None);
+        let mut rest = *b"p\x80\x81\0\0\0\0y";
+        let step = decoder.next(&mut rest, &LIMITS).expect("legal");
+        assert_eq!((step.consumed, step.event), (1, Some(Event::Ping(b"p"))));
+        let step = decoder.next(&mut rest[1..], &LIMITS).expect("legal");
+        assert_eq!((step.consumed, step.event), (7, Some(Event::Text("xy"))));
+        let step = decoder.next(&mut [], &LIMITS).expect("nothing to read");
+        assert_eq!((step.consumed, step.event), (0, None));
+        assert_eq!(collected_capacity(&decoder), None);
+    }
+
+    #[test]
+    fn an_announced_length_allocates_nothing() {
+        let mut decoder = Decoder::new();
+        let mut header = *b"\x82\xff\x40\0\0\0\0\0\0\0";
+        let fault = decoder.next(&mut header, &LIMITS).expect_err("over the limit");
+        assert_eq!(fault.code, CloseCode::TOO_BIG);
+        assert_eq!(collected_capacity(&decoder), None);
+
+        // Within the limit, memory follows what arrives.
+        for opcode in [0x81, 0x82, 0x01, 0x02] {
+            let mut decoder = Decoder::new();
+            let mut header = *b"\x82\xff\0\0\0\0\x20\0\0\0\0\0\0\0";
+            header[0] = opcode;
+            decoder.next(&mut header, &LIMITS).expect("within the limit");
+            assert!(collected_capacity(&decoder).expect("a frame is open") <= 8);
+            let mut received = 0;
+            for _ in 0..1_000 {
+                decoder.next(&mut [b'x'; 100], &LIMITS).expect("text");
+                received += 100;
+                let capacity = collected_capacity(&decoder).expect("a frame is open");
+                assert!(capacity <= 2 * received + 8, "{capacity} for {received} bytes");
+            }
+        }
+    }
+
+    #[test]
+    fn the_last_frame_bounds_the_buffer() {
+        let mut decoder = Decoder::new();
+        decoder.next(&mut b"\x82\xfe\x10\x00\0\0\0\0".to_vec(), &LIMITS).expect("legal");
+        for _ in 0..4_095 {
+            decoder.next(&mut [b'x'], &LIMITS).expect("legal");
+        }
+        assert!(collected_capacity(&decoder).expect("a frame is open") <= 4_099);
+        match decoder.next(&mut [b'y'], &LIMITS).expect("legal").event {
+            Some(Event::Binary(bytes)) => assert_eq!((bytes.len(), bytes[4_095]), (4_096, b'y')),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn after_a_fault_the_buffer_is_given_back() {
+        let mut decoder = Decoder::new();
+        decoder.next(&mut b"\x81\x85\0\0\0\0ab".to_vec(), &LIMITS).expect("legal");
+        let fault = decoder.next(&mut [0xff], &LIMITS).expect_err("not UTF-8");
+        assert_eq!(fault.code, CloseCode::INVALID_PAYLOAD);
+        decoder.release();
+        assert_eq!(collected_capacity(&decoder), None);
     }
 }
