@@ -168,7 +168,7 @@ impl Connection {
     /// Expects exactly this binary frame.
     #[track_caller]
     pub fn expect_binary(&mut self, bytes: &[u8]) {
-        match self.next() {
+        match self.next_message() {
             Message::Binary(next) => assert_eq!(next.as_ref(), bytes),
             other => panic!("expected {} binary bytes, got {other:?} after {:?}", bytes.len(), self.seen),
         }
@@ -233,7 +233,7 @@ impl Connection {
     /// Expects a close frame with that code and then the end of the socket; returns the reason.
     #[track_caller]
     pub fn expect_close(&mut self, code: u16) -> String {
-        match self.next() {
+        match self.next_message() {
             Message::Close(Some(frame)) => {
                 assert_eq!(u16::from(frame.code), code, "{frame:?} after {:?}", self.seen);
                 self.expect_end();
@@ -269,12 +269,57 @@ impl Connection {
         }
     }
 
+    /// Expects to be thrown out with that code, after at most `disconnected`, and never mind whether the
+    /// goodbye got through: a reset may have overtaken it.
+    #[track_caller]
+    pub fn expect_thrown_out_with(&mut self, code: u16) {
+        if let Some(found) = self.expect_thrown_out() {
+            assert_eq!(found, code);
+        }
+    }
+
+    /// Expects a close with that code; `disconnected` may come before it.
+    #[track_caller]
+    pub fn expect_goodbye(&mut self, code: u16) {
+        let mut message = self.next_message();
+        if message.to_text().is_ok_and(|text| text.starts_with(r#"{"type":"system","event":"disconnected","#))
+        {
+            message = self.next_message();
+        }
+        match message {
+            Message::Close(Some(frame)) => assert_eq!(u16::from(frame.code), code, "{frame:?}"),
+            other => panic!("expected close {code}, got {other:?} after {:?}", self.seen),
+        }
+        self.expect_end();
+    }
+
+    /// Expects what a refused recovery is: an upgrade (that got us here) and then 1008, with no `connected`
+    /// in between (§6.3).
+    #[track_caller]
+    pub fn expect_refused_recovery(&mut self) {
+        self.expect_goodbye(1008);
+    }
+
+    /// The next text frame, or `None` when the socket has ended.
+    #[track_caller]
+    pub fn next_text_or_end(&mut self) -> Option<String> {
+        loop {
+            match self.socket.read() {
+                Ok(Message::Text(text)) => return Some(text.to_string()),
+                Ok(Message::Ping(_) | Message::Pong(_) | Message::Close(_)) => {}
+                Ok(other) => panic!("expected text or the end, got {other:?}"),
+                Err(Error::Io(error)) if is_timeout(&error) => panic!("still open after {DEADLINE:?}"),
+                Err(_) => return None,
+            }
+        }
+    }
+
     /// Sends a close frame and expects its echo and the end.
     #[track_caller]
     pub fn close(mut self, code: u16) {
         let frame = CloseFrame { code: CloseCode::from(code), reason: "".into() };
         self.socket.close(Some(frame)).expect("open until now");
-        match self.next() {
+        match self.next_message() {
             Message::Close(Some(frame)) => assert_eq!(u16::from(frame.code), code),
             other => panic!("expected the close {code} back, got {other:?}"),
         }
@@ -285,7 +330,7 @@ impl Connection {
     #[track_caller]
     pub fn close_without_code(mut self) {
         self.socket.close(None).expect("open until now");
-        match self.next() {
+        match self.next_message() {
             Message::Close(_) => self.expect_end(),
             other => panic!("expected a close back, got {other:?}"),
         }
@@ -304,7 +349,7 @@ impl Connection {
     /// The next text frame.
     #[track_caller]
     pub fn next_text(&mut self) -> String {
-        match self.next() {
+        match self.next_message() {
             Message::Text(text) => text.to_string(),
             other => panic!("expected text, got {other:?} after {:?}", self.seen),
         }
@@ -312,7 +357,7 @@ impl Connection {
 
     /// The next message that is not a WebSocket ping or pong.
     #[track_caller]
-    pub fn next(&mut self) -> Message {
+    pub fn next_message(&mut self) -> Message {
         loop {
             match self.read() {
                 Message::Ping(_) | Message::Pong(_) => {}

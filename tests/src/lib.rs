@@ -24,7 +24,8 @@
 //! but the package managers that install the SDKs.
 #![forbid(unsafe_code)]
 
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 mod client;
 mod connection;
@@ -43,7 +44,7 @@ pub use process::{Process, ringhub};
 pub use proxy::Proxy;
 pub use raw::{Frame, RawSocket, masked_frame};
 pub use script::Script;
-pub use server::{Endpoint, Server, Setup};
+pub use server::{Endpoint, Server, Setup, write_config};
 pub use token::{Token, json_object, now_seconds};
 
 /// How long anything is waited for before the test fails. Far above what a loaded two-core machine
@@ -55,3 +56,14 @@ pub const KEY: &str = "harness-key-0123456789-0123456789-0123456789";
 
 /// The REST version that the released SDKs send.
 pub const API_VERSION: &str = "2024-12-01";
+
+/// Asks again until `holds`, for state that only asking shows. Everything else is awaited where it
+/// happens.
+#[track_caller]
+pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "still not so after {DEADLINE:?}: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}

@@ -214,8 +214,8 @@ impl Endpoint {
     }
 }
 
-/// Writes a configuration file into the build folder.
-pub(crate) fn write_config(toml: &str) -> PathBuf {
+/// Writes a configuration file into the build folder; what [`Setup::config`] does by itself.
+pub fn write_config(toml: &str) -> PathBuf {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let folder = target_dir().join("harness");
     fs::create_dir_all(&folder).expect("the build folder can be written");
