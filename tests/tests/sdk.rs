@@ -9,6 +9,13 @@ type Language = fn(&str) -> Script;
 
 const LANGUAGES: [(Language, &str); 2] = [(Script::node, "mjs"), (Script::python, "py")];
 
+/// Apart from everything the server does: the packages install on this machine and load.
+#[test]
+fn the_packages_install_and_load() {
+    Script::node("harness.mjs").run();
+    Script::python("harness.py").run();
+}
+
 #[test]
 fn clients_join_publish_and_are_refused() {
     everywhere("clients", |server, script| script.endpoint(server).run());

@@ -75,10 +75,12 @@ export async function until(what, holds) {
   }
 }
 
-const answers = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
+let answers;
 
 // Has the Rust side do something and waits until it is done.
 export async function ask(what) {
+  // Opened late: reading standard input keeps Node alive.
+  answers ??= createInterface({ input: process.stdin })[Symbol.asyncIterator]();
   console.log(JSON.stringify({ ask: what }));
   const { done } = await answers.next();
   assert.ok(!done, "the harness is gone");
