@@ -146,10 +146,10 @@ fn check_shows_the_effective_configuration_or_the_mistake() {
             "[hubs.chat]\nanonymous_conect_policy = \"deny\"\n",
             ["anonymous_conect_policy", "anonymous_connect_policy"],
         ),
-        ("[hubs.chat]\nanonymous_connect_policy = \"maybe\"\n", ["maybe", "allow"]),
+        ("[hubs.chat]\nanonymous_connect_policy = \"maybe\"\n", ["anonymous_connect_policy", "allow"]),
         ("[hubs.chat.reliable]\nbuffer_mesages = 5\n", ["buffer_mesages", "buffer_messages"]),
         ("[server]\ncores = \"many\"\n", ["cores", "2"]),
-        ("[server\n", ["1", "server"]),
+        ("[server\n", ["1", ".toml"]),
     ] {
         let path = ringhub_tests::write_config(toml);
         for verb in ["check", "serve"] {
