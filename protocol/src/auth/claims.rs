@@ -8,7 +8,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::audience::Audience;
-use super::role::{Action, Role, Scope};
+use super::role::Role;
 use crate::name::{GroupName, UserId};
 
 /// How far clocks may differ (`client-protocols` §2.1).
@@ -87,7 +87,7 @@ impl ClientClaims {
             groups.list.into_iter().map(|name| GroupName::parse(name).map_err(|_| ClaimsError::InvalidGroup));
         let groups = groups.collect::<Result<_, _>>()?;
         let roles = claims.roles.unwrap_or_default();
-        let roles = parse_roles(roles.list.iter().map(String::as_str));
+        let roles = Role::parse_all(roles.list.iter().map(String::as_str));
         Ok(Self { audience: claims.audience, lifetime: claims.lifetime, user, roles, groups })
     }
 }
@@ -98,31 +98,6 @@ impl RestClaims {
         let Claims { audience, lifetime, .. } = Claims::parse(payload)?;
         Ok(Self { audience, lifetime })
     }
-}
-
-/// Most patterns per connection and action.
-pub const PATTERNS_MAX: usize = 10;
-
-/// Most literal groups per connection and action.
-pub const LITERALS_MAX: usize = 1000;
-
-/// Reads the roles of a token or a `connect` answer, within [`PATTERNS_MAX`] and [`LITERALS_MAX`]; what exceeds
-/// them is ignored like what is unknown.
-pub fn parse_roles<'a>(texts: impl IntoIterator<Item = &'a str>) -> Vec<Role> {
-    let mut patterns = [0; 2];
-    let mut literals = [0; 2];
-    let mut roles: Vec<Role> = texts.into_iter().filter_map(Role::parse).collect();
-    roles.retain(|role| {
-        let action = usize::from(role.action == Action::SendToGroup);
-        let (count, max) = match role.scope {
-            Scope::AllGroups => return true,
-            Scope::Group(_) => (&mut literals[action], LITERALS_MAX),
-            Scope::Pattern(_) => (&mut patterns[action], PATTERNS_MAX),
-        };
-        *count += 1;
-        *count <= max
-    });
-    roles
 }
 
 /// When a token is valid; seconds since the Unix epoch, as far from it as `i64` reaches.
@@ -380,16 +355,6 @@ mod tests {
         assert_eq!(claims.user.unwrap().as_str(), "u2");
         assert_eq!(client(r#"{"exp":2,"sub":""}"#).unwrap().user, None);
         assert_eq!(client(r#"{"exp":2,"role":[1,"webpubsub.sendToGroup",{}]}"#).unwrap().roles.len(), 1);
-    }
-
-    #[test]
-    fn numbers_of_rules_are_bounded_per_action() {
-        let texts: Vec<String> = (0..1100)
-            .flat_map(|i| [format!("webpubsub.sendToGroup.g{i}"), format!("webpubsub.joinLeaveGroups.g{i}*")])
-            .collect();
-        let roles = parse_roles(texts.iter().map(String::as_str));
-        assert_eq!(roles.len(), LITERALS_MAX + PATTERNS_MAX);
-        assert_eq!(roles[0], Role::parse("webpubsub.sendToGroup.g0").unwrap());
     }
 
     #[test]
