@@ -27,7 +27,7 @@ fn what_is_refused() {
 fn check(vectors: &str) {
     let lines: Vec<&str> =
         vectors.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
-    assert!(lines.len() >= 10 && lines.len() % 2 == 0, "a vector is two lines");
+    assert!(lines.len() >= 10 && lines.len().is_multiple_of(2), "a vector is two lines");
     for pair in lines.chunks_exact(2) {
         assert_eq!(read(pair[0]), pair[1], "{}", pair[0]);
     }
