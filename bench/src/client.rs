@@ -373,7 +373,9 @@ impl Connection {
         };
         if !as_wanted {
             let message = String::from_utf8_lossy(message);
-            return Err(Trouble::Refused(format!("{greeting:?} was due, but the first message is {message}")));
+            return Err(Trouble::Refused(format!(
+                "{greeting:?} was due, but the first message is {message}"
+            )));
         }
         self.state = State::Ready;
         *context.ready += 1;

@@ -26,7 +26,8 @@ impl Report {
     /// A report without facts, so far without violations.
     pub(crate) fn new(workload: &'static str, title: impl Into<String>) -> Self {
         let title = title.into();
-        let fact = Fact { key: "workload", label: String::new(), value: json!(workload), shown: String::new() };
+        let fact =
+            Fact { key: "workload", label: String::new(), value: json!(workload), shown: String::new() };
         Self { title, facts: vec![fact], violations: 0 }
     }
 
@@ -44,7 +45,8 @@ impl Report {
     /// Adds a measured figure, which people see with a unit and, where given, a remark.
     pub(crate) fn figure(&mut self, key: &'static str, label: &str, value: f64, unit: &str, remark: &str) {
         let digits = if value.abs() < 1.0 { 4 } else { 2 };
-        let number = if value >= 1_000.0 { grouped(value.round() as u64) } else { format!("{value:.digits$}") };
+        let number =
+            if value >= 1_000.0 { grouped(value.round() as u64) } else { format!("{value:.digits$}") };
         let shown = format!("{number} {unit}{}{remark}", if remark.is_empty() { "" } else { "  " });
         let shown = shown.trim_end().to_owned();
         self.facts.push(Fact { key, label: label.to_owned(), value: json!(value), shown });

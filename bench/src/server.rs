@@ -62,8 +62,7 @@ impl Server {
         let server = match (&args.url, &args.server_bin) {
             (Some(url), None) => {
                 let (host, path) = split_url(url)?;
-                let processes =
-                    if args.pid.is_empty() { None } else { Some(Processes::new(&args.pid)?) };
+                let processes = if args.pid.is_empty() { None } else { Some(Processes::new(&args.pid)?) };
                 let key = args.key.clone().unwrap_or_default();
                 let address = resolve(&host)?;
                 Self { address, host, path, key, processes, cpus, own_cpu, child: None }

@@ -29,7 +29,7 @@ pub(crate) fn sign(key: &str, host: &str, hub: &str, user: &str, groups: &[Strin
     let mut mac = Hmac::<Sha256>::new_from_slice(key.as_bytes()).expect("HMAC takes keys of any length");
     mac.update(token.as_bytes());
     token.push('.');
-    URL_SAFE_NO_PAD.encode_append(&mac.finalize().into_bytes(), &mut token);
+    URL_SAFE_NO_PAD.encode_append(mac.finalize().into_bytes(), &mut token);
     token
 }
 

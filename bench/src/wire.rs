@@ -172,7 +172,8 @@ mod tests {
     #[test]
     fn upgrade_answers() {
         let key = *b"the sample nonce";
-        let good = "HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n";
+        let good =
+            "HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n";
         assert_eq!(check_upgrade(good.as_bytes(), key, None), Ok(None));
         let whole = format!("{good}\r\n");
         assert_eq!(check_upgrade(whole.as_bytes(), key, None), Ok(Some(whole.len())));
