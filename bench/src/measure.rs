@@ -1,26 +1,45 @@
 //! The server from outside: CPU time and resident memory from `/proc`, medians over rounds.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::fs;
+use std::io;
 use std::time::Duration;
 
 use crate::error::Error;
 
 /// The processes that make up the server under test; usually one.
-pub(crate) struct Processes(Vec<u32>);
+pub(crate) struct Processes {
+    pids: Vec<u32>,
+    threads: RefCell<Threads>,
+}
+
+/// CPU time per thread as last read, ns. The kernel forgets a thread that ends; we do not, or the sum
+/// could fall.
+#[derive(Default)]
+struct Threads {
+    last: HashMap<u32, u64>,
+    /// Of threads that ended and whose number was given to another.
+    reused: u64,
+}
 
 impl Processes {
     /// Checks that every process is there and its figures readable.
     pub(crate) fn new(pids: &[u32]) -> Result<Self, Error> {
-        let processes = Self(pids.to_vec());
+        let processes = Self { pids: pids.to_vec(), threads: RefCell::default() };
         processes.cpu_ns()?;
         Ok(processes)
     }
 
-    /// CPU time of all threads so far, user and system, ns.
+    /// CPU time of all threads so far, user and system, ns. Never falls.
     ///
     /// A running thread's figure may be a scheduler tick old: [`Processes::settled_cpu_ns`] waits.
     pub(crate) fn cpu_ns(&self) -> Result<u64, Error> {
-        self.0.iter().map(|pid| process_cpu_ns(*pid)).sum()
+        let mut threads = self.threads.borrow_mut();
+        for &pid in &self.pids {
+            threads.read(pid).map_err(Error::io(format!("read the CPU time of process {pid}")))?;
+        }
+        Ok(threads.reused + threads.last.values().sum::<u64>())
     }
 
     /// CPU time once the server has gone quiet: read until two readings 2 ms apart differ by less than
@@ -40,7 +59,7 @@ impl Processes {
 
     /// Resident memory, bytes.
     pub(crate) fn resident_bytes(&self) -> Result<u64, Error> {
-        self.0
+        self.pids
             .iter()
             .map(|pid| {
                 let path = format!("/proc/{pid}/status");
@@ -54,17 +73,22 @@ impl Processes {
     }
 }
 
-fn process_cpu_ns(pid: u32) -> Result<u64, Error> {
-    let path = format!("/proc/{pid}/task");
-    let gone = || Error::io(format!("read the CPU time of process {pid}"));
-    let mut sum = 0;
-    for thread in fs::read_dir(&path).map_err(gone())? {
-        let path = thread.map_err(gone())?.path().join("schedstat");
-        // A thread may end between the listing and the read; its time is then lost, as in any tool.
-        let Ok(line) = fs::read_to_string(&path) else { continue };
-        sum += line.split_ascii_whitespace().next().and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
+impl Threads {
+    fn read(&mut self, pid: u32) -> io::Result<()> {
+        for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
+            let thread = thread?;
+            // A thread may end between the listing and the read; its last reading stands.
+            let Ok(line) = fs::read_to_string(thread.path().join("schedstat")) else { continue };
+            let time = line.split_ascii_whitespace().next().and_then(|field| field.parse().ok());
+            let id = thread.file_name().to_str().and_then(|name| name.parse().ok());
+            let (Some(id), Some(time)) = (id, time) else { continue };
+            match self.last.insert(id, time) {
+                Some(before) if before > time => self.reused += before,
+                _ => {}
+            }
+        }
+        Ok(())
     }
-    Ok(sum)
 }
 
 /// Middle value; the mean of the two middle ones of an even count. 0 of nothing.
