@@ -117,6 +117,7 @@ pub(crate) fn bench(server: &TestServer, options: &str) -> (i32, Value) {
 }
 
 impl State {
+    #[expect(clippy::result_large_err, reason = "tungstenite's signature for refusals")]
     fn serve(&self, socket: TcpStream) {
         socket.set_nodelay(true).unwrap();
         let writing = socket.try_clone().unwrap();
