@@ -10,10 +10,12 @@
 //! | [`auth`] | token claims, audiences, roles |
 //! | [`rest`] | a data-plane call as a value, and its error body |
 //! | [`name`] | names that are legal once they exist |
+//! | [`uri`] | percent-decoding of paths and queries |
 #![forbid(unsafe_code)]
 
 pub mod auth;
 pub mod name;
 pub mod pubsub;
 pub mod rest;
+pub mod uri;
 pub mod ws;
