@@ -1,2 +1,6 @@
 //! The server.
+
+pub mod core;
+pub mod net;
+
 fn main() {}
