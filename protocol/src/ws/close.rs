@@ -1,5 +1,7 @@
 //! Close codes and their meaning here (RFC 6455 §7.4, `client-protocols` §6.5).
 
+use super::frame::{Opcode, write_header};
+
 /// A close code. [`CloseCode::from_wire`] refuses those that must not travel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CloseCode(u16);
@@ -37,7 +39,53 @@ impl CloseCode {
 pub const REASON_BYTES_MAX: usize = 123;
 
 /// Appends one unmasked close frame; `reason` is cut at a character boundary to [`REASON_BYTES_MAX`].
+///
+/// Without a code the body is empty, and so is the reason: it cannot travel alone (RFC 6455 §5.5.1).
 pub fn write_close(out: &mut Vec<u8>, code: Option<CloseCode>, reason: &str) {
-    let _ = (out, code, reason);
-    todo!()
+    let Some(code) = code else {
+        write_header(out, Opcode::Close, 0);
+        return;
+    };
+    let reason = &reason[..reason.floor_char_boundary(REASON_BYTES_MAX)];
+    write_header(out, Opcode::Close, 2 + reason.len());
+    out.extend_from_slice(&code.get().to_be_bytes());
+    out.extend_from_slice(reason.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_codes_that_may_travel_exist() {
+        let legal: Vec<u16> = (0..=5000).filter(|code| CloseCode::from_wire(*code).is_some()).collect();
+        let expected: Vec<u16> = (1000..=1003).chain(1007..=1014).chain(3000..=4999).collect();
+        assert_eq!(legal, expected);
+        assert_eq!(CloseCode::from_wire(u16::MAX), None);
+    }
+
+    #[test]
+    fn writes_code_and_reason() {
+        let mut out = Vec::new();
+        write_close(&mut out, Some(CloseCode::GOING_AWAY), "bye");
+        assert_eq!(out, b"\x88\x05\x03\xe9bye");
+        out.clear();
+        write_close(&mut out, Some(CloseCode::NORMAL), "");
+        assert_eq!(out, b"\x88\x02\x03\xe8");
+        out.clear();
+        write_close(&mut out, None, "lost");
+        assert_eq!(out, b"\x88\x00");
+    }
+
+    #[test]
+    fn cuts_a_long_reason_between_characters() {
+        for (reason, kept) in
+            [("x".repeat(123), 123), ("x".repeat(500), 123), ("ä".repeat(80), 122), ("😀".repeat(40), 120)]
+        {
+            let mut out = Vec::new();
+            write_close(&mut out, Some(CloseCode::NORMAL), &reason);
+            assert_eq!(usize::from(out[1]), kept + 2);
+            assert_eq!(&out[4..], &reason.as_bytes()[..kept]);
+        }
+    }
 }

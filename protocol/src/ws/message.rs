@@ -1,6 +1,19 @@
 //! Bytes → messages: fragments joined, control frames in between (RFC 6455 §5.4, §5.5).
+//!
+//! What must stay true:
+//!
+//! - Events and faults are the same for every split of the input; only how early text is found not to be
+//!   UTF-8 may differ, and then it is earlier.
+//! - A frame that lies whole in the input is handed out from there, nothing is copied.
+//! - Memory follows the bytes that arrived, never the length a header announces; it is bounded by
+//!   [`DecoderLimits::message_bytes_max`], which is checked at the header.
+//! - Time is linear in the bytes, empty fragments included.
 
 use super::CloseCode;
+use super::close::write_close;
+use super::frame::{CONTROL_BYTES_MAX, HEADER_BYTES_MAX, Header, Opcode};
+use super::mask::unmask;
+use super::utf8::{InvalidUtf8, Utf8Reader};
 
 /// Bounds of what a peer may send.
 #[derive(Debug, Clone, Copy)]
@@ -34,7 +47,7 @@ pub enum Event<'a> {
 /// What one call of [`Decoder::next`] did.
 #[derive(Debug)]
 pub struct Step<'a> {
-    /// Bytes of the input that are done with; never 0 unless the input is empty or the peer has closed.
+    /// Bytes of the input that are done with; 0 only when the input is empty.
     pub consumed: usize,
     /// What they completed, if anything.
     pub event: Option<Event<'a>>,
@@ -50,29 +63,412 @@ pub struct Fault {
     pub reason: &'static str,
 }
 
+impl Fault {
+    /// Appends the close frame that tells the peer.
+    pub fn write_close(&self, out: &mut Vec<u8>) {
+        write_close(out, Some(self.code), self.reason);
+    }
+
+    pub(super) const fn protocol(reason: &'static str) -> Self {
+        Self { code: CloseCode::PROTOCOL_ERROR, reason }
+    }
+
+    const fn too_big(reason: &'static str) -> Self {
+        Self { code: CloseCode::TOO_BIG, reason }
+    }
+}
+
+impl From<InvalidUtf8> for Fault {
+    fn from(_: InvalidUtf8) -> Self {
+        Self { code: CloseCode::INVALID_PAYLOAD, reason: "text is not UTF-8" }
+    }
+}
+
 /// A server's end of one WebSocket connection, fed with bytes in any split.
 ///
-/// Idle it owns no heap memory; a frame that arrives in parts is collected in a buffer of its own, which is
-/// given back when the message is complete. The payload is unmasked in place.
+/// Between messages it owns no heap memory; a frame that arrives in parts is collected in a buffer of its
+/// own. An event may borrow from that buffer, so it is given back with the next call of [`next`](Self::next),
+/// or by [`release`](Self::release): call that when a socket's input is used up. The payload is unmasked in
+/// place.
+#[derive(Debug, Default)]
 pub struct Decoder {
-    _todo: (),
+    /// Exists while a frame or a message is unfinished, and while an event borrows from it.
+    partial: Option<Box<Partial>>,
+    /// After a close frame or a fault nothing is read.
+    ended: bool,
 }
 
 impl Decoder {
     /// A decoder for frames from a client (they must be masked).
     pub fn new() -> Self {
-        Self { _todo: () }
+        Self::default()
     }
 
     /// Reads up to one event from `input`. Call again with the rest until the input is used up.
+    ///
+    /// After [`Event::Close`], and after a fault, all input is consumed and ignored.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault`] with 1002 for a frame RFC 6455 forbids, 1007 for text that is not UTF-8 (with the offending
+    /// byte, inside a frame too), 1009 for a message over the limits, with the header that announces it.
+    /// Events before the faulty frame have been returned by earlier calls.
     pub fn next<'a>(&'a mut self, input: &'a mut [u8], limits: &DecoderLimits) -> Result<Step<'a>, Fault> {
-        let _ = (input, limits);
-        todo!()
+        self.release();
+        if self.ended {
+            return Ok(Step { consumed: input.len(), event: None });
+        }
+        let advanced = self.advance(input, limits);
+        let Self { partial, ended } = self;
+        let step = advanced.and_then(|(consumed, found)| {
+            let event = match (found, partial.as_deref()) {
+                (Some(Found::InInput { opcode, start }), _) => {
+                    Some(frame_event(opcode, &input[start..consumed])?)
+                }
+                (Some(Found::Control(opcode)), Some(partial)) => {
+                    Some(frame_event(opcode, partial.control_payload())?)
+                }
+                (Some(Found::Message), Some(partial)) => partial.message_event(),
+                (_, _) => None,
+            };
+            Ok(Step { consumed, event })
+        });
+        *ended = matches!(step, Err(_) | Ok(Step { event: Some(Event::Close { .. }), .. }));
+        step
+    }
+
+    /// Gives back the buffer the last event borrowed from. Nothing is lost: an unfinished message stays.
+    pub fn release(&mut self) {
+        if let Some(partial) = &mut self.partial {
+            partial.drop_handed_out();
+            if self.ended || partial.is_empty() {
+                self.partial = None;
+            }
+        }
+    }
+
+    /// Takes bytes until something is found or the input is used up.
+    fn advance(&mut self, input: &mut [u8], limits: &DecoderLimits) -> Result<(usize, Option<Found>), Fault> {
+        let mut at = 0;
+        while at < input.len() {
+            if let Some(partial) = &mut self.partial
+                && let Some(frame) = partial.frame.take()
+            {
+                let (taken, found) = partial.take_payload(frame, &mut input[at..])?;
+                at += taken;
+                if found.is_some() {
+                    return Ok((at, found));
+                }
+                continue;
+            }
+
+            let Some((header, key, header_len)) = self.take_header(&input[at..], limits)? else {
+                return Ok((input.len(), None));
+            };
+            at += header_len;
+            let whole_in_input = header.payload_len <= (input.len() - at) as u64;
+            let stands_alone =
+                header.opcode.is_control() || header.fin && header.opcode != Opcode::Continuation;
+            if whole_in_input && stands_alone {
+                let end = at + header.payload_len as usize;
+                unmask(&mut input[at..end], key, 0);
+                return Ok((end, Some(Found::InInput { opcode: header.opcode, start: at })));
+            }
+
+            let partial = self.partial.get_or_insert_default();
+            let frame = partial.begin_frame(header, key);
+            // Also with nothing left of the input: an empty fragment may complete a message.
+            let (taken, found) = partial.take_payload(frame, &mut input[at..])?;
+            at += taken;
+            if found.is_some() {
+                return Ok((at, found));
+            }
+        }
+        Ok((at, None))
+    }
+
+    /// Reads one header from what was kept of it and from `input`, checks it against the message so far, and
+    /// says how many bytes of `input` it took. `None`: all of `input` was kept, more is needed.
+    fn take_header(
+        &mut self,
+        input: &[u8],
+        limits: &DecoderLimits,
+    ) -> Result<Option<(Header, [u8; 4], usize)>, Fault> {
+        let message = self.partial.as_deref().and_then(|partial| partial.message.as_ref());
+        let kept_len = self.partial.as_deref().map_or(0, |partial| usize::from(partial.header_len));
+        if kept_len == 0
+            && let Some((header, key)) = read_header(input, message, limits)?
+        {
+            return Ok(Some((header, key, header.len_with_key())));
+        }
+
+        // Rare: a header cut by the end of a receive.
+        let partial = self.partial.get_or_insert_default();
+        let copied = input.len().min(HEADER_BYTES_MAX - kept_len);
+        let len = kept_len + copied;
+        partial.header[kept_len..len].copy_from_slice(&input[..copied]);
+        match read_header(&partial.header[..len], partial.message.as_ref(), limits)? {
+            Some((header, key)) => {
+                partial.header_len = 0;
+                let taken = header.len_with_key() - kept_len;
+                if partial.is_empty() {
+                    self.partial = None;
+                }
+                Ok(Some((header, key, taken)))
+            }
+            None => {
+                partial.header_len = len as u8;
+                Ok(None)
+            }
+        }
     }
 }
 
-impl Default for Decoder {
-    fn default() -> Self {
-        Self::new()
+/// What [`Decoder::advance`] came upon.
+enum Found {
+    /// A frame that is a whole event; its unmasked payload lies in the input from `start` to what was
+    /// consumed.
+    InInput { opcode: Opcode, start: usize },
+    /// A control frame collected in [`Partial::control`].
+    Control(Opcode),
+    /// The message collected in [`Partial::message`].
+    Message,
+}
+
+/// A whole header with its key, checked; `None` if `bytes` end before it does.
+#[inline]
+fn read_header(
+    bytes: &[u8],
+    message: Option<&Message>,
+    limits: &DecoderLimits,
+) -> Result<Option<(Header, [u8; 4])>, Fault> {
+    let Some(header) = Header::parse(bytes)? else { return Ok(None) };
+    if !header.opcode.is_control() {
+        check_data_frame(&header, message, limits)?;
     }
+    let end = header.len_with_key();
+    let key = bytes.get(end - 4..end).and_then(|key| key.first_chunk());
+    Ok(key.map(|key| (header, *key)))
+}
+
+/// Whether a data frame may follow what came of its message so far, and may be as long as it says.
+fn check_data_frame(header: &Header, message: Option<&Message>, limits: &DecoderLimits) -> Result<(), Fault> {
+    let (bytes, fragments) = match (header.opcode, message) {
+        (Opcode::Continuation, None) => {
+            return Err(Fault::protocol("a continuation frame continues nothing"));
+        }
+        (Opcode::Continuation, Some(message)) => (message.bytes, message.fragments),
+        (_, Some(_)) => return Err(Fault::protocol("a new message starts inside a fragmented one")),
+        (_, None) => (0, 0),
+    };
+    if header.payload_len > limits.message_bytes_max.saturating_sub(bytes) as u64 {
+        return Err(Fault::too_big("the message is larger than the limit"));
+    }
+    if fragments >= limits.fragments_max {
+        return Err(Fault::too_big("the message has too many fragments"));
+    }
+    Ok(())
+}
+
+/// The event of a frame that needs no other frame, from its unmasked payload.
+#[inline]
+fn frame_event(opcode: Opcode, payload: &[u8]) -> Result<Event<'_>, Fault> {
+    Ok(match opcode {
+        Opcode::Text => Event::Text(simdutf8::basic::from_utf8(payload).map_err(|_| InvalidUtf8)?),
+        Opcode::Ping => Event::Ping(payload),
+        Opcode::Pong => Event::Pong(payload),
+        Opcode::Close => return close_event(payload),
+        Opcode::Binary | Opcode::Continuation => Event::Binary(payload),
+    })
+}
+
+/// RFC 6455 §5.5.1, §7.4.
+fn close_event(payload: &[u8]) -> Result<Event<'_>, Fault> {
+    let Some((code, reason)) = payload.split_first_chunk() else {
+        return match payload {
+            [] => Ok(Event::Close { code: None, reason: "" }),
+            _ => Err(Fault::protocol("the body of a close frame is one byte long")),
+        };
+    };
+    let code = CloseCode::from_wire(u16::from_be_bytes(*code))
+        .ok_or(Fault::protocol("a close frame has a code that must not be sent"))?;
+    let reason = std::str::from_utf8(reason).map_err(|_| Fault {
+        code: CloseCode::INVALID_PAYLOAD,
+        reason: "the reason of a close frame is not UTF-8",
+    })?;
+    Ok(Event::Close { code: Some(code), reason })
+}
+
+/// What has come of things that are not whole yet.
+#[derive(Debug)]
+struct Partial {
+    /// The first `header_len` bytes of the next frame's header.
+    header: [u8; HEADER_BYTES_MAX],
+    header_len: u8,
+    /// How much of `control` has arrived.
+    control_len: u8,
+    /// What the last call handed out, to be dropped with the next.
+    handed_out: HandedOut,
+    /// The frame whose payload is arriving.
+    frame: Option<Frame>,
+    message: Option<Message>,
+    control: [u8; CONTROL_BYTES_MAX],
+}
+
+impl Default for Partial {
+    fn default() -> Self {
+        Self {
+            header: [0; HEADER_BYTES_MAX],
+            header_len: 0,
+            control_len: 0,
+            handed_out: HandedOut::Nothing,
+            frame: None,
+            message: None,
+            control: [0; CONTROL_BYTES_MAX],
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum HandedOut {
+    Nothing,
+    Control,
+    Message,
+}
+
+/// A frame whose payload is arriving.
+#[derive(Debug, Clone, Copy)]
+struct Frame {
+    opcode: Opcode,
+    fin: bool,
+    key: [u8; 4],
+    /// Bytes of the payload already taken.
+    taken: usize,
+    /// Bytes still to come; bounded by the message limit or by 125.
+    remaining: usize,
+}
+
+/// A data message that needs more than one look at the input.
+#[derive(Debug)]
+struct Message {
+    body: Body,
+    /// Sum of the announced lengths of its frames; within the limit.
+    bytes: usize,
+    fragments: u32,
+}
+
+#[derive(Debug)]
+enum Body {
+    Text(String, Utf8Reader),
+    Binary(Vec<u8>),
+}
+
+impl Partial {
+    fn is_empty(&self) -> bool {
+        self.header_len == 0 && self.frame.is_none() && self.message.is_none() && self.control_len == 0
+    }
+
+    fn drop_handed_out(&mut self) {
+        match std::mem::replace(&mut self.handed_out, HandedOut::Nothing) {
+            HandedOut::Nothing => {}
+            HandedOut::Control => self.control_len = 0,
+            HandedOut::Message => self.message = None,
+        }
+    }
+
+    /// Enters a frame whose header [`check_data_frame`] let pass.
+    fn begin_frame(&mut self, header: Header, key: [u8; 4]) -> Frame {
+        let len = header.payload_len as usize;
+        if !header.opcode.is_control() {
+            let message = self.message.get_or_insert_with(|| Message {
+                body: match header.opcode {
+                    Opcode::Text => Body::Text(String::new(), Utf8Reader::default()),
+                    _ => Body::Binary(Vec::new()),
+                },
+                bytes: 0,
+                fragments: 0,
+            });
+            message.bytes += len;
+            message.fragments += 1;
+        }
+        Frame { opcode: header.opcode, fin: header.fin, key, taken: 0, remaining: len }
+    }
+
+    /// Takes what `input` has of the frame's payload; says how much that was and what it completed.
+    fn take_payload(&mut self, mut frame: Frame, input: &mut [u8]) -> Result<(usize, Option<Found>), Fault> {
+        let len = frame.remaining.min(input.len());
+        let chunk = &mut input[..len];
+        unmask(chunk, frame.key, frame.taken);
+        frame.taken += len;
+        frame.remaining -= len;
+        let whole = frame.remaining == 0;
+
+        if frame.opcode.is_control() {
+            self.control[frame.taken - len..frame.taken].copy_from_slice(chunk);
+            self.control_len = frame.taken as u8;
+            if whole {
+                self.handed_out = HandedOut::Control;
+                return Ok((len, Some(Found::Control(frame.opcode))));
+            }
+        } else if let Some(message) = &mut self.message {
+            message.append(chunk, frame.fin)?;
+            if whole && frame.fin {
+                message.finish()?;
+                self.handed_out = HandedOut::Message;
+                return Ok((len, Some(Found::Message)));
+            }
+        }
+        if !whole {
+            self.frame = Some(frame);
+        }
+        Ok((len, None))
+    }
+
+    fn control_payload(&self) -> &[u8] {
+        &self.control[..usize::from(self.control_len)]
+    }
+
+    fn message_event(&self) -> Option<Event<'_>> {
+        self.message.as_ref().map(|message| match &message.body {
+            Body::Text(text, _) => Event::Text(text),
+            Body::Binary(bytes) => Event::Binary(bytes),
+        })
+    }
+}
+
+impl Message {
+    fn append(&mut self, chunk: &[u8], last_frame: bool) -> Result<(), InvalidUtf8> {
+        match &mut self.body {
+            Body::Text(text, reader) => {
+                // Held-back bytes of a character come on top of the chunk.
+                let growth = growth(text.len(), text.capacity(), chunk.len() + 3, self.bytes, last_frame);
+                text.reserve_exact(growth);
+                reader.append(chunk, text)
+            }
+            Body::Binary(bytes) => {
+                let growth = growth(bytes.len(), bytes.capacity(), chunk.len(), self.bytes, last_frame);
+                bytes.reserve_exact(growth);
+                bytes.extend_from_slice(chunk);
+                Ok(())
+            }
+        }
+    }
+
+    fn finish(&self) -> Result<(), InvalidUtf8> {
+        match &self.body {
+            Body::Text(_, reader) if !reader.is_complete() => Err(InvalidUtf8),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// How much to reserve for `needed` more bytes: doubling, so that time stays linear and memory within twice
+/// what arrived, and not past the message's end once its last frame has announced it.
+fn growth(len: usize, capacity: usize, needed: usize, message_bytes: usize, last_frame: bool) -> usize {
+    if capacity - len >= needed {
+        return 0;
+    }
+    let doubled = (2 * capacity).max(len + needed);
+    let bound = if last_frame { (message_bytes + 3).max(len + needed) } else { doubled };
+    doubled.min(bound) - len
 }
