@@ -352,7 +352,8 @@ impl Flush<'_> {
                         continue;
                     }
                     let frames = &self.scratch.frames[from as usize..to as usize];
-                    if sendable {
+                    // The last words do not wait for what the session still owes.
+                    if sendable || connection.ended {
                         arena.chunk.extend_from_slice(frames);
                     } else {
                         full |= !session.queue_control(frames, self.limits.control_bytes_max);

@@ -576,6 +576,8 @@ impl Hub {
     fn catch_up(&mut self, sink: &mut impl Sink) {
         for key in std::mem::take(&mut self.catching_up) {
             let Some(slot) = self.find(key) else { continue };
+            // Positions start anew with the next turn.
+            self.connections[slot as usize].floor = 0;
             let hot = self.hot[slot as usize];
             let Some(session) = self.session(slot) else { continue };
             if !hot.attached() || session.congested || !session.behind() {

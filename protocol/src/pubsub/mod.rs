@@ -5,9 +5,11 @@
 //! receiver that needs another form (`client-protocols` §3.10).
 
 pub mod data;
+pub(crate) mod escape;
 pub mod json;
+mod metadata;
 
-pub use data::{Data, DataType, Form};
+pub use data::{Data, DataType, Form, InvalidData, JSON_DEPTH_MAX};
 
 use crate::name::{EventName, GroupName};
 

@@ -1,7 +1,12 @@
 //! Data-plane REST calls as values (`rest-api` §1, §2).
 
+pub mod body;
 pub mod error;
 pub mod route;
+
+pub use body::{Charset, Payload, payload, payload_type};
+pub use error::{ErrorBody, ErrorCode};
+pub use route::{RouteError, route};
 
 use crate::name::{GroupName, HubName, UserId};
 
@@ -108,4 +113,16 @@ pub enum ClientType {
     Mqtt,
     /// `/clients/socketio/hubs/{hub}`.
     SocketIo,
+}
+
+impl ClientType {
+    /// The path that tokens of this type name and clients connect to.
+    pub fn path(self, hub: &HubName) -> String {
+        let hub = hub.as_str();
+        match self {
+            Self::Default => format!("/client/hubs/{hub}"),
+            Self::Mqtt => format!("/clients/mqtt/hubs/{hub}"),
+            Self::SocketIo => format!("/clients/socketio/hubs/{hub}"),
+        }
+    }
 }

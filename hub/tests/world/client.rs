@@ -1,0 +1,139 @@
+//! A client of the simulation: what it asked for, what it may expect, what it has seen.
+
+use ringhub_hub::{ConnectionId, SocketKey, Transport};
+use ringhub_protocol::pubsub::Subprotocol;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// Where a client stands with a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Member {
+    No,
+    /// Asked, not acknowledged.
+    Joining,
+    /// Acknowledged: must get everything published from now on.
+    Yes,
+    /// Asked to leave: may still get what is under way.
+    Leaving,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Nobody on this core yet.
+    Away,
+    /// The upgrade is under way.
+    Connecting,
+    Open,
+    /// A reliable client whose socket is lost.
+    Lost,
+}
+
+/// What an ack answers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Asked {
+    Join(usize),
+    Leave(usize),
+    Send,
+}
+
+impl Asked {
+    /// Whose membership it changes.
+    pub(crate) fn group(self) -> Option<usize> {
+        match self {
+            Self::Join(group) | Self::Leave(group) => Some(group),
+            Self::Send => None,
+        }
+    }
+}
+
+pub(crate) struct Client {
+    pub(crate) index: usize,
+    pub(crate) hub: usize,
+    pub(crate) core: usize,
+    pub(crate) subprotocol: Subprotocol,
+    /// It may do nothing to this group.
+    pub(crate) forbidden: usize,
+    pub(crate) phase: Phase,
+    incarnation: usize,
+    pub(crate) socket: Option<SocketKey>,
+    pub(crate) transport: Option<Transport>,
+    pub(crate) id: Option<ConnectionId>,
+    pub(crate) groups: Vec<Member>,
+    pub(crate) next_ack: u64,
+    pub(crate) asked: BTreeMap<u64, Asked>,
+    /// Publications it must get, by publisher.
+    pub(crate) owed: BTreeMap<usize, BTreeSet<u64>>,
+    /// The last publication seen, by publisher.
+    pub(crate) seen: BTreeMap<usize, u64>,
+    /// Of its own.
+    pub(crate) published: u64,
+    /// The last sequence id seen.
+    pub(crate) sequence: u64,
+    pub(crate) acknowledged: u64,
+    /// Bytes read, not yet whole frames.
+    pub(crate) inbox: VecDeque<u8>,
+    /// Whether the upgrade's answer and `connected` came.
+    pub(crate) greeted: u8,
+}
+
+impl Client {
+    pub(crate) fn new(index: usize, groups: usize) -> Self {
+        let subprotocol = match index % 4 {
+            0 => Subprotocol::Json,
+            1 => Subprotocol::Raw,
+            _ => Subprotocol::ReliableJson,
+        };
+        Self {
+            index,
+            hub: index / 2 % 2,
+            core: 0,
+            subprotocol,
+            forbidden: index % groups,
+            phase: Phase::Away,
+            incarnation: 0,
+            socket: None,
+            transport: None,
+            id: None,
+            groups: vec![Member::No; groups],
+            next_ack: 0,
+            asked: BTreeMap::new(),
+            owed: BTreeMap::new(),
+            seen: BTreeMap::new(),
+            published: 0,
+            sequence: 0,
+            acknowledged: 0,
+            inbox: VecDeque::new(),
+            greeted: 0,
+        }
+    }
+
+    /// Order is promised to one connection's publications, not across a client's connections.
+    pub(crate) fn publisher(&self) -> usize {
+        self.index + 1_000 * self.incarnation
+    }
+
+    /// A new connection: nothing is expected of it.
+    pub(crate) fn reset(&mut self) {
+        self.phase = Phase::Away;
+        self.incarnation += 1;
+        (self.socket, self.transport, self.id) = (None, None, None);
+        self.groups.fill(Member::No);
+        self.asked.clear();
+        self.owed.clear();
+        self.seen.clear();
+        (self.sequence, self.acknowledged) = (0, 0);
+        self.inbox.clear();
+        self.greeted = 0;
+    }
+
+    /// The socket is gone: what was asked over it may or may not have happened.
+    pub(crate) fn lose_socket(&mut self) {
+        (self.socket, self.transport) = (None, None);
+        self.inbox.clear();
+        self.greeted = 0;
+        for (_, asked) in std::mem::take(&mut self.asked) {
+            if let Asked::Join(group) | Asked::Leave(group) = asked {
+                self.groups[group] = Member::Leaving;
+            }
+        }
+    }
+}

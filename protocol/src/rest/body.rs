@@ -1,0 +1,194 @@
+//! The body of a send: media type → payload type, bytes → payload (`rest-api` §1.4).
+
+use std::borrow::Cow;
+
+use super::error::{ErrorBody, ErrorCode};
+use super::route::RouteError;
+use crate::pubsub::{Data, DataType};
+
+/// How the characters of a text body are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Charset {
+    /// UTF-8, and so US-ASCII.
+    Utf8,
+    /// ISO-8859-1.
+    Latin1,
+    /// UTF-16; a byte order mark decides, big-endian without one (RFC 2781 §4.3).
+    Utf16,
+    /// UTF-16, little-endian.
+    Utf16Le,
+    /// UTF-16, big-endian.
+    Utf16Be,
+}
+
+/// A body as a payload; owned if it had another charset.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Payload<'a> {
+    data_type: DataType,
+    bytes: Cow<'a, [u8]>,
+}
+
+impl Payload<'_> {
+    /// The payload to send.
+    pub fn data(&self) -> Data<'_> {
+        Data::from_parts(self.data_type, crate::pubsub::Form::Plain, &self.bytes)
+    }
+}
+
+/// What a `Content-Type` makes of a body: absent or empty is binary; 415 for a type or charset that is not known.
+pub fn payload_type(content_type: Option<&str>) -> Result<(DataType, Charset), RouteError> {
+    let content_type = content_type.unwrap_or_default().trim();
+    if content_type.is_empty() {
+        return Ok((DataType::Binary, Charset::Utf8));
+    }
+    let mut parts = content_type.split(';');
+    let media_type = parts.next().unwrap_or_default().trim();
+    let known = [
+        ("application/json", DataType::Json),
+        ("text/plain", DataType::Text),
+        ("application/octet-stream", DataType::Binary),
+    ];
+    let Some((_, data_type)) = known.into_iter().find(|(name, _)| name.eq_ignore_ascii_case(media_type))
+    else {
+        return Err(unsupported(
+            "Content-Type must be application/json, text/plain or application/octet-stream.",
+        ));
+    };
+    let charset = parts
+        .filter_map(|parameter| parameter.split_once('='))
+        .find(|(name, _)| name.trim().eq_ignore_ascii_case("charset"))
+        .map(|(_, value)| value.trim().trim_matches('"'));
+    let charset = match charset {
+        // Bytes have no characters, whatever the header says.
+        _ if data_type == DataType::Binary => Charset::Utf8,
+        None | Some("") => Charset::Utf8,
+        Some(name) => charset_from_name(name)
+            .ok_or_else(|| unsupported("The charset must be utf-8, us-ascii, iso-8859-1 or utf-16."))?,
+    };
+    Ok((data_type, charset))
+}
+
+/// The payload in a body. 400 for JSON that does not parse or is `null`, 400 for text that is not in its charset.
+pub fn payload(data_type: DataType, charset: Charset, body: &[u8]) -> Result<Payload<'_>, RouteError> {
+    if !data_type.is_text() {
+        return Ok(Payload { data_type, bytes: Cow::Borrowed(body) });
+    }
+    let text = decode(charset, body).ok_or_else(|| {
+        bad_body("The request body is not valid in its charset, which is UTF-8 unless named.")
+    })?;
+    if data_type == DataType::Json {
+        use crate::pubsub::InvalidData::{NotBase64, NotJson, NotText, Null, TooDeep};
+        Data::json(&text).map_err(|invalid| match invalid {
+            NotJson | NotText | NotBase64 => bad_body("The request body is not a valid JSON."),
+            Null => bad_body("The request body must not be JSON null."),
+            TooDeep => bad_body("The request body is nested too deep."),
+        })?;
+    }
+    let bytes = match text {
+        Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+        Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+    };
+    Ok(Payload { data_type, bytes })
+}
+
+fn charset_from_name(name: &str) -> Option<Charset> {
+    let known = [
+        ("utf-8", Charset::Utf8),
+        ("utf8", Charset::Utf8),
+        ("us-ascii", Charset::Utf8),
+        ("iso-8859-1", Charset::Latin1),
+        ("latin1", Charset::Latin1),
+        ("utf-16", Charset::Utf16),
+        ("utf-16le", Charset::Utf16Le),
+        ("utf-16be", Charset::Utf16Be),
+    ];
+    known.into_iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, charset)| charset)
+}
+
+fn decode(charset: Charset, body: &[u8]) -> Option<Cow<'_, str>> {
+    let utf16 = |body: &[u8], unit: fn([u8; 2]) -> u16| {
+        let (pairs, rest) = body.as_chunks::<2>();
+        let units = pairs.iter().map(|&pair| unit(pair));
+        let text = char::decode_utf16(units).collect::<Result<String, _>>().ok()?;
+        rest.is_empty().then_some(Cow::Owned(text))
+    };
+    match charset {
+        Charset::Utf8 => simdutf8::basic::from_utf8(body).ok().map(Cow::Borrowed),
+        Charset::Latin1 if body.is_ascii() => std::str::from_utf8(body).ok().map(Cow::Borrowed),
+        Charset::Latin1 => Some(Cow::Owned(body.iter().copied().map(char::from).collect())),
+        Charset::Utf16 => match body {
+            [0xff, 0xfe, rest @ ..] => utf16(rest, u16::from_le_bytes),
+            [0xfe, 0xff, rest @ ..] | rest => utf16(rest, u16::from_be_bytes),
+        },
+        Charset::Utf16Le => utf16(body, u16::from_le_bytes),
+        Charset::Utf16Be => utf16(body, u16::from_be_bytes),
+    }
+}
+
+fn unsupported(message: &'static str) -> RouteError {
+    let mut body = ErrorBody::new(ErrorCode::UnsupportedMediaType, message);
+    body.target = Some("Content-Type");
+    body.into()
+}
+
+fn bad_body(message: &'static str) -> RouteError {
+    ErrorBody::new(ErrorCode::BadRequest, message).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn media_types() {
+        use Charset::{Latin1, Utf8, Utf16Le};
+        use DataType::{Binary, Json, Text};
+        for (content_type, expected) in [
+            (None, (Binary, Utf8)),
+            (Some(" "), (Binary, Utf8)),
+            (Some("application/json"), (Json, Utf8)),
+            (Some("Application/JSON; Charset=UTF-8"), (Json, Utf8)),
+            (Some("text/plain;charset=\"iso-8859-1\""), (Text, Latin1)),
+            (Some("text/plain; format=flowed; charset=utf-16LE"), (Text, Utf16Le)),
+            (Some("application/octet-stream; charset=koi8-r"), (Binary, Utf8)),
+        ] {
+            assert_eq!(payload_type(content_type), Ok(expected), "{content_type:?}");
+        }
+        for content_type in ["application/x-protobuf", "text/html", "json", ";", "text/plain; charset=koi8-r"]
+        {
+            assert_eq!(payload_type(Some(content_type)).unwrap_err().status(), 415, "{content_type}");
+        }
+    }
+
+    #[test]
+    fn bodies_are_checked_and_kept() {
+        for (data_type, charset, body, expected) in [
+            (DataType::Binary, Charset::Utf8, &b"\xff"[..], Some(&b"\xff"[..])),
+            (DataType::Text, Charset::Utf8, b"", Some(b"")),
+            (DataType::Text, Charset::Utf8, b"\xc3\xa4", Some(b"\xc3\xa4")),
+            (DataType::Text, Charset::Utf8, b"\xe4", None),
+            (DataType::Text, Charset::Latin1, b"\xe4", Some(b"\xc3\xa4")),
+            (DataType::Text, Charset::Utf16, b"\xff\xfea\0", Some(b"a")),
+            (DataType::Text, Charset::Utf16, b"\xfe\xff\0a", Some(b"a")),
+            (DataType::Text, Charset::Utf16Be, b"\xd8\x3d\xde\x00", Some("😀".as_bytes())),
+            (DataType::Text, Charset::Utf16Be, b"\xd8\x3d", None),
+            (DataType::Text, Charset::Utf16Le, b"a\0b", None),
+            (DataType::Json, Charset::Utf8, b" {\"a\": 1.0}\n", Some(b" {\"a\": 1.0}\n")),
+            (DataType::Json, Charset::Utf16Le, b"1\0", Some(b"1")),
+            (DataType::Json, Charset::Utf8, b"", None),
+            (DataType::Json, Charset::Utf8, b"{a:1}", None),
+            (DataType::Json, Charset::Utf8, b"null", None),
+            (DataType::Json, Charset::Utf8, b"\"\xff\"", None),
+        ] {
+            let payload = payload(data_type, charset, body);
+            match expected {
+                Some(bytes) => {
+                    let payload = payload.unwrap();
+                    assert_eq!((payload.data().data_type(), payload.data().bytes()), (data_type, bytes));
+                }
+                None => assert_eq!(payload.unwrap_err().status(), 400, "{body:?}"),
+            }
+        }
+        assert_eq!(payload(DataType::Json, Charset::Utf8, &b"[".repeat(100_000)).unwrap_err().status(), 400);
+    }
+}
