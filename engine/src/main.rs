@@ -74,8 +74,8 @@ impl net::HttpHandler for NotFound {
 fn main() {
     let args: Vec<String> = std::env::args().collect();
     let echo = args.get(1).is_some_and(|verb| verb == "echo");
-    let listen = args.get(2).map_or("127.0.0.1:9001", String::as_str).parse().expect("an address");
-    let cores = args.get(3).map_or(1, |cores| cores.parse().expect("a number"));
+    let listen = args.get(3).map_or("127.0.0.1:9001", String::as_str).parse().expect("an address");
+    let cores = args.get(4).map_or(1, |cores| cores.parse().expect("a number"));
     let mut sockets = SocketSettings::default();
     if echo {
         sockets.decoder = DecoderLimits { message_bytes_max: 16 << 20, fragments_max: 1 << 20 };
@@ -92,7 +92,7 @@ fn main() {
             std::process::exit(1);
         }
     };
-    println!("{:?}", server.service);
+    println!("echo on ws://{}", server.service[0]);
     let mut signals = signal_hook::iterator::Signals::new([libc::SIGINT, libc::SIGTERM]).expect("signals");
     signals.forever().next();
     server.stop();

@@ -410,6 +410,7 @@ impl Core {
                     let counters = &self.io.shared.counters;
                     if broken.panicked { &counters.panics } else { &counters.faults }.add(1);
                     self.feed(hub, Input::Fault(from, broken.code, &broken.reason));
+                    self.forget_client(key);
                     if let Some(socket) = self.io.sockets.get(key) {
                         socket.kind = Kind::Closing(None);
                     }
