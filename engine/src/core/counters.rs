@@ -1,0 +1,160 @@
+//! What each core counts, and how other threads read it.
+//!
+//! A counter has one writer, its core, so an increment is a relaxed load and store, not a locked instruction;
+//! a reader may see counters of slightly different moments.
+
+use ringhub_hub::effect::CloseCategory;
+use ringhub_hub::hub::{ConnectionRow, Counters as HubCounters};
+use ringhub_hub::{ConnectionId, Time};
+use ringhub_protocol::name::{HubName, UserId};
+use std::collections::VecDeque;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A number with one writer and any number of readers.
+#[derive(Debug, Default)]
+pub struct Cell(AtomicU64);
+
+impl Cell {
+    /// Adds; only the owning core may.
+    pub fn add(&self, n: u64) {
+        self.0.store(self.get().wrapping_add(n), Ordering::Relaxed);
+    }
+
+    /// Subtracts; only the owning core may.
+    pub fn sub(&self, n: u64) {
+        self.0.store(self.get().wrapping_sub(n), Ordering::Relaxed);
+    }
+
+    /// Replaces; only the owning core may.
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+
+    /// The value now.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+macro_rules! counters {
+    ($($(#[doc = $doc:literal])+ $name:ident: $kind:ident,)+) => {
+        /// One core's counters.
+        #[derive(Debug, Default)]
+        pub struct Counters { $($(#[doc = $doc])+ pub $name: Cell,)+ }
+
+        impl Counters {
+            /// Name, help text, kind and value of each, in the order above.
+            pub fn rows(&self) -> Vec<(&'static str, &'static str, Kind, u64)> {
+                vec![$((stringify!($name), concat!($($doc),+), Kind::$kind, self.$name.get()),)+]
+            }
+        }
+    };
+}
+
+/// How a number moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Up only.
+    Counter,
+    /// Up and down.
+    Gauge,
+}
+
+counters! {
+    /// Sockets open now.
+    sockets: Gauge,
+    /// WebSocket clients open now.
+    websockets: Gauge,
+    /// Sockets accepted.
+    accepts: Counter,
+    /// Sockets accepted and closed at once because the core has its maximum.
+    accepts_refused: Counter,
+    /// Accepts that failed because the process or the system is out of file descriptors.
+    accepts_out_of_files: Counter,
+    /// WebSocket upgrades answered 101.
+    upgrades: Counter,
+    /// Upgrades refused.
+    upgrades_refused: Counter,
+    /// Request heads that were malformed, too long or too slow.
+    heads_refused: Counter,
+    /// WebSocket messages received.
+    messages_in: Counter,
+    /// Bytes received.
+    bytes_in: Counter,
+    /// Sends handed to the kernel.
+    sends: Counter,
+    /// Bytes taken by the kernel.
+    bytes_out: Counter,
+    /// Sends the kernel took only in part or not at all.
+    sends_short: Counter,
+    /// Bytes that wait in outboxes.
+    outbox_bytes: Gauge,
+    /// Clients closed because their outbox was over its bound.
+    slow_consumers: Counter,
+    /// Clients closed because they broke RFC 6455 or their subprotocol.
+    faults: Counter,
+    /// Clients closed because they did not answer pings.
+    ping_timeouts: Counter,
+    /// Clients closed because decoding their input panicked.
+    panics: Counter,
+    /// Times a receive found no free buffer.
+    buffers_exhausted: Counter,
+    /// Times the completion queue was full and completions waited in the kernel.
+    completions_overflowed: Counter,
+    /// Times a receive was paused because another core or a hub was behind.
+    receive_pauses: Counter,
+    /// Batches sent to other cores.
+    mesh_batches: Counter,
+    /// Bytes in unsent batches for other cores.
+    mesh_unsent_bytes: Gauge,
+    /// Times another core was woken.
+    mesh_wakes: Counter,
+    /// Sockets moved here from another core.
+    sockets_moved_in: Counter,
+    /// HTTP requests handled.
+    http_requests: Counter,
+    /// Turns of the loop.
+    turns: Counter,
+}
+
+/// One closed connection.
+#[derive(Debug, Clone)]
+pub struct ClosedRow {
+    /// Its hub.
+    pub hub: HubName,
+    /// Its id.
+    pub id: ConnectionId,
+    /// Its user.
+    pub user: Option<UserId>,
+    /// Close code.
+    pub code: u16,
+    /// Why, in words.
+    pub reason: Box<str>,
+    /// Why, as a metric's label.
+    pub category: CloseCategory,
+    /// Seconds since 1970 when it closed.
+    pub closed_unix: u64,
+}
+
+/// What a core shows to other threads. The locks are taken for closes and once a second, never per message.
+#[derive(Debug, Default)]
+pub struct CoreShared {
+    /// The counters.
+    pub counters: Counters,
+    /// Connections closed, by category in the order of [`CloseCategory::ALL`].
+    pub closes: [Cell; CloseCategory::ALL.len()],
+    /// The last closed connections, oldest first.
+    pub closed: Mutex<VecDeque<ClosedRow>>,
+    /// Each hub's counters as of the last second.
+    pub hubs: Mutex<Vec<(HubName, HubCounters)>>,
+}
+
+/// A page of the list of connections, one core's part.
+#[derive(Debug, Clone)]
+pub struct ConnectionPage {
+    /// Rows with their hub, at most as many as asked for.
+    pub rows: Vec<(HubName, ConnectionRow)>,
+    /// This core's clock when it answered, to make ages of [`ConnectionRow::opened`].
+    pub now: Time,
+}

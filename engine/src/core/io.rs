@@ -1,0 +1,496 @@
+//! Sockets on the ring: sending, receiving, ending.
+//!
+//! What must stay true:
+//! - at most one fast send per socket between two settles; a second one waits in `deferred` (rule 1);
+//! - a socket with an outbox gets no fast send, and has exactly one write in flight until it is empty;
+//! - a descriptor is closed when nothing of its socket is in flight or queued, and only in
+//!   [`Io::submit`], right after the queue was emptied (rule 2).
+
+use crate::core::counters::CoreShared;
+use crate::core::ring::{CHUNKS_MAX, Completion, Ring, TurnBuffer};
+use crate::core::settings::SocketSettings;
+use crate::core::socket::{End, Kind, Receiving, Socket, Sockets, flag};
+use crate::core::timer::Deadlines;
+use bytes::Bytes;
+use ringhub_hub::outbox::Pressure;
+use ringhub_hub::{Part, Sink, SocketKey, Time};
+use socket2::SockRef;
+use std::net::Shutdown;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Most bytes of one write, so that progress is seen in steps.
+const WRITE_BYTES: usize = 256 << 10;
+
+/// What a socket did that its owner must know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It took less than it was given.
+    Congested,
+    /// It took everything.
+    Writable,
+    /// Its outbox is over the bound.
+    Slow,
+    /// It failed.
+    Lost,
+}
+
+/// What came in.
+pub(crate) enum Received {
+    /// Bytes; give them back with [`Io::recycle`].
+    Bytes(SocketKey, crate::core::buffers::Lent),
+    /// The peer is done sending.
+    End(SocketKey),
+    /// The socket failed.
+    Lost(SocketKey),
+    /// Nothing to do.
+    Nothing,
+}
+
+/// A core's ring and sockets.
+pub(crate) struct Io {
+    pub(crate) ring: Ring,
+    pub(crate) sockets: Sockets,
+    pub(crate) deadlines: Deadlines,
+    pub(crate) outcomes: Vec<(SocketKey, Outcome)>,
+    pub(crate) shared: Arc<CoreShared>,
+    settings: SocketSettings,
+    /// Counts settles.
+    epoch: u32,
+    /// Sends that wait for the next submit, in order.
+    deferred: Vec<(SocketKey, Bytes)>,
+    /// Sockets that have said all.
+    finishing: Vec<SocketKey>,
+    /// Slots of dying sockets that may have nothing in flight any more.
+    dying: Vec<u32>,
+    /// Sockets whose receive is to be armed (again).
+    arming: Vec<SocketKey>,
+}
+
+impl Io {
+    pub(crate) fn new(ring: Ring, settings: SocketSettings, shared: Arc<CoreShared>) -> Self {
+        Self {
+            ring,
+            sockets: Sockets::default(),
+            deadlines: Deadlines::default(),
+            outcomes: Vec::new(),
+            shared,
+            settings,
+            epoch: 1,
+            deferred: Vec::new(),
+            finishing: Vec::new(),
+            dying: Vec::new(),
+            arming: Vec::new(),
+        }
+    }
+
+    /// Whether it has something to do without a completion.
+    pub(crate) fn has_work(&self) -> bool {
+        let ready = |key: &SocketKey| self.sockets.hot[key.slot as usize].flags & flag::SLOW == 0;
+        self.ring.has_completions()
+            || !self.outcomes.is_empty()
+            || !self.deferred.is_empty()
+            || !self.arming.is_empty()
+            || !self.dying.is_empty()
+            || self.finishing.iter().any(ready)
+    }
+
+    /// Submits everything, waits if there is nothing to do, and settles: short sends get their outboxes,
+    /// deferred sends are queued, ended sockets are closed.
+    pub(crate) fn submit(&mut self, now: Time, wait: bool, timeout: Option<Duration>) {
+        self.ring.submit(wait, timeout);
+        self.settle();
+        self.bury();
+        for (key, bytes) in std::mem::take(&mut self.deferred) {
+            if let Some(hot) = self.sockets.hot.get_mut(key.slot as usize)
+                && hot.generation == key.generation
+                && hot.epoch != self.epoch
+            {
+                hot.flags &= !flag::DEFERRED;
+            }
+            self.send(key, bytes);
+        }
+        self.shut_finished(now);
+        for key in std::mem::take(&mut self.arming) {
+            self.arm_now(key);
+        }
+    }
+
+    /// Submits in the middle of a flush, to make room.
+    pub(crate) fn submit_early(&mut self) {
+        self.ring.submit(false, None);
+        self.settle();
+    }
+
+    fn settle(&mut self) {
+        let mut shorts = Vec::new();
+        self.ring.settle(|short| shorts.push(short));
+        self.epoch = self.epoch.wrapping_add(1);
+        for short in shorts {
+            let key = self.sockets.key(short.slot);
+            self.shared.counters.sends_short.add(1);
+            if short.failed {
+                self.lost(key);
+            } else {
+                // Not `queue`: a deferred send of the same socket must stay behind this.
+                self.push_outbox(key, short.rest);
+            }
+        }
+    }
+
+    /// Sends or queues `bytes`.
+    pub(crate) fn send(&mut self, key: SocketKey, bytes: Bytes) {
+        if !bytes.is_empty() {
+            self.shared(&bytes, &[key]);
+        }
+    }
+
+    /// One range of `bytes` to one socket. `kept` is the turn's buffer for `bytes`, made at first need.
+    fn send_range(
+        &mut self,
+        bytes: &Bytes,
+        start: u32,
+        end: u32,
+        key: SocketKey,
+        kept: &mut Option<TurnBuffer>,
+    ) {
+        if start == end {
+            return;
+        }
+        let Some(hot) = self.sockets.hot.get_mut(key.slot as usize) else { return };
+        if hot.generation != key.generation {
+            return;
+        }
+        if hot.flags & flag::SENDABLE == flag::OPEN && hot.epoch != self.epoch {
+            if !self.ring.has_room() {
+                self.submit_early();
+                *kept = None;
+                return self.send_range(bytes, start, end, key, kept);
+            }
+            hot.epoch = self.epoch;
+            let buffer = *kept.get_or_insert_with(|| self.ring.keep(bytes.clone()));
+            self.ring.send(hot.fd, key.slot, buffer, start, end);
+        } else if hot.flags & flag::DEAF == 0 {
+            let rest = bytes.slice(start as usize..end as usize);
+            if hot.flags & flag::DEFERRED == 0 && hot.flags & flag::SLOW != 0 {
+                self.push_outbox(key, rest);
+            } else {
+                hot.flags |= flag::DEFERRED;
+                self.deferred.push((key, rest));
+            }
+        }
+    }
+
+    fn push_outbox(&mut self, key: SocketKey, rest: Bytes) {
+        let Some(socket) = self.sockets.get(key) else { return };
+        if socket.end == End::Dying {
+            return;
+        }
+        let first = socket.outbox.is_none();
+        self.shared.counters.outbox_bytes.add(rest.len() as u64);
+        let outbox = socket.outbox.get_or_insert_default();
+        let pressure = outbox.push(rest, self.settings.outbox_bytes_max);
+        let flags = &mut self.sockets.hot[key.slot as usize].flags;
+        *flags |= flag::SLOW;
+        if pressure == Pressure::High && *flags & (flag::BOUNDED | flag::PRESSED) == flag::BOUNDED {
+            *flags |= flag::PRESSED;
+            self.outcomes.push((key, Outcome::Slow));
+        }
+        if first {
+            self.outcomes.push((key, Outcome::Congested));
+            self.write(key.slot);
+        }
+    }
+
+    /// Puts the front of the outbox in flight.
+    fn write(&mut self, slot: u32) {
+        let Some(socket) = self.sockets.at(slot) else { return };
+        let Some(outbox) = &socket.outbox else { return };
+        debug_assert!(!socket.writing);
+        let mut bytes = 0;
+        let chunks = outbox.chunks().take(CHUNKS_MAX).take_while(|chunk| {
+            let within = bytes < WRITE_BYTES;
+            bytes += chunk.len();
+            within
+        });
+        self.ring.write(socket.fd.as_raw_fd(), slot, chunks);
+        socket.writing = true;
+    }
+
+    /// A write ended.
+    pub(crate) fn written(&mut self, completion: &Completion) {
+        let slot = completion.slot;
+        let Some(socket) = self.sockets.at(slot) else { return };
+        socket.writing = false;
+        if socket.end == End::Dying {
+            return self.dying.push(slot);
+        }
+        let Some(outbox) = &mut socket.outbox else { return };
+        match completion.result {
+            sent if sent >= 0 => {
+                self.shared.counters.outbox_bytes.sub(sent as u64);
+                outbox.advance(sent as usize);
+                if !outbox.is_empty() {
+                    return self.write(slot);
+                }
+                socket.outbox = None;
+                self.sockets.hot[slot as usize].flags &= !flag::SLOW;
+                self.outcomes.push((self.sockets.key(slot), Outcome::Writable));
+            }
+            error if matches!(-error, libc::EAGAIN | libc::EINTR | libc::ENOMEM | libc::ENOBUFS) => {
+                self.write(slot);
+            }
+            _ => {
+                let key = self.sockets.key(slot);
+                self.lost(key);
+            }
+        }
+    }
+
+    fn lost(&mut self, key: SocketKey) {
+        if let Some(socket) = self.sockets.get(key)
+            && socket.end != End::Dying
+        {
+            self.sockets.hot[key.slot as usize].flags |= flag::DEAF;
+            self.outcomes.push((key, Outcome::Lost));
+        }
+    }
+
+    /// Takes in what a receive completed with.
+    pub(crate) fn received(&mut self, completion: &Completion) -> Received {
+        let slot = completion.slot;
+        let buffer = completion
+            .buffer()
+            .map(|id| self.ring.buffers().lend(id, usize::try_from(completion.result).unwrap_or(0)));
+        let key = self.sockets.key(slot);
+        let Some(socket) = self.sockets.at(slot) else { unreachable!("a slot is kept while it receives") };
+        if !completion.more() {
+            socket.receiving = Receiving::No;
+        }
+        let end = socket.end;
+        if end == End::Dying {
+            if let Some(buffer) = buffer {
+                self.recycle(buffer);
+            }
+            self.dying.push(slot);
+            return Received::Nothing;
+        }
+        match (completion.result, buffer) {
+            (1.., Some(buffer)) => {
+                self.shared.counters.bytes_in.add(buffer.len() as u64);
+                Received::Bytes(key, buffer)
+            }
+            (0, buffer) => {
+                if let Some(buffer) = buffer {
+                    self.recycle(buffer);
+                }
+                socket_ended(&mut self.sockets, key);
+                Received::End(key)
+            }
+            (error, _) => match -error {
+                // Every buffer is given back before the arming list is worked off.
+                libc::ENOBUFS => {
+                    self.shared.counters.buffers_exhausted.add(1);
+                    self.arm(key);
+                    Received::Nothing
+                }
+                libc::ECANCELED => Received::Nothing,
+                libc::EINTR | libc::EAGAIN | libc::ENOMEM => {
+                    self.arm(key);
+                    Received::Nothing
+                }
+                _ => {
+                    socket_ended(&mut self.sockets, key);
+                    Received::Lost(key)
+                }
+            },
+        }
+    }
+
+    /// Gives a receive buffer back.
+    pub(crate) fn recycle(&mut self, buffer: crate::core::buffers::Lent) {
+        self.ring.buffers().recycle(buffer);
+    }
+
+    /// A cancel ended.
+    pub(crate) fn cancelled(&mut self, slot: u32) {
+        if let Some(socket) = self.sockets.at(slot) {
+            socket.cancels -= 1;
+            if socket.end == End::Dying {
+                self.dying.push(slot);
+            }
+        }
+    }
+
+    /// Receives from this socket, from the end of the turn on.
+    pub(crate) fn arm(&mut self, key: SocketKey) {
+        self.arming.push(key);
+    }
+
+    fn arm_now(&mut self, key: SocketKey) {
+        let Some(socket) = self.sockets.get(key) else { return };
+        if socket.receiving != Receiving::No || socket.ended || socket.end == End::Dying {
+            return;
+        }
+        let fd = socket.fd.as_raw_fd();
+        match &socket.kind {
+            Kind::Opening { .. } => {}
+            Kind::Client(_) | Kind::Echo(_) if socket.unread.is_some() => {}
+            Kind::Client(_) | Kind::Echo(_) => {
+                socket.receiving = Receiving::Multi;
+                self.ring.receive(fd, key.slot);
+            }
+            Kind::Http(handler) if handler.is_full() || socket.outbox.is_some() => {}
+            Kind::Head | Kind::Http(_) | Kind::Closing(_) => {
+                socket.receiving = Receiving::Once;
+                self.ring.receive_once(fd, key.slot);
+            }
+        }
+    }
+
+    /// Keeps `rest` for later and stops receiving more (rule 3).
+    pub(crate) fn park(&mut self, key: SocketKey, rest: &[u8]) {
+        let Some(socket) = self.sockets.get(key) else { return };
+        socket.unread.get_or_insert_default().extend_from_slice(rest);
+        if socket.receiving == Receiving::Multi {
+            self.shared.counters.receive_pauses.add(1);
+            socket.receiving = Receiving::Ending;
+            socket.cancels += 1;
+            self.ring.cancel_receive(key.slot);
+        }
+    }
+
+    /// Nothing more is to be said: shuts down for writing after what is queued, then waits for the peer's end.
+    pub(crate) fn finish(&mut self, key: SocketKey) {
+        let Some(socket) = self.sockets.get(key) else { return };
+        if socket.end < End::Finish {
+            socket.end = End::Finish;
+            socket.kind = Kind::Closing(None);
+            socket.unread = None;
+            self.finishing.push(key);
+        }
+    }
+
+    fn shut_finished(&mut self, now: Time) {
+        let mut finishing = std::mem::take(&mut self.finishing);
+        finishing.retain(|&key| {
+            let hot = self.sockets.hot[key.slot as usize];
+            let Some(socket) = self.sockets.get(key).filter(|socket| socket.end == End::Finish) else {
+                return false;
+            };
+            if hot.flags & (flag::SLOW | flag::DEFERRED) != 0 || hot.epoch == self.epoch {
+                return true;
+            }
+            let _ = SockRef::from(&socket.fd).shutdown(Shutdown::Write);
+            socket.end = End::Shut;
+            if socket.ended {
+                self.kill(key);
+            } else {
+                self.deadlines.set(key.slot, now.after_ms(self.settings.close_deadline.as_millis() as u64));
+                self.arm(key);
+            }
+            false
+        });
+        finishing.append(&mut self.finishing);
+        self.finishing = finishing;
+    }
+
+    /// Ends a socket at once; what is unsent is dropped, what the kernel has is still sent.
+    pub(crate) fn kill(&mut self, key: SocketKey) {
+        let Some(socket) = self.sockets.get(key) else { return };
+        if socket.end == End::Dying {
+            return;
+        }
+        socket.end = End::Dying;
+        socket.kind = Kind::Closing(None);
+        socket.unread = None;
+        if let Some(outbox) = socket.outbox.take() {
+            self.shared.counters.outbox_bytes.sub(outbox.bytes() as u64);
+        }
+        if socket.in_flight() {
+            let _ = SockRef::from(&socket.fd).shutdown(Shutdown::Both);
+            socket.cancels += 1;
+            self.ring.cancel_all(socket.fd.as_raw_fd(), key.slot);
+        }
+        self.deadlines.clear(key.slot);
+        let hot = &mut self.sockets.hot[key.slot as usize];
+        hot.flags = flag::OPEN | flag::DEAF;
+        self.dying.push(key.slot);
+    }
+
+    /// Ends a socket at once and has the kernel drop what it holds.
+    pub(crate) fn abort(&mut self, key: SocketKey) {
+        if let Some(socket) = self.sockets.get(key) {
+            let _ = SockRef::from(&socket.fd).set_linger(Some(Duration::ZERO));
+            self.kill(key);
+        }
+    }
+
+    /// Closes dying sockets with nothing in flight. The submission queue was just emptied, so no send to
+    /// their descriptors is queued.
+    fn bury(&mut self) {
+        for slot in std::mem::take(&mut self.dying) {
+            if self.sockets.at(slot).is_some_and(|s| s.end == End::Dying && !s.in_flight()) {
+                drop(self.sockets.remove(slot));
+                self.shared.counters.sockets.set(self.sockets.len() as u64);
+            }
+        }
+    }
+
+    /// Takes a socket out to give it to another core; only between a one-shot receive and the next.
+    pub(crate) fn release(&mut self, key: SocketKey) -> Option<Socket> {
+        let hot = *self.sockets.hot.get(key.slot as usize)?;
+        let socket = self.sockets.get(key)?;
+        let quiet = hot.flags & flag::SENDABLE == flag::OPEN && hot.epoch != self.epoch;
+        if !quiet || socket.in_flight() || socket.end != End::Open {
+            return None;
+        }
+        self.deadlines.clear(key.slot);
+        let socket = self.sockets.remove(key.slot);
+        self.shared.counters.sockets.set(self.sockets.len() as u64);
+        socket
+    }
+
+    /// Takes a socket in; its receive is armed at the end of the turn.
+    pub(crate) fn adopt(&mut self, socket: Socket) -> SocketKey {
+        let key = self.sockets.insert(socket);
+        self.shared.counters.sockets.set(self.sockets.len() as u64);
+        key
+    }
+
+    /// Sets or clears flags of a socket.
+    pub(crate) fn bound(&mut self, key: SocketKey) {
+        if self.sockets.get(key).is_some() {
+            self.sockets.hot[key.slot as usize].flags |= flag::BOUNDED;
+        }
+    }
+}
+
+fn socket_ended(sockets: &mut Sockets, key: SocketKey) {
+    if let Some(socket) = sockets.get(key) {
+        socket.ended = true;
+    }
+}
+
+impl Sink for Io {
+    fn shared(&mut self, bytes: &Bytes, sockets: &[SocketKey]) {
+        let mut kept = None;
+        for &socket in sockets {
+            self.send_range(bytes, 0, bytes.len() as u32, socket, &mut kept);
+        }
+        self.shared.counters.sends.add(sockets.len() as u64);
+        self.shared.counters.bytes_out.add((bytes.len() * sockets.len()) as u64);
+    }
+
+    fn each(&mut self, bytes: &Bytes, parts: &[Part]) {
+        let mut kept = None;
+        let mut total = 0;
+        for part in parts {
+            self.send_range(bytes, part.start, part.end, part.socket, &mut kept);
+            total += u64::from(part.end - part.start);
+        }
+        self.shared.counters.sends.add(parts.len() as u64);
+        self.shared.counters.bytes_out.add(total);
+    }
+}

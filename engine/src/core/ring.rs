@@ -1,0 +1,417 @@
+//! The core's own io_uring: a safe face over submissions and completions.
+//!
+//! What must stay true, so that the kernel never reads freed memory:
+//! - a **fast send** (`MSG_DONTWAIT`) ends inside the submit that takes it; its bytes are kept in `buffers`
+//!   until [`Ring::settle`] has seen the submission queue empty and its error completions drained (rule 1);
+//! - a **write** (poll-armed) owns its bytes in `writes` until its completion is reaped;
+//! - receives write only into [`Buffers`], which live until the ring has nothing in flight and is gone.
+//!
+//! Descriptors are not memory: a stale one can hit a wrong socket but not break soundness. Keeping a socket
+//! open while anything of it is in flight is the caller's duty (rule 2, [`crate::core::io`]).
+
+use crate::core::buffers::{Buffers, GROUP};
+use crate::core::settings::RingSettings;
+use bytes::Bytes;
+use io_uring::squeue::{Entry, Flags};
+use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
+use io_uring::{IoUring, cqueue, opcode};
+use slab::Slab;
+use std::collections::VecDeque;
+use std::io;
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+/// What a completion is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Op {
+    /// A listener has a connection; `slot` is the listener's number.
+    Accept = 1,
+    /// A socket received.
+    Receive,
+    /// A fast send fell short.
+    Send,
+    /// A write ended.
+    Write,
+    /// A cancel ended.
+    Cancel,
+    /// Another core rang.
+    Doorbell,
+    /// Another thread rang.
+    Bell,
+}
+
+impl Op {
+    fn from_user_data(user_data: u64) -> Self {
+        match user_data >> 56 {
+            1 => Self::Accept,
+            2 => Self::Receive,
+            3 => Self::Send,
+            4 => Self::Write,
+            5 => Self::Cancel,
+            6 => Self::Doorbell,
+            7 => Self::Bell,
+            other => unreachable!("no request has operation {other}"),
+        }
+    }
+}
+
+fn user_data(op: Op, index: u32, slot: u32) -> u64 {
+    debug_assert!(index < 1 << 24);
+    (op as u64) << 56 | u64::from(index) << 32 | u64::from(slot)
+}
+
+/// One reaped completion.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Completion {
+    pub(crate) op: Op,
+    pub(crate) slot: u32,
+    /// Bytes, a descriptor, or a negated error number.
+    pub(crate) result: i32,
+    index: u32,
+    flags: u32,
+}
+
+impl Completion {
+    /// Whether the request goes on.
+    pub(crate) fn more(&self) -> bool {
+        cqueue::more(self.flags)
+    }
+
+    /// The receive buffer it filled.
+    pub(crate) fn buffer(&self) -> Option<u16> {
+        cqueue::buffer_select(self.flags)
+    }
+}
+
+/// What the kernel did not take of a fast send.
+#[derive(Debug)]
+pub(crate) struct Short {
+    pub(crate) slot: u32,
+    /// The rest.
+    pub(crate) rest: Bytes,
+    /// The socket's end, if the send failed for good.
+    pub(crate) failed: bool,
+}
+
+/// Index of a turn buffer, see [`Ring::keep`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TurnBuffer(u32);
+
+struct FastSend {
+    buffer: TurnBuffer,
+    start: u32,
+    end: u32,
+}
+
+/// A gathered, poll-armed send and all it points to.
+struct Write {
+    /// Held for `iovecs`.
+    _chunks: Vec<Bytes>,
+    /// Held for `header`.
+    _iovecs: Vec<libc::iovec>,
+    header: libc::msghdr,
+}
+
+/// A core's ring.
+pub(crate) struct Ring {
+    ring: ManuallyDrop<IoUring>,
+    buffers: ManuallyDrop<Buffers>,
+    sends: Vec<FastSend>,
+    turn_buffers: Vec<Bytes>,
+    writes: Slab<Box<Write>>,
+    inbox: VecDeque<Completion>,
+    failed_sends: Vec<Completion>,
+    /// Requests that will still complete, fast sends not counted.
+    in_flight: usize,
+    /// Times the completion queue overflowed.
+    pub(crate) overflows: u64,
+}
+
+/// Most chunks of one write.
+pub(crate) const CHUNKS_MAX: usize = 64;
+
+impl Ring {
+    /// Makes the ring and its buffers. Must be called on the thread that will use it (`SINGLE_ISSUER`).
+    pub(crate) fn new(settings: &RingSettings) -> io::Result<Self> {
+        let ring = IoUring::builder()
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .setup_coop_taskrun()
+            .setup_taskrun_flag()
+            .setup_submit_all()
+            .setup_cqsize(settings.completions)
+            .build(settings.submissions)?;
+        // SAFETY: `Drop` ends every request and drops the ring before it frees the buffers; if it cannot, it
+        // leaks them.
+        let buffers = unsafe { Buffers::register(&ring, settings.buffers, settings.buffer_bytes) }?;
+        Ok(Self {
+            ring: ManuallyDrop::new(ring),
+            buffers: ManuallyDrop::new(buffers),
+            sends: Vec::new(),
+            turn_buffers: Vec::new(),
+            writes: Slab::new(),
+            inbox: VecDeque::new(),
+            failed_sends: Vec::new(),
+            in_flight: 0,
+            overflows: 0,
+        })
+    }
+
+    /// The descriptor other cores ring.
+    pub(crate) fn descriptor(&self) -> RawFd {
+        self.ring.as_raw_fd()
+    }
+
+    /// The receive buffers.
+    pub(crate) fn buffers(&mut self) -> &mut Buffers {
+        &mut self.buffers
+    }
+
+    /// Keeps `bytes` until the sends made from it are done.
+    pub(crate) fn keep(&mut self, bytes: Bytes) -> TurnBuffer {
+        self.turn_buffers.push(bytes);
+        TurnBuffer(self.turn_buffers.len() as u32 - 1)
+    }
+
+    /// Whether one more fast send fits without submitting first.
+    pub(crate) fn has_room(&mut self) -> bool {
+        self.sends.len() < (1 << 24) - 1 && !self.ring.submission().is_full()
+    }
+
+    /// A send of a range of a turn buffer that ends inside the next submit. A full success is silent;
+    /// anything else is among [`Ring::settle`]'s results. At most one per socket between two settles.
+    pub(crate) fn send(&mut self, fd: RawFd, slot: u32, buffer: TurnBuffer, start: u32, end: u32) {
+        debug_assert!(start < end);
+        let bytes = &self.turn_buffers[buffer.0 as usize][start as usize..end as usize];
+        let entry = opcode::Send::new(Fd(fd), bytes.as_ptr(), bytes.len() as u32)
+            .flags(libc::MSG_DONTWAIT | libc::MSG_WAITALL | libc::MSG_NOSIGNAL)
+            .build()
+            .flags(Flags::SKIP_SUCCESS)
+            .user_data(user_data(Op::Send, self.sends.len() as u32, slot));
+        self.sends.push(FastSend { buffer, start, end });
+        // SAFETY: the bytes stay in `turn_buffers` until the submission queue is empty (`settle`), and
+        // MSG_DONTWAIT makes the request end inside the submit that empties it.
+        unsafe { self.push(&entry) };
+    }
+
+    /// A gathered send that waits until the socket takes `chunks` (at most [`CHUNKS_MAX`]); completes as
+    /// [`Op::Write`] with the bytes sent.
+    pub(crate) fn write<'a>(&mut self, fd: RawFd, slot: u32, chunks: impl Iterator<Item = &'a Bytes>) {
+        let chunks: Vec<Bytes> = chunks.take(CHUNKS_MAX).cloned().collect();
+        let iovecs: Vec<_> = chunks
+            .iter()
+            .map(|c| libc::iovec { iov_base: c.as_ptr().cast_mut().cast(), iov_len: c.len() })
+            .collect();
+        // SAFETY: all zero is a valid msghdr (null pointers, no lengths).
+        let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+        header.msg_iov = iovecs.as_ptr().cast_mut();
+        header.msg_iovlen = iovecs.len() as _;
+        let write = Box::new(Write { _chunks: chunks, _iovecs: iovecs, header });
+        let entry = opcode::SendMsg::new(Fd(fd), &raw const write.header)
+            .flags((libc::MSG_NOSIGNAL | libc::MSG_WAITALL) as u32)
+            .build();
+        let index = self.writes.insert(write) as u32;
+        self.in_flight += 1;
+        // SAFETY: header, vectors and bytes are owned by the boxed write (a stable address), which stays in
+        // `writes` until its completion is reaped.
+        unsafe { self.push(&entry.user_data(user_data(Op::Write, index, slot))) };
+    }
+
+    /// Receives once into a provided buffer.
+    pub(crate) fn receive_once(&mut self, fd: RawFd, slot: u32) {
+        let entry = opcode::Recv::new(Fd(fd), std::ptr::null_mut(), 0).buf_group(GROUP).build();
+        let entry = entry.flags(Flags::BUFFER_SELECT).user_data(user_data(Op::Receive, 0, slot));
+        self.in_flight += 1;
+        // SAFETY: names no memory; the kernel picks a provided buffer.
+        unsafe { self.push(&entry) };
+    }
+
+    /// Receives into provided buffers until cancelled.
+    pub(crate) fn receive(&mut self, fd: RawFd, slot: u32) {
+        let entry = opcode::RecvMulti::new(Fd(fd), GROUP).build().user_data(user_data(Op::Receive, 0, slot));
+        self.in_flight += 1;
+        // SAFETY: as in `receive_once`.
+        unsafe { self.push(&entry) };
+    }
+
+    /// Accepts until it fails; `listener` comes back as the completions' slot.
+    pub(crate) fn accept(&mut self, fd: RawFd, listener: u32) {
+        let entry = opcode::AcceptMulti::new(Fd(fd)).flags(libc::SOCK_CLOEXEC).build();
+        self.in_flight += 1;
+        // SAFETY: names no memory.
+        unsafe { self.push(&entry.user_data(user_data(Op::Accept, 0, listener))) };
+    }
+
+    /// Ends the receive of `slot`.
+    pub(crate) fn cancel_receive(&mut self, slot: u32) {
+        let target = CancelBuilder::user_data(user_data(Op::Receive, 0, slot));
+        self.cancel(target, slot);
+    }
+
+    /// Ends everything in flight on `fd`.
+    pub(crate) fn cancel_all(&mut self, fd: RawFd, slot: u32) {
+        self.cancel(CancelBuilder::fd(Fd(fd)).all(), slot);
+    }
+
+    fn cancel(&mut self, target: CancelBuilder, slot: u32) {
+        let entry = opcode::AsyncCancel2::new(target).build().user_data(user_data(Op::Cancel, 0, slot));
+        self.in_flight += 1;
+        // SAFETY: names no memory.
+        unsafe { self.push(&entry) };
+    }
+
+    /// Rings the core whose ring is `descriptor`.
+    pub(crate) fn ring_doorbell(&mut self, descriptor: RawFd) {
+        let entry = opcode::MsgRingData::new(Fd(descriptor), 0, user_data(Op::Doorbell, 0, 0), None).build();
+        // A failure (the core is gone, or out of memory) is reported as a doorbell of our own, harmless.
+        let entry = entry.flags(Flags::SKIP_SUCCESS).user_data(user_data(Op::Doorbell, 0, 0));
+        // SAFETY: names no memory.
+        unsafe { self.push(&entry) };
+    }
+
+    /// Completes as [`Op::Bell`] once `fd` is readable.
+    pub(crate) fn poll_bell(&mut self, fd: RawFd) {
+        let entry = opcode::PollAdd::new(Fd(fd), libc::POLLIN as u32).build();
+        self.in_flight += 1;
+        // SAFETY: names no memory.
+        unsafe { self.push(&entry.user_data(user_data(Op::Bell, 0, 0))) };
+    }
+
+    /// Queues an entry, submitting first if the queue is full.
+    ///
+    /// # Safety
+    /// What the entry points to must stay valid until its request is done.
+    unsafe fn push(&mut self, entry: &Entry) {
+        while self.ring.submission().is_full() {
+            self.enter(0, None);
+        }
+        // SAFETY: this function's contract.
+        unsafe { self.ring.submission().push(entry) }.expect("there is room");
+    }
+
+    /// Submits what is queued and, if `wait`, sleeps until there is a completion or `timeout` is over.
+    pub(crate) fn submit(&mut self, wait: bool, timeout: Option<Duration>) {
+        let wait = wait && self.inbox.is_empty() && self.failed_sends.is_empty();
+        self.enter(usize::from(wait), timeout);
+        while !self.ring.submission().is_empty() {
+            self.enter(0, None);
+        }
+    }
+
+    /// One system call and a drain of the completion queue. A submit the kernel cuts short (its completion
+    /// backlog is full, memory is tight) leaves entries in the queue: the caller comes again.
+    fn enter(&mut self, want: usize, timeout: Option<Duration>) {
+        let result = match timeout {
+            Some(timeout) if want > 0 => {
+                let timespec = Timespec::from(timeout);
+                self.ring.submitter().submit_with_args(want, &SubmitArgs::new().timespec(&timespec))
+            }
+            _ => self.ring.submit_and_wait(want),
+        };
+        match result.map_err(|error| error.raw_os_error()) {
+            Ok(_) | Err(Some(libc::ETIME | libc::EINTR | libc::EBUSY)) => {}
+            // The kernel is short of memory for a request: give others a chance and try again.
+            Err(Some(libc::EAGAIN | libc::ENOMEM)) => std::thread::yield_now(),
+            Err(error) => panic!("io_uring_enter failed for good: errno {error:?}"),
+        }
+        self.reap();
+    }
+
+    /// Moves completions to the inbox until queue and backlog are empty.
+    fn reap(&mut self) {
+        loop {
+            let Self { ring, writes, inbox, failed_sends, in_flight, .. } = self;
+            for entry in ring.completion() {
+                let data = entry.user_data();
+                let completion = Completion {
+                    op: Op::from_user_data(data),
+                    index: (data >> 32) as u32 & 0xff_ffff,
+                    slot: data as u32,
+                    result: entry.result(),
+                    flags: entry.flags(),
+                };
+                match completion.op {
+                    Op::Send => {
+                        failed_sends.push(completion);
+                        continue;
+                    }
+                    Op::Doorbell => continue,
+                    Op::Write => drop(writes.remove(completion.index as usize)),
+                    _ => {}
+                }
+                *in_flight -= usize::from(!completion.more());
+                inbox.push_back(completion);
+            }
+            if !ring.submission().cq_overflow() {
+                return;
+            }
+            // Flushes the kernel's backlog into the queue just emptied.
+            self.overflows += 1;
+            let _ = self.ring.submit_and_wait(0);
+        }
+    }
+
+    /// After a submit: what fast sends left over, in the order they were made; then lets the turn's buffers
+    /// go. Until this is called, no socket may get a second fast send.
+    pub(crate) fn settle(&mut self, mut each: impl FnMut(Short)) {
+        debug_assert!(self.ring.submission().is_empty());
+        for completion in self.failed_sends.drain(..) {
+            let send = &self.sends[completion.index as usize];
+            let sent = completion.result.max(0) as u32;
+            let rest = self.turn_buffers[send.buffer.0 as usize]
+                .slice((send.start + sent) as usize..send.end as usize);
+            let failed = completion.result < 0
+                && !matches!(-completion.result, libc::EAGAIN | libc::EINTR | libc::ENOBUFS | libc::ENOMEM);
+            each(Short { slot: completion.slot, rest, failed });
+        }
+        self.sends.clear();
+        self.turn_buffers.clear();
+    }
+
+    /// The next completion.
+    pub(crate) fn next(&mut self) -> Option<Completion> {
+        self.inbox.pop_front()
+    }
+
+    /// Whether completions wait to be handled.
+    pub(crate) fn has_completions(&self) -> bool {
+        !self.inbox.is_empty()
+    }
+}
+
+/// Takes the descriptor an accept reported.
+pub(crate) fn accepted(completion: &Completion) -> Result<OwnedFd, io::Error> {
+    debug_assert_eq!(completion.op, Op::Accept);
+    if completion.result < 0 {
+        return Err(io::Error::from_raw_os_error(-completion.result));
+    }
+    // SAFETY: a successful accept hands a new descriptor to the process, and each completion is handled once.
+    Ok(unsafe { OwnedFd::from_raw_fd(completion.result) })
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        // Bounded: what cannot be ended is leaked rather than freed under the kernel's hands.
+        for _ in 0..100 {
+            self.reap();
+            self.inbox.clear();
+            if self.in_flight == 0 {
+                break;
+            }
+            let _ = self.ring.submitter().register_sync_cancel(Some(Timespec::new()), CancelBuilder::any());
+            let timespec = Timespec::from(Duration::from_millis(10));
+            let _ = self.ring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&timespec));
+        }
+        if self.in_flight == 0 && self.ring.submission().is_empty() {
+            // SAFETY: neither field is used again, and the ring goes first.
+            unsafe {
+                ManuallyDrop::drop(&mut self.ring);
+                ManuallyDrop::drop(&mut self.buffers);
+            }
+        } else {
+            std::mem::take(&mut self.writes).into_iter().for_each(std::mem::forget);
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! What a core needs to know, as plain data: the configuration is turned into this once, at start.
+//!
+//! Every bound of the data plane stands here with its unit; what happens at each is said with it.
+
+use ringhub_hub::Limits;
+use ringhub_protocol::name::HubName;
+use ringhub_protocol::ws::DecoderLimits;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Settings of the whole data plane.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Service listeners; each core opens each of them with SO_REUSEPORT.
+    pub listen: Vec<SocketAddr>,
+    /// Admin listeners; opened by core 0 only.
+    pub admin_listen: Vec<SocketAddr>,
+    /// Cores, 1 to 64.
+    pub cores: u16,
+    /// Bounds of sockets and messages.
+    pub sockets: SocketSettings,
+    /// Sizes of the ring and its buffers, per core.
+    pub ring: RingSettings,
+    /// Bounds between cores.
+    pub mesh: MeshSettings,
+    /// Hubs with settings of their own.
+    pub hubs: HashMap<HubName, HubSettings>,
+    /// What a hub without a section gets.
+    pub hub_default: HubSettings,
+    /// Most hubs one core keeps; a connect that would make one more is answered 503.
+    pub hubs_max: usize,
+    /// How long a stop waits for close frames to be taken and answered, before sockets are cut.
+    pub stop_deadline: Duration,
+    /// Last closed connections each core remembers.
+    pub closed_max: usize,
+}
+
+/// One hub's settings as far as a core needs them.
+#[derive(Debug, Clone, Copy)]
+pub struct HubSettings {
+    /// Bounds of the hub.
+    pub limits: Limits,
+    /// Silence after which a client is pinged (`service-model` §5); two unanswered pings end it.
+    pub keepalive: Duration,
+}
+
+impl Default for HubSettings {
+    fn default() -> Self {
+        Self { limits: Limits::default(), keepalive: Duration::from_secs(20) }
+    }
+}
+
+/// Bounds of one socket and of what comes in over it.
+#[derive(Debug, Clone, Copy)]
+pub struct SocketSettings {
+    /// Sockets of one core, listeners not counted; one more is accepted and closed at once.
+    pub sockets_max: usize,
+    /// Longest request head, in bytes; a longer one is answered 431 and closed.
+    pub head_bytes_max: usize,
+    /// Time a client has to send its whole request head; then the socket is closed.
+    pub head_deadline: Duration,
+    /// Silence after which an HTTP connection without a request in progress is closed.
+    pub http_idle: Duration,
+    /// Bounds of messages; over the size: 1009.
+    pub decoder: DecoderLimits,
+    /// Unsent bytes of a plain client; one more closes it with 1008.
+    pub outbox_bytes_max: usize,
+    /// Unread input kept for a socket whose receive is paused; the kernel keeps the rest.
+    pub parked_bytes_max: usize,
+    /// Pings in a row that may stay unanswered; one more ends the client.
+    pub pings_missed_max: u8,
+    /// Time a client has to answer a close frame.
+    pub close_deadline: Duration,
+    /// `TCP_NOTSENT_LOWAT` of client sockets, in bytes, so that the kernel does not hide a stalled reader.
+    pub notsent_lowat_bytes: u32,
+    /// `SO_SNDBUF` of client sockets, in bytes; the kernel's own choice by default.
+    pub send_buffer_bytes: Option<u32>,
+    /// `listen`'s backlog.
+    pub backlog: i32,
+}
+
+impl Default for SocketSettings {
+    fn default() -> Self {
+        Self {
+            sockets_max: 1 << 20,
+            head_bytes_max: 16 << 10,
+            head_deadline: Duration::from_secs(10),
+            http_idle: Duration::from_secs(60),
+            decoder: DecoderLimits { message_bytes_max: 1 << 20, fragments_max: 16_384 },
+            outbox_bytes_max: 1 << 20,
+            parked_bytes_max: 64 << 10,
+            pings_missed_max: 2,
+            close_deadline: Duration::from_secs(5),
+            notsent_lowat_bytes: 128 << 10,
+            send_buffer_bytes: None,
+            backlog: 4096,
+        }
+    }
+}
+
+/// Sizes of a core's ring.
+#[derive(Debug, Clone, Copy)]
+pub struct RingSettings {
+    /// Submission entries (a power of two); a full queue is submitted early, nothing is lost.
+    pub submissions: u32,
+    /// Completion entries (a power of two); more completions wait in the kernel.
+    pub completions: u32,
+    /// Provided receive buffers (a power of two, at most 32,768); without a free one receiving waits.
+    pub buffers: u16,
+    /// Size of one of them, in bytes.
+    pub buffer_bytes: u32,
+}
+
+impl Default for RingSettings {
+    fn default() -> Self {
+        Self { submissions: 1024, completions: 8192, buffers: 1024, buffer_bytes: 4096 }
+    }
+}
+
+/// Bounds between cores.
+#[derive(Debug, Clone, Copy)]
+pub struct MeshSettings {
+    /// Batches on their way from one core to another; more pile up at the sender as one batch.
+    pub batches_max: usize,
+    /// Bytes of one unsent batch; at more, the core takes no new socket input until it is sent.
+    pub batch_bytes_max: usize,
+}
+
+impl Default for MeshSettings {
+    fn default() -> Self {
+        Self { batches_max: 64, batch_bytes_max: 4 << 20 }
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            listen: vec![SocketAddr::from(([127, 0, 0, 1], 8080))],
+            admin_listen: vec![SocketAddr::from(([127, 0, 0, 1], 8081))],
+            cores: 1,
+            sockets: SocketSettings::default(),
+            ring: RingSettings::default(),
+            mesh: MeshSettings::default(),
+            hubs: HashMap::new(),
+            hub_default: HubSettings::default(),
+            hubs_max: 1024,
+            stop_deadline: Duration::from_secs(10),
+            closed_max: 1000,
+        }
+    }
+}
+
+impl Settings {
+    /// The settings of `hub`.
+    pub fn hub(&self, hub: &HubName) -> &HubSettings {
+        self.hubs.get(hub).unwrap_or(&self.hub_default)
+    }
+}

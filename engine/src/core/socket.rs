@@ -1,0 +1,219 @@
+//! A core's sockets: slots, what each is doing, and the dense part that fan-out touches.
+
+use crate::net::{HttpHandler, Listener};
+use ringhub_hub::{ConnectionKey, Outbox, SocketKey};
+use ringhub_protocol::pubsub::Subprotocol;
+use ringhub_protocol::ws::Decoder;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+
+/// What a fan-out needs to know of a socket: 16 bytes, in an array of their own.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Hot {
+    pub(crate) fd: RawFd,
+    pub(crate) generation: u32,
+    /// The submit epoch of its last fast send.
+    pub(crate) epoch: u32,
+    pub(crate) flags: u32,
+}
+
+/// Bits of [`Hot::flags`].
+pub(crate) mod flag {
+    /// There is a socket in the slot.
+    pub(crate) const OPEN: u32 = 1;
+    /// It has an outbox: sends go behind what is there.
+    pub(crate) const SLOW: u32 = 2;
+    /// A second send of this submit waits for the next one: sends go behind it.
+    pub(crate) const DEFERRED: u32 = 4;
+    /// Nothing is sent any more.
+    pub(crate) const DEAF: u32 = 8;
+    /// Over the outbox's bound it is a slow consumer.
+    pub(crate) const BOUNDED: u32 = 16;
+    /// It was found to be one.
+    pub(crate) const PRESSED: u32 = 32;
+    /// What matters to a fast send.
+    pub(crate) const SENDABLE: u32 = OPEN | SLOW | DEFERRED | DEAF;
+}
+
+/// One socket.
+pub(crate) struct Socket {
+    pub(crate) fd: OwnedFd,
+    pub(crate) kind: Kind,
+    pub(crate) outbox: Option<Box<Outbox>>,
+    /// Input that was received and not taken yet; boxed, for most sockets have none.
+    #[expect(clippy::box_collection, reason = "most sockets have none, and 16 bytes times a million count")]
+    pub(crate) unread: Option<Box<Vec<u8>>>,
+    pub(crate) receiving: Receiving,
+    pub(crate) writing: bool,
+    pub(crate) cancels: u8,
+    /// The peer will send nothing more.
+    pub(crate) ended: bool,
+    pub(crate) end: End,
+    pub(crate) listener: Listener,
+}
+
+/// What a socket speaks.
+pub(crate) enum Kind {
+    /// Its first request head is not complete; it stands in `unread`.
+    Head,
+    /// HTTP.
+    Http(Box<dyn HttpHandler>),
+    /// A client whose hub has not opened it yet; what it sends waits in `unread`.
+    Opening {
+        subprotocol: Subprotocol,
+    },
+    /// A client.
+    Client(Client),
+    /// A client of the conformance listener.
+    Echo(Decoder),
+    /// The closing handshake: everything but a close frame is passed over. Without a decoder nothing the peer
+    /// says makes sense any more.
+    Closing(Option<Decoder>),
+}
+
+/// A WebSocket client of a hub.
+pub(crate) struct Client {
+    pub(crate) hub: u32,
+    pub(crate) connection: ConnectionKey,
+    pub(crate) subprotocol: Subprotocol,
+    pub(crate) decoder: Decoder,
+    /// Pings in a row it did not answer.
+    pub(crate) pings_missed: u8,
+    /// Whether it said anything since the last ping.
+    pub(crate) heard: bool,
+}
+
+/// What receive is armed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Receiving {
+    No,
+    Once,
+    Multi,
+    /// Cancelled; its end is still to come.
+    Ending,
+}
+
+/// How far a socket is with ending.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum End {
+    /// Not at all.
+    Open,
+    /// Our close frame is sent or queued; the peer's is awaited.
+    Handshake,
+    /// All is said: shut down for writing once the outbox is empty.
+    Finish,
+    /// Shut down for writing; the peer's end is awaited.
+    Shut,
+    /// Shut down; closed when nothing of it is in flight (rule 2).
+    Dying,
+}
+
+impl Socket {
+    pub(crate) fn new(fd: OwnedFd, listener: Listener) -> Self {
+        Self {
+            fd,
+            kind: Kind::Head,
+            outbox: None,
+            unread: None,
+            receiving: Receiving::No,
+            writing: false,
+            cancels: 0,
+            ended: false,
+            end: End::Open,
+            listener,
+        }
+    }
+
+    /// Whether the kernel may still complete something for it.
+    pub(crate) fn in_flight(&self) -> bool {
+        self.receiving != Receiving::No || self.writing || self.cancels > 0
+    }
+}
+
+/// The slots.
+#[derive(Default)]
+pub(crate) struct Sockets {
+    pub(crate) hot: Vec<Hot>,
+    slots: Vec<Option<Socket>>,
+    free: Vec<u32>,
+    generation: u32,
+    count: usize,
+}
+
+impl Sockets {
+    /// Puts a socket into a slot.
+    pub(crate) fn insert(&mut self, socket: Socket) -> SocketKey {
+        self.generation = self.generation.wrapping_add(1);
+        let generation = self.generation;
+        let hot = Hot { fd: socket.fd.as_raw_fd(), generation, epoch: 0, flags: flag::OPEN };
+        self.count += 1;
+        let slot = match self.free.pop() {
+            Some(slot) => {
+                (self.hot[slot as usize], self.slots[slot as usize]) = (hot, Some(socket));
+                slot
+            }
+            None => {
+                self.hot.push(hot);
+                self.slots.push(Some(socket));
+                self.slots.len() as u32 - 1
+            }
+        };
+        SocketKey { slot, generation }
+    }
+
+    /// Takes a socket out.
+    pub(crate) fn remove(&mut self, slot: u32) -> Option<Socket> {
+        let socket = self.slots.get_mut(slot as usize)?.take()?;
+        self.hot[slot as usize] = Hot::default();
+        self.free.push(slot);
+        self.count -= 1;
+        Some(socket)
+    }
+
+    /// The socket of this key, if it is still there.
+    pub(crate) fn get(&mut self, key: SocketKey) -> Option<&mut Socket> {
+        let hot = self.hot.get(key.slot as usize)?;
+        if hot.generation == key.generation { self.slots[key.slot as usize].as_mut() } else { None }
+    }
+
+    /// The socket in this slot, for completions (a slot is not reused while they can come).
+    pub(crate) fn at(&mut self, slot: u32) -> Option<&mut Socket> {
+        self.slots.get_mut(slot as usize)?.as_mut()
+    }
+
+    /// The key of the socket in this slot.
+    pub(crate) fn key(&self, slot: u32) -> SocketKey {
+        SocketKey { slot, generation: self.hot[slot as usize].generation }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Keys of all sockets.
+    pub(crate) fn keys(&self) -> Vec<SocketKey> {
+        let open = self.slots.iter().enumerate().filter(|(_, socket)| socket.is_some());
+        open.map(|(slot, _)| self.key(slot as u32)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn socket() -> Socket {
+        Socket::new(std::os::unix::net::UnixStream::pair().unwrap().0.into(), Listener::Service)
+    }
+
+    #[test]
+    fn a_reused_slot_does_not_answer_to_the_old_key() {
+        let mut sockets = Sockets::default();
+        let first = sockets.insert(socket());
+        assert!(sockets.get(first).is_some());
+        sockets.remove(first.slot).unwrap();
+        assert!(sockets.get(first).is_none() && sockets.len() == 0);
+        let second = sockets.insert(socket());
+        assert_eq!(second.slot, first.slot);
+        assert!(sockets.get(first).is_none() && sockets.get(second).is_some());
+        assert_eq!(sockets.keys(), [second]);
+    }
+}

@@ -1,0 +1,77 @@
+//! Who may come in: the question an upgrade asks before its 101 (`client-protocols` §1.3, §2, §6.3).
+
+use ringhub_hub::ConnectionId;
+use ringhub_protocol::name::{GroupName, HubName, UserId};
+use ringhub_protocol::pubsub::Subprotocol;
+
+/// The parts of an upgrade request that decide about it; the head they come from passed the strict check.
+#[derive(Debug, Clone, Copy)]
+pub struct UpgradeRequest<'a> {
+    /// The request target as sent: path and query.
+    pub target: &'a str,
+    /// The `Host` header.
+    pub host: &'a str,
+    /// The first `X-Forwarded-Host` header.
+    pub forwarded_host: Option<&'a str>,
+    /// The `Authorization` header.
+    pub authorization: Option<&'a str>,
+    /// The offered subprotocols, in order, as the client spelled them.
+    pub subprotocols: &'a [&'a str],
+}
+
+/// Answers upgrades. One for all cores.
+pub trait Gate: Send + Sync {
+    /// Decides about one upgrade at `now_unix` (seconds since 1970).
+    fn admit(&self, now_unix: u64, request: &UpgradeRequest<'_>) -> Admission;
+
+    /// The token a reliable client shows to come back for its session (design §3, Identity).
+    fn reconnection_token(&self, hub: &HubName, id: &ConnectionId) -> String;
+}
+
+/// What is to be done with an upgrade. `echoed` is the value of `Sec-WebSocket-Protocol` in the 101, spelled
+/// as the client did.
+#[derive(Debug)]
+pub enum Admission {
+    /// A new client.
+    Connect(Box<Admitted>),
+    /// A client comes back for its session, with a good reconnection token.
+    Recover {
+        /// The hub.
+        hub: HubName,
+        /// The session.
+        id: ConnectionId,
+        /// See above.
+        echoed: Option<Box<str>>,
+    },
+    /// A recovery that cannot be: answered 101, then closed with 1008 (`client-protocols` §6.3).
+    RecoverBad {
+        /// See above.
+        echoed: Option<Box<str>>,
+    },
+    /// Answered with an HTTP status and a JSON error body.
+    Refuse {
+        /// 4xx or 5xx.
+        status: u16,
+        /// The response body (`rest-api` §1.5).
+        body: Box<str>,
+    },
+}
+
+/// A new client's facts.
+#[derive(Debug)]
+pub struct Admitted {
+    /// The hub.
+    pub hub: HubName,
+    /// What it speaks.
+    pub subprotocol: Subprotocol,
+    /// `Sec-WebSocket-Protocol` of the 101.
+    pub echoed: Option<Box<str>>,
+    /// `sub` of the token.
+    pub user: Option<UserId>,
+    /// `role` of the token.
+    pub roles: Vec<Box<str>>,
+    /// `webpubsub.group` of the token.
+    pub groups: Vec<GroupName<'static>>,
+    /// Raw clients in `sendToGroup` mode: the group, and whether the sender is left out.
+    pub raw_group: Option<(GroupName<'static>, bool)>,
+}

@@ -1,0 +1,113 @@
+//! Sockets: accepting, upgrading, WebSocket clients, HTTP.
+//!
+//! HTTP is a protocol on the same sockets as WebSocket: a [`HttpHandler`] is fed bytes and gives bytes back;
+//! the core does all I/O. This module holds the boundary, so that the codec knows nothing of rings.
+
+pub mod accept;
+pub(crate) mod client;
+mod echo;
+pub mod gate;
+mod request;
+
+use crate::core::counters::ConnectionPage;
+use bytes::Bytes;
+use ringhub_hub::{Answer, CoreId};
+use ringhub_protocol::name::HubName;
+use ringhub_protocol::pubsub::{Data, DataType, Form};
+use ringhub_protocol::rest::Operation;
+
+/// Which listener a socket came in by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listener {
+    /// Clients and REST.
+    Service,
+    /// Metrics, lists, the page.
+    Admin,
+}
+
+/// Makes the HTTP side of sockets. One for all cores.
+pub trait HttpFactory: Send + Sync {
+    /// The handler of one socket, made on the core that owns the socket and never leaving it.
+    fn open(&self, core: CoreId, listener: Listener) -> Box<dyn HttpHandler>;
+}
+
+/// One HTTP connection without I/O.
+///
+/// Its requests are handled one after another: at most one [`HttpCall`] waits for its answer at any time.
+pub trait HttpHandler {
+    /// Takes bytes from the peer, any split. The first request's head has passed the strict check already;
+    /// later ones are the handler's to check.
+    fn feed(&mut self, bytes: &[u8]);
+
+    /// Goes as far as it can; called after every feed and answer. `now_unix`: seconds since 1970.
+    fn poll(&mut self, now_unix: u64) -> HttpProgress;
+
+    /// The answer to the call [`HttpHandler::poll`] gave out.
+    fn answer(&mut self, answer: HttpAnswer);
+
+    /// Whether it wants no more bytes for now (its input buffer is at its bound).
+    fn is_full(&self) -> bool;
+
+    /// Whether a request is in progress: received in part or not answered yet. An idle connection is closed
+    /// after a while and at once when the server stops.
+    fn is_busy(&self) -> bool;
+}
+
+/// What became of polling.
+#[derive(Debug, Default)]
+pub struct HttpProgress {
+    /// Bytes for the peer, in order.
+    pub output: Bytes,
+    /// A call to carry out.
+    pub call: Option<HttpCall>,
+    /// Close after the output is sent.
+    pub close: bool,
+    /// The next request is a WebSocket upgrade: everything not yet read, its head first. The handler is
+    /// dropped when the output is sent.
+    pub upgrade: Option<Vec<u8>>,
+}
+
+/// Something only cores can answer.
+#[derive(Debug)]
+pub enum HttpCall {
+    /// A data-plane call.
+    Operation {
+        /// The hub.
+        hub: HubName,
+        /// What to do.
+        operation: Operation,
+        /// The body of a send.
+        body: Option<OwnedData>,
+    },
+    /// The list of connections, at most so many rows a core.
+    Connections(usize),
+}
+
+/// Its answer.
+#[derive(Debug)]
+pub enum HttpAnswer {
+    /// To [`HttpCall::Operation`].
+    Operation(Answer),
+    /// To [`HttpCall::Connections`]: every core's part.
+    Connections(Vec<ConnectionPage>),
+    /// There are too many hubs, or the server stops: 503.
+    Unavailable,
+}
+
+/// A payload that owns its bytes.
+#[derive(Debug, Clone)]
+pub struct OwnedData {
+    /// What it is.
+    pub data_type: DataType,
+    /// How it is written.
+    pub form: Form,
+    /// The bytes in that form.
+    pub bytes: Bytes,
+}
+
+impl OwnedData {
+    /// Borrows it.
+    pub fn data(&self) -> Data<'_> {
+        Data::from_parts(self.data_type, self.form, &self.bytes)
+    }
+}
