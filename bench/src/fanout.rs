@@ -151,8 +151,14 @@ impl<'a> Run<'a> {
     fn measure(&mut self, server: &Server) -> Result<Vec<Round>, Error> {
         self.round(self.args.messages.div_ceil(4).max(self.publishers as u32))?;
         self.ledger.forget_latency();
+        let deliveries = self.args.messages as usize * self.args.members / self.args.groups;
+        let sends = match self.args.mode {
+            Mode::Burst => deliveries / self.args.burst as usize,
+            Mode::Window | Mode::Rate => deliveries,
+        };
+        let frame = self.ledger.frame_bytes();
         let mut floor = match self.args.floor {
-            true => Some(Floor::start(server, self.args.members, self.ledger.frame_bytes())?),
+            true => Some(Floor::start(server, self.args.members, frame, sends)?),
             false => None,
         };
         let mut rounds = Vec::new();

@@ -19,8 +19,8 @@ use crate::error::Error;
 use crate::server::Server;
 use crate::sys;
 
-/// Sends per floor round: enough for a steady figure, small beside a round of the server.
-const SENDS_PER_ROUND: usize = 100_000;
+/// Sends per floor round: enough for a steady figure, and no longer than a round of the server needs.
+const SENDS_PER_ROUND: std::ops::RangeInclusive<usize> = 20_000..=100_000;
 
 /// The children, seen from the generator. Dropping it ends them.
 pub(crate) struct Floor {
@@ -33,8 +33,8 @@ pub(crate) struct Floor {
 
 impl Floor {
     /// Starts both children and waits until `sockets` connections stand between them, over which frames
-    /// of `frame` bytes will go.
-    pub(crate) fn start(server: &Server, sockets: usize, frame: usize) -> Result<Self, Error> {
+    /// of `frame` bytes will go. A round will have about `sends` sends, within [`SENDS_PER_ROUND`].
+    pub(crate) fn start(server: &Server, sockets: usize, frame: usize, sends: usize) -> Result<Self, Error> {
         let pin = |cpus: &[usize]| sys::pin_to(cpus).map_err(Error::io("pin the floor"));
         let own = std::env::current_exe().map_err(Error::io("find this program"))?;
         let sizes = [format!("--sockets={sockets}"), format!("--frame={frame}")];
@@ -73,7 +73,8 @@ impl Floor {
                 return Err(error);
             }
         };
-        let fans = (SENDS_PER_ROUND / sockets).clamp(3, 5_000);
+        let sends = sends.clamp(*SENDS_PER_ROUND.start(), *SENDS_PER_ROUND.end());
+        let fans = (sends / sockets).max(3);
         let floor = Self { sender, drain, commands, answers, fans };
         match floor.answers.recv_timeout(Duration::from_secs(30)).as_deref() {
             Ok("ready") => Ok(floor),

@@ -6,7 +6,7 @@
 mod support;
 
 use serde_json::Value;
-use support::{Fault, TestServer, bench};
+use support::{Fault, TestServer, bench, bench_starting};
 
 const SMALL: &str = "--members 12 --messages 40 --rounds 2 --timeout 2";
 
@@ -166,4 +166,25 @@ fn echoes_are_compared() {
     assert_eq!((code, &report["wrong_echoes"]), (0, &0.into()), "{report}");
     let (code, _) = bench(&TestServer::start(Fault::DamageOne).echoing(), options);
     assert_eq!(code, 1);
+}
+
+#[test]
+fn smoke_runs_every_workload_against_a_server_it_starts() {
+    let server = TestServer::start(Fault::None);
+    let (code, reports) = bench_starting(&server, "smoke");
+    let reports = reports.as_array().unwrap();
+    let names: Vec<_> = reports.iter().map(|report| report["workload"].as_str().unwrap_or("none")).collect();
+    assert_eq!(names.join(" "), "fanout fanout fanout fanout fanout idle idle idle echo", "{reports:?}");
+    assert!(code == 0 && reports.iter().all(|report| report["clean"] == true), "{reports:?}");
+}
+
+#[test]
+fn a_server_that_does_not_start_is_named() {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_ringhub-bench"))
+        .args(["idle", "--connections", "1", "--server-bin", "/bin/true"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("/bin/true ended") && said.contains("listening on"), "{said}");
 }

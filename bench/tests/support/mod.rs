@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
@@ -103,17 +104,38 @@ impl TestServer {
 
 /// Runs the generator against `server`; its exit code, and its report or null if it made none.
 pub(crate) fn bench(server: &TestServer, options: &str) -> (i32, Value) {
+    let pid = std::process::id().to_string();
+    let (code, reports) = run(options, &["--url", &server.url, "--key", "a key", "--pid", &pid]);
+    (code, reports[0].clone())
+}
+
+/// The same, with all reports, and with `server` met through a program that the generator starts: it
+/// does no more than say where the server listens, and live until it is ended.
+pub(crate) fn bench_starting(server: &TestServer, options: &str) -> (i32, Value) {
+    let url = server.url.replace("ws://", "http://");
+    let script = format!("#!/bin/sh\necho listening on {url}\necho admin on {url}\nexec sleep 600\n");
+    let name = format!("started-{}-{}", std::process::id(), url.rsplit(':').next().unwrap());
+    let program = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::write(&program, script).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let outcome = run(options, &["--server-bin", program.to_str().unwrap()]);
+    std::fs::remove_file(program).unwrap();
+    outcome
+}
+
+fn run(options: &str, server: &[&str]) -> (i32, Value) {
     let output = Command::new(env!("CARGO_BIN_EXE_ringhub-bench"))
         .args(options.split_ascii_whitespace())
-        .args(["--json", "--url", &server.url, "--key", "a key", "--pid", &std::process::id().to_string()])
+        .arg("--json")
+        .args(server)
         .output()
         .unwrap();
-    let report = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| {
+    let reports = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| {
         // Shown by the test harness when the test fails.
         eprintln!("no report: {}", String::from_utf8_lossy(&output.stderr));
         json!([null])
     });
-    (output.status.code().expect("ended by itself"), report[0].clone())
+    (output.status.code().expect("ended by itself"), reports)
 }
 
 impl State {
@@ -167,7 +189,8 @@ impl State {
     }
 
     fn on_text(&self, uri: &str, member: &Arc<Mutex<Member>>, text: &str) {
-        if uri.starts_with("/echo") {
+        // A started `echo` listener is met at `/`; payloads begin with `rb`, requests never do.
+        if uri.starts_with("/echo") || uri == "/" && text.starts_with("rb") {
             let mut member = member.lock().unwrap();
             member.messages += 1;
             let damage = self.fault == Fault::DamageOne && member.messages == FAULT_AT;
