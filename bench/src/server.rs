@@ -144,9 +144,10 @@ fn spawn(binary: &str, verb: Verb, cores: usize, key: &str) -> Result<(Child, St
     }
 }
 
-/// The address in a line `listening on http://127.0.0.1:8080`, whatever stands around it.
+/// The address in a line `listening on http://127.0.0.1:8080` or `echo on ws://127.0.0.1:8080`, whatever stands
+/// around it.
 fn listening_on(line: &str) -> Option<&str> {
-    let (_, url) = line.split_once("listening on ")?;
+    let (_, url) = line.split_once("listening on ").or_else(|| line.split_once("echo on "))?;
     let address = url.split_once("://").map_or(url, |(_, rest)| rest);
     let end = address.find(|c: char| c.is_whitespace() || c == '/' || c == ',').unwrap_or(address.len());
     Some(&address[..end])
@@ -177,7 +178,7 @@ mod tests {
     #[test]
     fn start_lines_and_urls() {
         assert_eq!(listening_on("listening on http://127.0.0.1:4321"), Some("127.0.0.1:4321"));
-        assert_eq!(listening_on("echo listening on ws://[::1]:9/ (2 cores)"), Some("[::1]:9"));
+        assert_eq!(listening_on("echo on ws://[::1]:9/ (2 cores)"), Some("[::1]:9"));
         assert_eq!(listening_on("admin on http://127.0.0.1:4321"), None);
         assert_eq!(split_url("ws://localhost:8080").unwrap(), ("localhost:8080".into(), "/".into()));
         assert_eq!(split_url("ws://[::1]:80/a?b").unwrap(), ("[::1]:80".into(), "/a?b".into()));
