@@ -1,6 +1,9 @@
 //! The server.
 
+mod cli;
+mod config;
 pub mod core;
 pub mod net;
+mod probe;
 
 fn main() {}
