@@ -1,5 +1,6 @@
 //! The server.
 
+mod auth;
 mod cli;
 mod config;
 pub mod core;
