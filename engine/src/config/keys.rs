@@ -140,10 +140,14 @@ section! {
 section! {
     /// Bounds of the whole server. Reaching one has the effect that is written here and is counted.
     Limits in "limits" {
-        /// Connections of the whole server; one more is answered 503.
+        /// Connections of the whole server, shared out evenly among the cores; one more is refused.
         connections_max: u64 = 1_000_000, 1..=100_000_000;
+        /// Hubs one core keeps; a connection or call that would make one more is answered 503.
+        hubs_max: u64 = 1024, 1..=1_000_000;
         /// Bytes of one message from a client, after its fragments are joined; more closes with 1009.
         message_bytes_max: u64 = 1 << 20, 125..=(1 << 30);
+        /// Frames one message may come in; more closes with 1008.
+        message_fragments_max: u64 = 16_384, 1..=1_000_000;
         /// Bytes of a REST call's body; more is answered 400.
         rest_body_bytes_max: u64 = 1 << 20, 1..=(1 << 30);
         /// Bytes of a request line with its headers; more is answered 431.
@@ -152,8 +156,6 @@ section! {
         head_deadline_seconds: u64 = 10, SECONDS;
         /// Seconds a kept-alive HTTP connection may rest between requests.
         http_idle_seconds: u64 = 60, SECONDS;
-        /// Seconds an HTTP client may take nothing of its answer, or send nothing of its body.
-        http_stall_seconds: u64 = 30, SECONDS;
         /// Unsent bytes kept for a plain client that reads too slowly; more closes with 1008. Shared
         /// buffers count once for each client that waits for them.
         outbox_bytes_max: u64 = 1 << 20, (64 << 10)..=(1 << 30);

@@ -4,6 +4,7 @@
 //! the core does all I/O. This module holds the boundary, so that the codec knows nothing of rings.
 
 pub mod gate;
+pub mod http;
 
 use crate::core::counters::ConnectionPage;
 use bytes::Bytes;
