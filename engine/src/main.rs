@@ -6,5 +6,6 @@ mod config;
 pub mod core;
 pub mod net;
 mod probe;
+mod rest;
 
 fn main() {}
