@@ -66,6 +66,9 @@ pub(crate) struct Token {
 
 #[derive(Debug, Args)]
 pub(crate) struct Check {
+    /// Print the reference page of all keys instead
+    #[arg(long)]
+    pub(crate) reference: bool,
     #[command(flatten)]
     pub(crate) file: File,
 }
@@ -85,6 +88,12 @@ pub(crate) struct File {
 }
 
 impl Serve {
+    /// What `ringhub` without a verb means: no flags, and the file the environment names.
+    pub(crate) fn from_environment() -> Self {
+        let path = std::env::var_os("RINGHUB_CONFIG").map(PathBuf::from);
+        Self { file: File { path }, ..Self::default() }
+    }
+
     /// The effective configuration: flags over environment over file over defaults.
     pub(crate) fn config(&self) -> Result<Config, ConfigError> {
         let flags = [
@@ -158,8 +167,8 @@ mod tests {
         ]);
         let Some(Verb::Serve(serve)) = cli.verb else { panic!("serve") };
         let config = serve.config().unwrap();
-        assert_eq!(config.server.listen.to_string(), "[::1]:1");
-        assert_eq!(config.server.admin_listen.to_string(), "127.0.0.1:2");
+        assert_eq!(config.server.listen[0].to_string(), "[::1]:1");
+        assert_eq!(config.server.admin_listen[0].to_string(), "127.0.0.1:2");
         assert_eq!(config.server.cores, Some(3));
     }
 }

@@ -6,11 +6,11 @@
 //! in an error or in [`Config::to_text`]; a value that got in here is legal everywhere else.
 
 pub(crate) mod keys;
-mod reference;
+pub(crate) mod reference;
 mod value;
 
 pub(crate) use keys::{AnonymousPolicy, Hub, Keys, Limits, Section, Server};
-pub(crate) use value::{Secret, Setting};
+pub(crate) use value::Secret;
 
 use ringhub_protocol::name::HubName;
 use std::borrow::Cow;
@@ -28,7 +28,6 @@ pub(crate) struct Config {
     pub(crate) keys: Keys,
     pub(crate) limits: Limits,
     hubs: BTreeMap<HubName, Hub>,
-    hub_default: Hub,
     /// Where each value that is not a default came from, by its full name.
     sources: BTreeMap<String, Source>,
 }
@@ -60,11 +59,6 @@ impl Config {
             config.set_text(section, name, text, Source::Flag)?;
         }
         Ok(config)
-    }
-
-    /// The settings of a hub; the defaults if it has no section.
-    pub(crate) fn hub(&self, name: &HubName) -> &Hub {
-        self.hubs.get(name).unwrap_or(&self.hub_default)
     }
 
     /// The hubs that have a section.
@@ -470,8 +464,8 @@ mod tests {
         let loaded = Config::load(Some(&path), &environment, &flags);
         std::fs::remove_file(&path).unwrap();
         let config = loaded.unwrap();
-        assert_eq!(config.server.listen.port(), 3);
-        assert_eq!(config.server.admin_listen.port(), 2);
+        assert_eq!(config.server.listen[0].port(), 3);
+        assert_eq!(config.server.admin_listen[0].port(), 2);
         assert_eq!(config.server.cores, Some(1));
         assert_eq!(config.limits, Limits::default());
         assert_eq!(config.keys.primary.unwrap().expose(), "k".repeat(32));
@@ -494,11 +488,11 @@ mod tests {
              [hubs.\"x.reliable\"]\nwebsocket_keepalive_seconds = 5\n",
         )
         .unwrap();
-        let hub = config.hub(&HubName::parse("CHAT").unwrap());
-        assert_eq!(hub.anonymous_connect_policy, AnonymousPolicy::Allow);
-        assert_eq!(hub.reliable.buffer_messages, 7);
-        assert_eq!(config.hub(&HubName::parse("x.reliable").unwrap()).websocket_keepalive_seconds, 5);
-        assert_eq!(config.hub(&HubName::parse("other").unwrap()), &Hub::default());
+        let hub = |name: &str| &config.hubs[&HubName::parse(name).unwrap()];
+        assert_eq!(hub("CHAT").anonymous_connect_policy, AnonymousPolicy::Allow);
+        assert_eq!(hub("CHAT").reliable.buffer_messages, 7);
+        assert_eq!(hub("x.reliable").websocket_keepalive_seconds, 5);
+        assert_eq!(config.hubs.len(), 2);
     }
 
     #[test]

@@ -440,7 +440,12 @@ impl Hub {
         for group in &connect.groups {
             let index = self.group(group.as_str());
             self.groups[index as usize].reserved -= 1;
-            self.join(slot, index);
+            if self.may_join_one_more(slot, index) {
+                self.join(slot, index);
+            } else {
+                self.counters.groups_refused += 1;
+                self.release(index, effects);
+            }
         }
         self.counters.connections += 1;
         effects.push(Effect::Opened(Transport { connection: key, socket: connect.socket }));
@@ -605,7 +610,7 @@ impl Hub {
                 let index = self.group(group.as_str());
                 if !self.may_join_one_more(slot, index) {
                     self.counters.groups_refused += 1;
-                    self.unused(index);
+                    self.release(index, effects);
                     return self.nack(
                         slot,
                         ack_id,
@@ -813,9 +818,13 @@ impl Hub {
         index
     }
 
-    /// A group was made or looked up and may be unused: it goes when the turn is flushed, if it still is.
-    pub(crate) fn unused(&mut self, index: u32) {
-        self.emptied.push(index);
+    /// If nobody is or will be a member of the group, the other cores are told, and it goes when the turn is
+    /// flushed unless it is used again by then.
+    pub(crate) fn release(&mut self, index: u32, effects: &mut Effects) {
+        if index != EVERYONE && self.groups[index as usize].is_unused() {
+            self.withdraw(index, effects);
+            self.emptied.push(index);
+        }
     }
 
     /// Whether the bound on groups allows this connection to be in `group`.
@@ -850,10 +859,7 @@ impl Hub {
         if let Some(moved) = group.remove(format, position) {
             self.connections[moved as usize].moved(index, position);
         }
-        if index != EVERYONE && group.is_unused() {
-            self.withdraw(index, effects);
-            self.emptied.push(index);
-        }
+        self.release(index, effects);
     }
 }
 

@@ -125,7 +125,7 @@ impl Hub {
                     }
                 }
                 if self.groups[index as usize].is_unused() {
-                    self.unused(index);
+                    self.release(index, effects);
                     return Some(found);
                 }
                 return match self.announce(index, waiter(), effects) {

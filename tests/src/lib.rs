@@ -1,1 +1,69 @@
-//! The harness of the black-box tests.
+//! The harness of the black-box tests: the real binary, real sockets, four lines a test.
+//!
+//! ```no_run
+//! use ringhub_tests::{Client, Server};
+//!
+//! let server = Server::start();
+//! let mut alice = server.connect(Client::json().user("alice").group("g").role("webpubsub.sendToGroup.g"));
+//! alice.send(r#"{"type":"sendToGroup","group":"g","dataType":"text","data":"hi"}"#);
+//! alice.expect(r#"{"type":"message","from":"group","group":"g","fromUserId":"alice","dataType":"text","data":"hi"}"#);
+//! ```
+//!
+//! | Type | Is |
+//! |---|---|
+//! | [`Server`] | one `ringhub serve` on free ports; its log is printed when the test fails |
+//! | [`Endpoint`] | where to connect and with which key: the server itself, its admin listener, or a proxy before it |
+//! | [`Client`] → [`Connection`] | what a client asks for; the client once upgraded |
+//! | [`Request`] → [`Response`] | one HTTP exchange |
+//! | [`RawSocket`] | hand-made bytes, and frames as they came |
+//! | [`Proxy`] | a TCP proxy that cuts, stalls and points elsewhere |
+//! | [`Script`] | one SDK scenario in Node or Python |
+//!
+//! What must stay true: nothing here knows the server's code; everything waits for a condition with
+//! [`DEADLINE`], never for a time; a process is ended through its own handle; nothing leaves loopback
+//! but the package managers that install the SDKs.
+#![forbid(unsafe_code)]
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+mod client;
+mod connection;
+mod http;
+mod process;
+mod proxy;
+mod raw;
+mod script;
+mod server;
+mod token;
+
+pub use client::Client;
+pub use connection::Connection;
+pub use http::{Request, Response};
+pub use process::{Process, ringhub};
+pub use proxy::Proxy;
+pub use raw::{Frame, RawSocket, masked_frame};
+pub use script::Script;
+pub use server::{Endpoint, Server, Setup, write_config};
+pub use token::{Token, json_object, now_seconds};
+
+/// How long anything is waited for before the test fails. Far above what a loaded two-core machine
+/// needs, far below what a person waits.
+pub const DEADLINE: Duration = Duration::from_secs(20);
+
+/// The access key of every server that a test does not give another one.
+pub const KEY: &str = "harness-key-0123456789-0123456789-0123456789";
+
+/// The REST version that the released SDKs send.
+pub const API_VERSION: &str = "2024-12-01";
+
+/// Asks again until `holds`, for state that only asking shows. Everything else is awaited where it
+/// happens.
+#[track_caller]
+pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "still not so after {DEADLINE:?}: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}

@@ -108,11 +108,11 @@ macro_rules! section {
 section! {
     /// Where the server listens and what it runs on.
     Server in "server" {
-        /// Address of the service: clients and REST. Beyond loopback a key must be configured.
-        listen: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)), ANY;
+        /// Address of the service: clients and REST. A list makes it listen on each. Beyond loopback a key must be configured.
+        listen: Vec<SocketAddr> = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 8080))], ANY;
         /// Address of the admin listener: metrics, health, connections, the console. It has no
         /// authentication of its own; keep it on loopback or a private network.
-        admin_listen: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 8081)), ANY;
+        admin_listen: Vec<SocketAddr> = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 8081))], ANY;
         /// How many cores serve, one pinned thread each.
         cores: Option<u64> = None, 1..=u64::from(CoreSet::CORES_MAX), "every CPU the process may use";
         /// URLs under which applications know this server: accepted as audiences of tokens besides the

@@ -93,21 +93,35 @@ impl Setting for bool {
     }
 }
 
-impl Setting for SocketAddr {
+/// One address or several, at most [`ADDRESSES_MAX`].
+impl Setting for Vec<SocketAddr> {
     fn kind(_: &RangeInclusive<u64>) -> String {
-        "address and port, IPv4 or IPv6".into()
+        "address and port, IPv4 or IPv6; or a list of them, separated by commas in the environment".into()
     }
 
     fn read(raw: Raw<'_>, _: &RangeInclusive<u64>) -> Result<Self, String> {
-        raw.text().and_then(|text| text.parse().ok()).ok_or_else(|| {
-            "must be an address and port such as \"127.0.0.1:8080\", \"0.0.0.0:80\" or \"[::1]:8080\"".into()
+        let parsed: Option<Self> = match raw {
+            Raw::Toml(DeValue::Array(items)) => {
+                items.iter().map(|item| item.get_ref().as_str()?.parse().ok()).collect()
+            }
+            _ => raw
+                .text()
+                .and_then(|text| text.split(',').map(|address| address.trim().parse().ok()).collect()),
+        };
+        parsed.filter(|addresses| (1..=ADDRESSES_MAX).contains(&addresses.len())).ok_or_else(|| {
+            "must be an address and port such as \"127.0.0.1:8080\", \"0.0.0.0:80\" or \"[::1]:8080\", or a list"
+                .into()
         })
     }
 
     fn show(&self) -> String {
-        quoted(&self.to_string())
+        let items: Vec<String> = self.iter().map(|address| quoted(&address.to_string())).collect();
+        if let [only] = items.as_slice() { only.clone() } else { format!("[{}]", items.join(", ")) }
     }
 }
+
+/// Most addresses of one listener; each is a socket on every core.
+const ADDRESSES_MAX: usize = 16;
 
 /// An externally visible base URL: scheme and authority, lower case, no slash at the end.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,4 +1,27 @@
 //! One pinned thread and everything it owns: ring, buffers, sockets, hubs, timers.
+//!
+//! | File | Holds |
+//! |---|---|
+//! | `host` | starting and joining cores; glommio lives there and only there |
+//! | `turn` | the loop: completions, mesh, timers, flush, submit |
+//! | `hubs` | the hubs of a core and what they ask for |
+//! | `io` | sockets on the ring: sending, receiving, ending |
+//! | `ring`, `buffers` | the kernel's side, and all the unsafe code of the data plane |
+//! | `socket`, `timer`, `mesh`, `sleep` | slots, deadlines, other cores |
+//!
+//! What must stay true: nothing here is shared with another core but what `mesh` and `counters` hold.
 
+pub(crate) mod buffers;
 pub mod counters;
+pub mod host;
+pub(crate) mod hubs;
+pub(crate) mod io;
+pub(crate) mod mesh;
+pub(crate) mod ring;
 pub mod settings;
+pub(crate) mod sleep;
+pub(crate) mod socket;
+pub(crate) mod timer;
+pub(crate) mod turn;
+
+pub use host::{Mode, Server, StartError, start};

@@ -3,8 +3,12 @@
 //! HTTP is a protocol on the same sockets as WebSocket: a [`HttpHandler`] is fed bytes and gives bytes back;
 //! the core does all I/O. This module holds the boundary, so that the codec knows nothing of rings.
 
+pub mod accept;
+pub(crate) mod client;
+mod echo;
 pub mod gate;
 pub mod http;
+mod request;
 
 use crate::core::counters::ConnectionPage;
 use bytes::Bytes;

@@ -243,10 +243,11 @@ impl World {
                 self.connect(client);
             }
             Phase::Connecting => {}
-            Phase::Lost => match self.random.below(3) {
-                0 => self.recover(client),
-                _ => {}
-            },
+            Phase::Lost => {
+                if self.random.below(3) == 0 {
+                    self.recover(client);
+                }
+            }
             Phase::Open if !self.admits(core) => {}
             Phase::Open => match self.random.below(20) {
                 0 => self.drop_socket(client),
@@ -314,7 +315,7 @@ impl World {
             subprotocol: who.subprotocol,
             random,
             prologue: b"\x81\x01@".to_vec(),
-            user: (who.index % 3 == 0).then(|| UserId::parse("u").unwrap()),
+            user: who.index.is_multiple_of(3).then(|| UserId::parse("u").unwrap()),
             roles: roles.collect(),
             groups,
             raw_group: (who.subprotocol == Subprotocol::Raw).then(|| (name(group), false)),
@@ -613,7 +614,7 @@ impl World {
             return;
         }
         if who.subprotocol == Subprotocol::Raw {
-            return self.message(client, &text.to_owned());
+            return self.message(client, text);
         }
         let message: serde_json::Value = serde_json::from_str(text).expect("JSON");
         match message["type"].as_str().unwrap() {

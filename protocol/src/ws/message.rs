@@ -472,3 +472,121 @@ fn growth(len: usize, capacity: usize, needed: usize, message_bytes: usize, last
     let bound = if last_frame { (message_bytes + 3).max(len + needed) } else { doubled };
     doubled.min(bound) - len
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: DecoderLimits = DecoderLimits { message_bytes_max: 1 << 30, fragments_max: 1 << 20 };
+
+    /// Heap bytes of the message being collected; `None` when the decoder owns no heap at all.
+    fn collected_capacity(decoder: &Decoder) -> Option<usize> {
+        decoder.partial.as_deref().map(|partial| match &partial.message {
+            None => 0,
+            Some(Message { body: Body::Text(text, _), .. }) => text.capacity(),
+            Some(Message { body: Body::Binary(bytes), .. }) => bytes.capacity(),
+        })
+    }
+
+    #[test]
+    fn a_frame_whole_in_the_input_is_handed_out_from_there() {
+        let mut decoder = Decoder::new();
+        let mut input = *b"\x81\x82\x01\x01\x01\x01ih\x82\x80\0\0\0\0";
+        let range = input.as_ptr_range();
+        let step = decoder.next(&mut input, &LIMITS).expect("legal");
+        assert_eq!(step.consumed, 8);
+        match step.event {
+            Some(Event::Text(text)) => {
+                assert_eq!(text, "hi");
+                assert!(range.contains(&text.as_ptr()));
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(collected_capacity(&decoder), None);
+    }
+
+    #[test]
+    fn between_messages_nothing_is_owned() {
+        let mut decoder = Decoder::new();
+        for (pieces, expected) in [
+            ([&b"\x82"[..], b"\x82\0\0\0\0xy"], Event::Binary(b"xy")),
+            ([b"\x82\x82\0\0\0\0x", b"y"], Event::Binary(b"xy")),
+            ([b"\x02\x81\0\0\0\0x", b"\x80\x81\0\0\0\0y"], Event::Binary(b"xy")),
+            ([b"\x89\x82\0\0\0\0x", b"y"], Event::Ping(b"xy")),
+            ([b"\x8a\x80\0\0\0", b"\0"], Event::Pong(b"")),
+        ] {
+            let [mut first, mut second] = pieces.map(<[u8]>::to_vec);
+            assert_eq!(decoder.next(&mut first, &LIMITS).expect("legal").event, None);
+            assert!(collected_capacity(&decoder).is_some());
+            let second_len = second.len();
+            let step = decoder.next(&mut second, &LIMITS).expect("legal");
+            assert_eq!((step.consumed, step.event), (second_len, Some(expected)));
+            decoder.release();
+            assert_eq!(collected_capacity(&decoder), None);
+        }
+    }
+
+    #[test]
+    fn the_next_call_releases_too_and_keeps_what_is_unfinished() {
+        let mut decoder = Decoder::new();
+        let mut fragment = *b"\x01\x81\0\0\0\0x\x89\x81\0\0\0\0";
+        assert_eq!(decoder.next(&mut fragment, &LIMITS).expect("legal").event, None);
+        let mut rest = *b"p\x80\x81\0\0\0\0y";
+        let step = decoder.next(&mut rest, &LIMITS).expect("legal");
+        assert_eq!((step.consumed, step.event), (1, Some(Event::Ping(b"p"))));
+        let step = decoder.next(&mut rest[1..], &LIMITS).expect("legal");
+        assert_eq!((step.consumed, step.event), (7, Some(Event::Text("xy"))));
+        let step = decoder.next(&mut [], &LIMITS).expect("nothing to read");
+        assert_eq!((step.consumed, step.event), (0, None));
+        assert_eq!(collected_capacity(&decoder), None);
+    }
+
+    #[test]
+    fn an_announced_length_allocates_nothing() {
+        let mut decoder = Decoder::new();
+        let mut header = *b"\x82\xff\x40\0\0\0\0\0\0\0";
+        let fault = decoder.next(&mut header, &LIMITS).expect_err("over the limit");
+        assert_eq!(fault.code, CloseCode::TOO_BIG);
+        assert_eq!(collected_capacity(&decoder), None);
+
+        // Within the limit, memory follows what arrives.
+        for opcode in [0x81, 0x82, 0x01, 0x02] {
+            let mut decoder = Decoder::new();
+            let mut header = *b"\x82\xff\0\0\0\0\x20\0\0\0\0\0\0\0";
+            header[0] = opcode;
+            decoder.next(&mut header, &LIMITS).expect("within the limit");
+            assert!(collected_capacity(&decoder).expect("a frame is open") <= 8);
+            let mut received = 0;
+            for _ in 0..1_000 {
+                decoder.next(&mut [b'x'; 100], &LIMITS).expect("text");
+                received += 100;
+                let capacity = collected_capacity(&decoder).expect("a frame is open");
+                assert!(capacity <= 2 * received + 8, "{capacity} for {received} bytes");
+            }
+        }
+    }
+
+    #[test]
+    fn the_last_frame_bounds_the_buffer() {
+        let mut decoder = Decoder::new();
+        decoder.next(&mut b"\x82\xfe\x10\x00\0\0\0\0".to_vec(), &LIMITS).expect("legal");
+        for _ in 0..4_095 {
+            decoder.next(&mut [b'x'], &LIMITS).expect("legal");
+        }
+        assert!(collected_capacity(&decoder).expect("a frame is open") <= 4_099);
+        match decoder.next(&mut [b'y'], &LIMITS).expect("legal").event {
+            Some(Event::Binary(bytes)) => assert_eq!((bytes.len(), bytes[4_095]), (4_096, b'y')),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn after_a_fault_the_buffer_is_given_back() {
+        let mut decoder = Decoder::new();
+        decoder.next(&mut b"\x81\x85\0\0\0\0ab".to_vec(), &LIMITS).expect("legal");
+        let fault = decoder.next(&mut [0xff], &LIMITS).expect_err("not UTF-8");
+        assert_eq!(fault.code, CloseCode::INVALID_PAYLOAD);
+        decoder.release();
+        assert_eq!(collected_capacity(&decoder), None);
+    }
+}

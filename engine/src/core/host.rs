@@ -1,0 +1,238 @@
+//! Starting, stopping and joining cores. All of glommio is in this file: placement, pinning, the executors
+//! and their threads. The one future of each executor is the core's loop, which parks in its own ring.
+
+use crate::core::counters::CoreShared;
+use crate::core::mesh::{Mesh, Peers};
+use crate::core::settings::Settings;
+use crate::core::turn::{Core, CoreParts};
+use crate::net::HttpFactory;
+use crate::net::accept::{Bound, ListenError, bind};
+use crate::net::gate::Gate;
+use glommio::{CpuSet, LocalExecutorPoolBuilder, PoolPlacement, PoolThreadHandles};
+use ringhub_hub::{CoreId, CoreSet};
+use std::collections::HashSet;
+use std::io;
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Instant;
+
+/// Memory glommio registers per executor, in bytes: its minimum, for none of its I/O is used.
+const IO_MEMORY: usize = 64 << 10;
+
+/// What the service listener does with WebSockets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Clients of hubs.
+    Serve,
+    /// Everything said comes back (`ringhub echo`).
+    Echo,
+}
+
+/// Running cores.
+#[derive(Debug)]
+pub struct Server {
+    peers: PeersHandle,
+    handles: PoolThreadHandles<()>,
+    /// Where clients and REST calls come in.
+    pub service: Vec<SocketAddr>,
+    /// Where the admin pages are.
+    pub admin: Vec<SocketAddr>,
+}
+
+/// Stops a server from any thread.
+#[derive(Clone)]
+pub struct PeersHandle(Arc<Peers>);
+
+impl std::fmt::Debug for PeersHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PeersHandle")
+    }
+}
+
+impl PeersHandle {
+    /// Asks every core to stop: no new sockets, 1001 to every client, then a deadline.
+    pub fn stop(&self) {
+        self.0.stop();
+    }
+}
+
+/// Why cores cannot be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address is not to be had.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// A ring cannot be made.
+    #[error("cannot set up io_uring on core {core}: {source}")]
+    Ring {
+        /// Which core.
+        core: u16,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// Threads or their placement.
+    #[error("cannot start the cores: {0}")]
+    Host(String),
+}
+
+/// Binds the listeners and starts the cores; returns when every core has its ring. `shared` has one element
+/// for each core ([`Settings::cores`]).
+///
+/// # Errors
+/// When an address, a ring or a thread is not to be had. Nothing is left running then.
+///
+/// # Panics
+/// If the number of cores is 0, over 64, or not that of `shared`.
+pub fn start(
+    settings: Settings,
+    mode: Mode,
+    gate: Arc<dyn Gate>,
+    http: Arc<dyn HttpFactory>,
+    shared: &[Arc<CoreShared>],
+) -> Result<Server, StartError> {
+    let cores = settings.cores;
+    assert!((1..=CoreSet::CORES_MAX).contains(&cores) && shared.len() == usize::from(cores));
+    let Bound { per_core, service, admin } = bind(&settings)?;
+    let host = |error: io::Error| StartError::Host(error.to_string());
+    let (peers, bells) = Peers::new(cores, &settings.mesh).map_err(host)?;
+    let settings = Arc::new(settings);
+    let started = Instant::now();
+    let parts: Vec<CoreParts> = per_core
+        .into_iter()
+        .zip(bells)
+        .zip(shared)
+        .enumerate()
+        .map(|(core, ((listeners, bell), shared))| {
+            let id = CoreId(core as u16);
+            let mut seed = [0; 8];
+            getrandom::fill(&mut seed).expect("the system's random source works once the system is up");
+            CoreParts {
+                id,
+                mode,
+                settings: Arc::clone(&settings),
+                gate: Arc::clone(&gate),
+                http: Arc::clone(&http),
+                mesh: Mesh::new(Arc::clone(&peers), id, settings.mesh, Arc::clone(shared)),
+                shared: Arc::clone(shared),
+                listeners,
+                bell,
+                started,
+                hash_seed: u64::from_ne_bytes(seed),
+            }
+        })
+        .collect();
+    let (ready, readiness) = mpsc::channel();
+    let parts = Arc::new(Mutex::new(parts));
+    let handles = LocalExecutorPoolBuilder::new(placement(usize::from(cores))?)
+        .name("core")
+        .io_memory(IO_MEMORY)
+        .ring_depth(128)
+        .on_all_shards(move || async move {
+            // Which executor runs which core does not matter.
+            let parts = parts.lock().expect("taking an element cannot panic").pop();
+            host_core(parts.expect("there are as many executors as cores"), &ready);
+        })
+        .map_err(|error| StartError::Host(error.to_string()))?;
+    let server = Server { peers: PeersHandle(peers), handles, service, admin };
+    for _ in 0..cores {
+        match readiness.recv() {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                server.stop();
+                server.join();
+                return Err(error);
+            }
+            // A thread ended without a word: glommio could not make its executor.
+            Err(_) => {
+                server.stop();
+                let errors = server.handles.join_all().into_iter().filter_map(Result::err);
+                let errors: Vec<_> = errors.map(|error| error.to_string()).collect();
+                return Err(StartError::Host(errors.join("; ")));
+            }
+        }
+    }
+    Ok(server)
+}
+
+impl Server {
+    /// Asks every core to stop.
+    pub fn stop(&self) {
+        self.peers.stop();
+    }
+
+    /// A handle that can stop the server from another thread.
+    pub fn stopper(&self) -> PeersHandle {
+        self.peers.clone()
+    }
+
+    /// Waits until every core has ended.
+    pub fn join(self) {
+        // A core that panics has ended the process; executors have no other way to fail by now.
+        drop(self.handles.join_all());
+    }
+}
+
+fn host_core(parts: CoreParts, ready: &mpsc::Sender<Result<(), StartError>>) {
+    let core = parts.id;
+    let run = AssertUnwindSafe(|| match Core::new(parts) {
+        Ok(running) => {
+            // The starter may have given up on another core already; its stop comes by the bell.
+            let _ = ready.send(Ok(()));
+            running.run();
+        }
+        Err(source) => {
+            let _ = ready.send(Err(StartError::Ring { core: core.0, source }));
+        }
+    });
+    if catch_unwind(run).is_err() {
+        // Half-changed state must not live on (rule 8). The panic's own message stands above this line.
+        eprintln!("ringhub: core {} panicked; the process ends so that it can be restarted", core.0);
+        std::process::abort();
+    }
+}
+
+/// One CPU per core among those this process may use; more cores than CPUs share them all.
+fn placement(cores: usize) -> Result<PoolPlacement, StartError> {
+    let host = |error: &dyn std::fmt::Display| StartError::Host(error.to_string());
+    let online = CpuSet::online().map_err(|error| host(&error))?;
+    let status = std::fs::read_to_string("/proc/self/status").map_err(|error| host(&error))?;
+    let allowed = allowed_cpus(&status);
+    let usable = online.filter(|cpu| allowed.is_empty() || allowed.contains(&cpu.cpu));
+    Ok(if cores <= usable.len() {
+        PoolPlacement::MaxSpread(cores, Some(usable))
+    } else {
+        PoolPlacement::Fenced(cores, usable)
+    })
+}
+
+/// The CPUs of `Cpus_allowed_list` (proc(5)), for example `0-3,8`; empty if there is no such line.
+fn allowed_cpus(status: &str) -> HashSet<usize> {
+    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap_or_default();
+    list.trim()
+        .split(',')
+        .filter_map(|range| {
+            let (first, last) = range.split_once('-').unwrap_or((range, range));
+            Some(first.parse().ok()?..=last.parse().ok()?)
+        })
+        .flatten()
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_list_of_allowed_cpus() {
+        let allowed = |list: &str| {
+            let mut cpus: Vec<_> =
+                allowed_cpus(&format!("Name:\tx\nCpus_allowed_list:\t{list}\n")).into_iter().collect();
+            cpus.sort_unstable();
+            cpus
+        };
+        assert_eq!(allowed("0-2,8"), [0, 1, 2, 8]);
+        assert_eq!(allowed("3"), [3]);
+        assert!(allowed_cpus("Name:\tx\n").is_empty());
+    }
+}

@@ -1,0 +1,218 @@
+//! The hubs of one core: finding them, feeding them, doing what they ask for.
+
+use crate::core::counters::ClosedRow;
+use crate::core::socket::{Client, Kind};
+use crate::core::turn::Core;
+use crate::net::HttpAnswer;
+use ringhub_hub::effect::CloseCategory;
+use ringhub_hub::{CloseHow, Effect, Hub, Input, RequestId, SocketKey, Time, Transport};
+use ringhub_protocol::http::write_refusal;
+use ringhub_protocol::name::HubName;
+use ringhub_protocol::ws::close::write_close;
+use ringhub_protocol::ws::{CloseCode, Decoder};
+use std::collections::HashMap;
+
+/// The hubs, by number.
+#[derive(Default)]
+pub(crate) struct Hubs {
+    pub(crate) slots: Vec<HubSlot>,
+    index: HashMap<HubName, u32>,
+    /// Hubs that were fed since their last flush.
+    pub(crate) dirty: Vec<u32>,
+}
+
+/// One hub.
+pub(crate) struct HubSlot {
+    pub(crate) hub: Hub,
+    pub(crate) keepalive_ms: u64,
+    is_dirty: bool,
+    due: Option<Time>,
+}
+
+impl Hubs {
+    /// When the first hub wants its timeout.
+    pub(crate) fn next_timeout(&self) -> Option<Time> {
+        self.slots.iter().filter_map(|slot| slot.due).min()
+    }
+}
+
+/// The number of the call a socket makes: an HTTP connection has one at a time, so the socket names it.
+pub(crate) fn request_of(key: SocketKey) -> RequestId {
+    RequestId(u64::from(key.slot) | u64::from(key.generation) << 32)
+}
+
+/// The socket that made a call.
+pub(crate) fn socket_of(request: RequestId) -> SocketKey {
+    SocketKey { slot: request.0 as u32, generation: (request.0 >> 32) as u32 }
+}
+
+impl Core {
+    /// The number of hub `name`, made if there is none; `None` if that would be one too many.
+    pub(crate) fn hub(&mut self, name: &HubName) -> Option<u32> {
+        if let Some(&number) = self.hubs.index.get(name) {
+            return Some(number);
+        }
+        (self.hubs.slots.len() < self.settings.hubs_max).then(|| self.make_hub(name))
+    }
+
+    /// The number of a hub another core has, whose bound was checked there.
+    pub(crate) fn mesh_hub(&mut self, name: &HubName) -> u32 {
+        match self.hubs.index.get(name) {
+            Some(&number) => number,
+            None => self.make_hub(name),
+        }
+    }
+
+    fn make_hub(&mut self, name: &HubName) -> u32 {
+        let settings = *self.settings.hub(name);
+        let (gate, hub_name) = (self.gate.clone(), name.clone());
+        let token = Box::new(move |id: &_| gate.reconnection_token(&hub_name, id));
+        let hub = Hub::new(name.clone(), self.id, self.mesh.cores(), self.hash_seed, settings.limits, token);
+        let number = self.hubs.slots.len() as u32;
+        let keepalive_ms = settings.keepalive.as_millis() as u64;
+        self.hubs.slots.push(HubSlot { hub, keepalive_ms, is_dirty: false, due: None });
+        self.hubs.index.insert(name.clone(), number);
+        number
+    }
+
+    /// Feeds a hub and does at once what needs no flush first.
+    pub(crate) fn feed(&mut self, hub: u32, input: Input<'_>) {
+        let slot = &mut self.hubs.slots[hub as usize];
+        slot.hub.handle(self.now, input, &mut self.effects);
+        self.mark(hub);
+        self.apply(hub);
+    }
+
+    fn mark(&mut self, hub: u32) {
+        let slot = &mut self.hubs.slots[hub as usize];
+        if !slot.is_dirty {
+            slot.is_dirty = true;
+            self.hubs.dirty.push(hub);
+        }
+    }
+
+    /// Runs the timeouts that are due.
+    pub(crate) fn time_out_hubs(&mut self) {
+        for hub in 0..self.hubs.slots.len() as u32 {
+            let slot = &mut self.hubs.slots[hub as usize];
+            if slot.due.is_some_and(|due| due <= self.now) {
+                slot.due = None;
+                slot.hub.handle_timeout(self.now, &mut self.effects);
+                self.mark(hub);
+                self.apply(hub);
+            }
+        }
+    }
+
+    /// Ends the turn of every hub that was fed.
+    pub(crate) fn flush_hubs(&mut self) {
+        for hub in std::mem::take(&mut self.hubs.dirty) {
+            let slot = &mut self.hubs.slots[hub as usize];
+            slot.is_dirty = false;
+            if slot.hub.is_dirty() {
+                slot.hub.flush(&mut self.io);
+            }
+            slot.due = slot.hub.next_timeout();
+            // A session that catches up goes on next turn.
+            if slot.hub.is_dirty() {
+                self.mark(hub);
+            }
+        }
+    }
+
+    fn apply(&mut self, hub: u32) {
+        let mut effects = std::mem::take(&mut self.effects);
+        for effect in effects.drain(..) {
+            match effect {
+                Effect::Opened(transport) => self.opened(hub, transport),
+                Effect::RecoverRefused(socket, prologue) => self.refuse_recovery(socket, prologue),
+                Effect::ConnectRefused(socket) => self.refuse(socket, 503, "The hub is full."),
+                Effect::Close(socket, how) => self.closing.push((socket, how)),
+                Effect::Forward(core, item) => {
+                    let slot = &self.hubs.slots[hub as usize];
+                    self.mesh.forward(core, slot.hub.name(), item);
+                }
+                Effect::Answer(request, answer) => {
+                    self.answers.push_back((socket_of(request), HttpAnswer::Operation(answer)));
+                }
+                Effect::Closed { id, user, code, reason, category } => {
+                    let (category, reason) = match self.lost_as.clone() {
+                        Some((as_category, why)) if category == CloseCategory::Lost => {
+                            (as_category, why.into())
+                        }
+                        _ => (category, reason),
+                    };
+                    let at = CloseCategory::ALL.iter().position(|known| *known == category);
+                    self.io.shared.closes[at.expect("every category is listed")].add(1);
+                    let hub = self.hubs.slots[hub as usize].hub.name().clone();
+                    let closed_unix = self.clock.unix();
+                    self.closed(ClosedRow { hub, id, user, code, reason, category, closed_unix });
+                }
+            }
+        }
+        // Applying may have fed a hub (never with effects of its own left behind).
+        effects.append(&mut self.effects);
+        self.effects = effects;
+    }
+
+    fn closed(&self, row: ClosedRow) {
+        // The lock is poisoned only by a panic, which ends the process.
+        let mut closed = self.io.shared.closed.lock().expect("no panic is survived here");
+        if closed.len() >= self.settings.closed_max {
+            closed.pop_front();
+        }
+        closed.push_back(row);
+    }
+
+    /// The hub took the client in; its greeting is in the log.
+    fn opened(&mut self, hub: u32, transport: Transport) {
+        let key = transport.socket;
+        let keepalive_ms = self.hubs.slots[hub as usize].keepalive_ms;
+        let Some(socket) = self.io.sockets.get(key) else {
+            return self.late_losses.push((hub, transport));
+        };
+        let Kind::Opening { subprotocol } = socket.kind else {
+            return self.late_losses.push((hub, transport));
+        };
+        socket.kind = Kind::Client(Client {
+            hub,
+            connection: transport.connection,
+            subprotocol,
+            decoder: Decoder::new(),
+            pings_missed: 0,
+            heard: true,
+        });
+        let has_unread = socket.unread.is_some();
+        if !subprotocol.is_reliable() {
+            self.io.bound(key);
+        }
+        self.io.deadlines.set(key.slot, self.now.after_ms(keepalive_ms));
+        self.io.shared.counters.websockets.add(1);
+        self.io.shared.counters.upgrades.add(1);
+        if has_unread {
+            self.resume.push_back(key);
+        } else {
+            self.io.arm(key);
+        }
+    }
+
+    /// A recovery that cannot be: the client learns it by 1008, which only exists after a 101.
+    pub(crate) fn refuse_recovery(&mut self, key: SocketKey, mut prologue: Vec<u8>) {
+        let reason = "The connection cannot be recovered.";
+        write_close(&mut prologue, Some(CloseCode::POLICY_VIOLATION), reason);
+        self.io.send(key, prologue.into());
+        if let Some(socket) = self.io.sockets.get(key) {
+            socket.kind = Kind::Closing(Some(Decoder::new()));
+            self.closing.push((key, CloseHow::Handshake));
+        }
+    }
+
+    /// Answers a request that will not become a WebSocket, and ends the socket.
+    pub(crate) fn refuse(&mut self, key: SocketKey, status: u16, message: &str) {
+        let mut out = Vec::new();
+        write_refusal(&mut out, status, &[], "text/plain; charset=utf-8", message.as_bytes());
+        self.io.shared.counters.upgrades_refused.add(1);
+        self.io.send(key, out.into());
+        self.io.finish(key);
+    }
+}

@@ -1,0 +1,671 @@
+//! The loop of one core. A turn: submit, settle, and wait if there is nothing to do → outcomes and closes of
+//! the last turn → completions → mesh → timers → answers → parked input → flush → batches to other cores.
+//!
+//! What must stay true: sends of a turn are submitted before anything the turn decided to close is closed;
+//! the mesh is drained every turn; input of sockets is taken only while [`Mesh::admits`]; the core waits only
+//! when nothing is left to do, and has said so before its last look (rule 4).
+
+use crate::core::counters::{ConnectionPage, CoreShared};
+use crate::core::host::Mode;
+use crate::core::hubs::Hubs;
+use crate::core::io::{Io, Outcome, Received};
+use crate::core::mesh::{Mesh, Note};
+use crate::core::ring::{Completion, Op, Ring, accepted};
+use crate::core::settings::Settings;
+use crate::core::socket::{Client, End, Kind, Socket};
+use crate::net::client::{Said, listen};
+use crate::net::gate::Gate;
+use crate::net::{HttpAnswer, HttpFactory, Listener};
+use ringhub_hub::effect::CloseCategory;
+use ringhub_hub::{CloseHow, CoreId, Effects, Input, SocketKey, Time, Transport};
+use ringhub_protocol::ws::close::write_close;
+use ringhub_protocol::ws::frame::write_frame;
+use ringhub_protocol::ws::{CloseCode, Event, Opcode};
+use std::collections::{HashMap, VecDeque};
+use std::io::Read;
+use std::net::TcpListener;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Input bytes after which a turn is flushed early, so that its log stays bounded.
+const TURN_BYTES: usize = 256 << 10;
+/// Pause after an accept that failed for lack of descriptors or memory, in milliseconds.
+const ACCEPT_PAUSE_MS: u64 = 100;
+/// Longest wait while a batch has no room at its receiver.
+const STUCK_WAIT: Duration = Duration::from_millis(1);
+/// How often hubs' counters are copied out, in milliseconds.
+const SNAPSHOT_MS: u64 = 1000;
+/// How long a stop waits for sockets it has cut.
+const CUT_MS: u64 = 1000;
+
+/// What one thread owns.
+pub(crate) struct Core {
+    pub(crate) id: CoreId,
+    pub(crate) mode: Mode,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) gate: Arc<dyn Gate>,
+    pub(crate) http: Arc<dyn HttpFactory>,
+    pub(crate) io: Io,
+    pub(crate) mesh: Mesh,
+    pub(crate) hubs: Hubs,
+    pub(crate) clock: Clock,
+    /// The time of this turn.
+    pub(crate) now: Time,
+    pub(crate) hash_seed: u64,
+    /// Reused.
+    pub(crate) effects: Effects,
+    /// Sockets to end once this turn's sends are submitted.
+    pub(crate) closing: Vec<(SocketKey, CloseHow)>,
+    /// Answers for HTTP connections.
+    pub(crate) answers: VecDeque<(SocketKey, HttpAnswer)>,
+    /// Sockets with unread input to take in.
+    pub(crate) resume: VecDeque<SocketKey>,
+    /// Clients whose socket went while they were opened.
+    pub(crate) late_losses: Vec<(u32, Transport)>,
+    /// Lists of connections being collected: parts so far, cores to come.
+    pub(crate) pages: HashMap<u64, (Vec<ConnectionPage>, u16)>,
+    /// How a lost socket is to be counted, while its loss is fed to a hub.
+    pub(crate) lost_as: Option<(CloseCategory, &'static str)>,
+    listeners: Vec<(Listener, TcpListener)>,
+    /// Listeners to be armed, and when.
+    accept_at: Vec<(u32, Time)>,
+    bell: UnixStream,
+    turn_bytes: usize,
+    snapshot_at: Time,
+    stopping: Option<Time>,
+    due: Vec<u32>,
+}
+
+/// What a core is made of.
+pub(crate) struct CoreParts {
+    pub(crate) id: CoreId,
+    pub(crate) mode: Mode,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) gate: Arc<dyn Gate>,
+    pub(crate) http: Arc<dyn HttpFactory>,
+    pub(crate) mesh: Mesh,
+    pub(crate) shared: Arc<CoreShared>,
+    pub(crate) listeners: Vec<(Listener, TcpListener)>,
+    pub(crate) bell: UnixStream,
+    pub(crate) started: Instant,
+    pub(crate) hash_seed: u64,
+}
+
+/// Time and randomness, the two things hubs get as arguments.
+pub(crate) struct Clock {
+    started: Instant,
+}
+
+impl Clock {
+    fn now(&self) -> Time {
+        Time(self.started.elapsed().as_millis() as u64)
+    }
+
+    /// Seconds since 1970.
+    pub(crate) fn unix(&self) -> u64 {
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    }
+
+    /// 128 bits of the system's random source.
+    pub(crate) fn random(&self) -> u128 {
+        let mut bytes = [0; 16];
+        getrandom::fill(&mut bytes).expect("the system's random source works once the system is up");
+        u128::from_ne_bytes(bytes)
+    }
+}
+
+impl Core {
+    /// A core on the calling thread, which must be the one that runs it.
+    pub(crate) fn new(parts: CoreParts) -> std::io::Result<Self> {
+        let ring = Ring::new(&parts.settings.ring)?;
+        parts.mesh.publish(&ring);
+        let clock = Clock { started: parts.started };
+        let now = clock.now();
+        Ok(Self {
+            io: Io::new(ring, parts.settings.sockets, parts.shared),
+            id: parts.id,
+            mode: parts.mode,
+            settings: parts.settings,
+            gate: parts.gate,
+            http: parts.http,
+            mesh: parts.mesh,
+            hubs: Hubs::default(),
+            clock,
+            now,
+            hash_seed: parts.hash_seed,
+            effects: Effects::new(),
+            closing: Vec::new(),
+            answers: VecDeque::new(),
+            resume: VecDeque::new(),
+            late_losses: Vec::new(),
+            pages: HashMap::new(),
+            lost_as: None,
+            accept_at: (0..parts.listeners.len() as u32).map(|listener| (listener, now)).collect(),
+            listeners: parts.listeners,
+            bell: parts.bell,
+            turn_bytes: 0,
+            snapshot_at: now,
+            stopping: None,
+            due: Vec::new(),
+        })
+    }
+
+    /// Runs until the server stops.
+    pub(crate) fn run(mut self) {
+        self.io.ring.poll_bell(self.bell.as_raw_fd());
+        loop {
+            let wait = !self.has_work() && self.mesh.may_sleep(self.is_stopping());
+            let timeout = if wait { self.timeout() } else { None };
+            self.io.submit(self.now, wait, timeout);
+            self.mesh.awake();
+            self.now = self.clock.now();
+            if self.turn() {
+                return;
+            }
+        }
+    }
+
+    /// Whether the server is stopping.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.is_some()
+    }
+
+    fn has_work(&self) -> bool {
+        self.io.has_work()
+            || !self.closing.is_empty()
+            || !self.answers.is_empty()
+            || !self.hubs.dirty.is_empty()
+            || !self.late_losses.is_empty()
+            || (!self.resume.is_empty() && self.mesh.admits())
+            || self.accept_at.iter().any(|(_, at)| *at <= self.now)
+            || (self.is_stopping() && self.io.sockets.len() == 0)
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        let accept = self.accept_at.iter().map(|(_, at)| *at).min();
+        let snapshot = (!self.hubs.slots.is_empty()).then_some(self.snapshot_at);
+        let times = [self.io.deadlines.next(), self.hubs.next_timeout(), accept, self.stopping, snapshot];
+        let next = times.into_iter().flatten().min();
+        // Rounded up: waking a little early would mean waking twice.
+        let wait = next.map(|at| Duration::from_millis((at.0 + 1).saturating_sub(self.clock.now().0)));
+        if self.mesh.is_stuck() { Some(wait.map_or(STUCK_WAIT, |wait| wait.min(STUCK_WAIT))) } else { wait }
+    }
+
+    /// Everything after the submit; true when the core is done.
+    fn turn(&mut self) -> bool {
+        self.io.shared.counters.turns.add(1);
+        self.turn_bytes = 0;
+        self.close_sockets();
+        self.take_outcomes();
+        while let Some(completion) = self.io.ring.next() {
+            self.complete(&completion);
+            self.flush_early();
+        }
+        while let Some((from, batch)) = self.mesh.receive() {
+            for note in batch {
+                self.take_note(from, note);
+            }
+            self.flush_early();
+        }
+        self.expire();
+        while let Some((key, answer)) = self.answers.pop_front() {
+            self.http_answer(key, answer);
+        }
+        for _ in 0..self.resume.len() {
+            if !self.mesh.admits() {
+                break;
+            }
+            if let Some(key) = self.resume.pop_front() {
+                self.resume_input(key);
+                self.flush_early();
+            }
+        }
+        self.flush_hubs();
+        self.mesh.send(&mut self.io.ring);
+        self.io.shared.counters.completions_overflowed.set(self.io.ring.overflows);
+        self.arm_listeners();
+        self.is_stopping() && self.io.sockets.len() == 0 && !self.mesh.is_stuck()
+    }
+
+    /// Ends the turn in the middle if it grew large.
+    fn flush_early(&mut self) {
+        if self.turn_bytes >= TURN_BYTES {
+            self.turn_bytes = 0;
+            self.flush_hubs();
+            self.mesh.send(&mut self.io.ring);
+            self.io.submit_early();
+        }
+    }
+
+    fn complete(&mut self, completion: &Completion) {
+        match completion.op {
+            Op::Accept => self.accept(completion),
+            Op::Receive => match self.io.received(completion) {
+                Received::Bytes(key, mut buffer) => {
+                    self.turn_bytes += buffer.len();
+                    self.input(key, &mut buffer);
+                    self.io.recycle(buffer);
+                    self.rearm(key);
+                }
+                Received::End(key) => self.ended(key),
+                Received::Lost(key) => self.lost(key),
+                Received::Nothing => {
+                    let key = self.io.sockets.key(completion.slot);
+                    self.rearm(key);
+                }
+            },
+            Op::Write => self.io.written(completion),
+            Op::Cancel => self.io.cancelled(completion.slot),
+            Op::Bell => self.bell_rang(),
+            Op::Send | Op::Doorbell => unreachable!("the ring keeps these to itself"),
+        }
+    }
+
+    /// Goes on receiving where a receive has ended and nothing holds it back.
+    fn rearm(&mut self, key: SocketKey) {
+        use crate::core::socket::Receiving;
+        if let Some(socket) = self.io.sockets.get(key)
+            && socket.receiving == Receiving::No
+            && socket.end != End::Dying
+        {
+            // Sockets with parked input are armed when it is taken.
+            self.io.arm(key);
+        }
+    }
+
+    fn bell_rang(&mut self) {
+        let mut rung = [0; 64];
+        while matches!(self.bell.read(&mut rung), Ok(1..)) {}
+        if self.mesh.stopping() && !self.is_stopping() {
+            self.stop();
+        }
+        self.io.ring.poll_bell(self.bell.as_raw_fd());
+    }
+
+    // Accepting.
+
+    fn accept(&mut self, completion: &Completion) {
+        let listener = completion.slot;
+        match accepted(completion) {
+            Ok(fd) => {
+                let counters = &self.io.shared.counters;
+                counters.accepts.add(1);
+                if self.is_stopping() {
+                    return;
+                }
+                if self.io.sockets.len() >= self.settings.sockets.sockets_max {
+                    counters.accepts_refused.add(1);
+                } else {
+                    let kind = self.listeners[listener as usize].0;
+                    let key = self.io.adopt(Socket::new(fd, kind));
+                    let allowed = self.settings.sockets.head_deadline.as_millis() as u64;
+                    self.io.deadlines.set(key.slot, self.now.after_ms(allowed));
+                    self.io.arm(key);
+                }
+                if !completion.more() {
+                    self.accept_at.push((listener, self.now));
+                }
+            }
+            Err(error) if !self.is_stopping() => {
+                // Tried again at once, a lack of descriptors would spin.
+                let lacks = [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS].map(Some);
+                let at = if lacks.contains(&error.raw_os_error()) {
+                    self.io.shared.counters.accepts_out_of_files.add(1);
+                    self.now.after_ms(ACCEPT_PAUSE_MS)
+                } else {
+                    self.now
+                };
+                if !completion.more() {
+                    self.accept_at.push((listener, at));
+                }
+            }
+            Err(_) => {}
+        }
+    }
+
+    fn arm_listeners(&mut self) {
+        if self.is_stopping() {
+            return self.accept_at.clear();
+        }
+        let Self { accept_at, listeners, io, now, .. } = self;
+        accept_at.retain(|&(listener, at)| {
+            if at <= *now {
+                io.ring.accept(listeners[listener as usize].1.as_raw_fd(), listener);
+            }
+            at > *now
+        });
+    }
+
+    // Input.
+
+    fn input(&mut self, key: SocketKey, bytes: &mut [u8]) {
+        let Some(socket) = self.io.sockets.get(key) else { return };
+        match &mut socket.kind {
+            // What came before it is not taken yet.
+            Kind::Client(_) | Kind::Echo(_) if socket.unread.is_some() => self.io.park(key, bytes),
+            Kind::Client(_) => {
+                let taken = self.client_input(key, bytes);
+                if taken < bytes.len() {
+                    self.io.park(key, &bytes[taken..]);
+                    self.resume.push_back(key);
+                }
+            }
+            Kind::Echo(_) => self.echo_input(key, bytes),
+            Kind::Head => self.head_input(key, bytes),
+            Kind::Http(_) => self.http_input(key, bytes),
+            Kind::Closing(_) => self.closing_input(key, bytes),
+            Kind::Opening { .. } => self.io.park(key, bytes),
+        }
+    }
+
+    /// Takes what a socket sent earlier.
+    fn resume_input(&mut self, key: SocketKey) {
+        let Some(socket) = self.io.sockets.get(key) else { return };
+        if matches!(socket.kind, Kind::Head) {
+            return self.read_head(key);
+        }
+        let Some(mut unread) = socket.unread.take() else { return self.io.arm(key) };
+        self.turn_bytes += unread.len();
+        self.input(key, &mut unread);
+        if let Some(socket) = self.io.sockets.get(key)
+            && socket.unread.is_none()
+        {
+            if socket.ended { self.ended(key) } else { self.io.arm(key) }
+        }
+    }
+
+    /// What a client said; returns how many bytes were taken (all, unless another core is behind).
+    fn client_input(&mut self, key: SocketKey, bytes: &mut [u8]) -> usize {
+        let limits = self.settings.sockets.decoder;
+        let Some(Socket { kind: Kind::Client(client), .. }) = self.io.sockets.get(key) else {
+            return bytes.len();
+        };
+        client.heard = true;
+        client.pings_missed = 0;
+        let Client { hub, connection, subprotocol, .. } = *client;
+        let mut decoder = std::mem::take(&mut client.decoder);
+        let from = Transport { connection, socket: key };
+        let (mut taken, mut messages) = (0, 0);
+        while taken < bytes.len() && self.mesh.admits() {
+            match listen(&mut decoder, &mut bytes[taken..], &limits, subprotocol) {
+                Ok((consumed, said)) => {
+                    taken += consumed;
+                    let Some(said) = said else { continue };
+                    messages += 1;
+                    match said {
+                        Said::Message(message) => self.feed(hub, Input::Message(from, message)),
+                        Said::Raw(data) => self.feed(hub, Input::Raw(from, data)),
+                        Said::Ping(payload) => {
+                            let mut pong = Vec::with_capacity(2 + payload.len());
+                            write_frame(&mut pong, Opcode::Pong, payload);
+                            self.feed(hub, Input::Control(from, &pong));
+                        }
+                        Said::Pong => messages -= 1,
+                        Said::Close(code) => self.feed(hub, Input::ClientClose(from, code)),
+                    }
+                }
+                Err(broken) => {
+                    let counters = &self.io.shared.counters;
+                    if broken.panicked { &counters.panics } else { &counters.faults }.add(1);
+                    self.feed(hub, Input::Fault(from, broken.code, &broken.reason));
+                    self.forget_client(key);
+                    if let Some(socket) = self.io.sockets.get(key) {
+                        socket.kind = Kind::Closing(None);
+                    }
+                    return bytes.len();
+                }
+            }
+        }
+        self.io.shared.counters.messages_in.add(messages);
+        decoder.release();
+        if let Some(Socket { kind: Kind::Client(client), .. }) = self.io.sockets.get(key) {
+            client.decoder = decoder;
+        }
+        taken
+    }
+
+    /// Waits for the peer's close frame.
+    fn closing_input(&mut self, key: SocketKey, mut bytes: &mut [u8]) {
+        let limits = self.settings.sockets.decoder;
+        let Some(socket) = self.io.sockets.get(key) else { return };
+        let Kind::Closing(Some(decoder)) = &mut socket.kind else { return };
+        while !bytes.is_empty() {
+            let consumed = match decoder.next(bytes, &limits) {
+                Ok(step) if !matches!(step.event, Some(Event::Close { .. })) => step.consumed,
+                _ => return self.io.finish(key),
+            };
+            bytes = &mut bytes[consumed..];
+        }
+        decoder.release();
+    }
+
+    // Ends.
+
+    /// The peer is done sending.
+    fn ended(&mut self, key: SocketKey) {
+        let Some(socket) = self.io.sockets.get(key) else { return };
+        match &socket.kind {
+            // Its answer, or its unread input, is still to come.
+            Kind::Http(handler) if handler.is_busy() => {}
+            Kind::Client(_) if socket.unread.is_some() => {}
+            Kind::Closing(_) if socket.end == End::Finish => {}
+            _ => self.lost(key),
+        }
+    }
+
+    /// The socket is gone.
+    fn lost(&mut self, key: SocketKey) {
+        if let Some(Socket { kind: Kind::Client(client), .. }) = self.io.sockets.get(key) {
+            let (hub, connection) = (client.hub, client.connection);
+            self.forget_client(key);
+            self.feed(hub, Input::SocketLost(Transport { connection, socket: key }));
+        }
+        self.io.kill(key);
+    }
+
+    /// The socket is no client's any more.
+    fn forget_client(&mut self, key: SocketKey) {
+        if let Some(socket) = self.io.sockets.get(key)
+            && let Kind::Client(client) = &mut socket.kind
+        {
+            let decoder = std::mem::take(&mut client.decoder);
+            socket.kind = Kind::Closing(Some(decoder));
+            self.io.shared.counters.websockets.sub(1);
+        }
+    }
+
+    /// Ends the sockets the last turn decided to end; its sends are submitted.
+    fn close_sockets(&mut self) {
+        for (key, how) in std::mem::take(&mut self.closing) {
+            self.forget_client(key);
+            let Some(socket) = self.io.sockets.get(key) else { continue };
+            match how {
+                CloseHow::Handshake if matches!(socket.kind, Kind::Closing(None)) => self.io.finish(key),
+                CloseHow::Handshake => {
+                    socket.end = socket.end.max(End::Handshake);
+                    let unread = socket.unread.take();
+                    let allowed = self.settings.sockets.close_deadline.as_millis() as u64;
+                    self.io.deadlines.set(key.slot, self.now.after_ms(allowed));
+                    if let Some(mut unread) = unread {
+                        self.closing_input(key, &mut unread);
+                    }
+                    self.io.arm(key);
+                }
+                CloseHow::Finish => self.io.finish(key),
+                CloseHow::Abort => self.io.abort(key),
+            }
+        }
+        for (hub, transport) in std::mem::take(&mut self.late_losses) {
+            self.feed(hub, Input::SocketLost(transport));
+        }
+    }
+
+    /// What sockets did that their owners must know.
+    fn take_outcomes(&mut self) {
+        for (key, outcome) in std::mem::take(&mut self.io.outcomes) {
+            let Some(socket) = self.io.sockets.get(key) else { continue };
+            let client = match &socket.kind {
+                Kind::Client(client) => {
+                    Some((client.hub, Transport { connection: client.connection, socket: key }))
+                }
+                _ => None,
+            };
+            match (outcome, client) {
+                (Outcome::Lost, _) => self.lost(key),
+                (Outcome::Congested, Some((hub, from))) => self.feed(hub, Input::Congested(from)),
+                (Outcome::Writable, Some((hub, from))) => self.feed(hub, Input::Writable(from)),
+                (Outcome::Slow, Some((hub, from))) => {
+                    self.io.shared.counters.slow_consumers.add(1);
+                    self.feed(hub, Input::SlowConsumer(from));
+                }
+                (Outcome::Slow, None) => self.io.abort(key),
+                (Outcome::Writable, None) => self.io.arm(key),
+                (Outcome::Congested, None) => {}
+            }
+        }
+    }
+
+    // Time.
+
+    fn expire(&mut self) {
+        let mut due = std::mem::take(&mut self.due);
+        self.io.deadlines.expire(self.now, &mut due);
+        for slot in due.drain(..) {
+            let key = self.io.sockets.key(slot);
+            self.deadline(key);
+        }
+        self.due = due;
+        self.time_out_hubs();
+        if self.now >= self.snapshot_at && !self.hubs.slots.is_empty() {
+            self.snapshot_at = self.now.after_ms(SNAPSHOT_MS);
+            let rows = self.hubs.slots.iter().map(|slot| (slot.hub.name().clone(), *slot.hub.counters()));
+            let mut hubs = self.io.shared.hubs.lock().expect("no panic is survived here");
+            hubs.clear();
+            hubs.extend(rows);
+        }
+        if self.mesh.stopping() && !self.is_stopping() {
+            self.stop();
+        }
+        if self.stopping.is_some_and(|until| until <= self.now) {
+            for key in self.io.sockets.keys() {
+                self.io.abort(key);
+            }
+            // What cannot be closed within a second is left to the end of the process.
+            if self.stopping.is_some_and(|until| until.after_ms(CUT_MS) <= self.now) {
+                for key in self.io.sockets.keys() {
+                    drop(self.io.sockets.remove(key.slot));
+                }
+            }
+        }
+    }
+
+    fn deadline(&mut self, key: SocketKey) {
+        let Some(socket) = self.io.sockets.get(key) else { return };
+        match &mut socket.kind {
+            Kind::Client(client) => {
+                let missed = client.pings_missed + u8::from(!client.heard);
+                let (hub, connection, heard) = (client.hub, client.connection, client.heard);
+                client.pings_missed = missed;
+                client.heard = false;
+                let from = Transport { connection, socket: key };
+                if !heard && missed > self.settings.sockets.pings_missed_max {
+                    self.io.shared.counters.ping_timeouts.add(1);
+                    self.lost_as =
+                        Some((CloseCategory::PingTimeout, "The client did not answer keep-alive pings."));
+                    self.forget_client(key);
+                    self.feed(hub, Input::SocketLost(from));
+                    self.lost_as = None;
+                    self.io.abort(key);
+                } else {
+                    let mut ping = Vec::with_capacity(2);
+                    write_frame(&mut ping, Opcode::Ping, b"");
+                    self.feed(hub, Input::Control(from, &ping));
+                    let keepalive_ms = self.hubs.slots[hub as usize].keepalive_ms;
+                    self.io.deadlines.set(key.slot, self.now.after_ms(keepalive_ms));
+                }
+            }
+            Kind::Http(handler) if handler.is_busy() && socket.ended => {}
+            Kind::Head => {
+                self.io.shared.counters.heads_refused.add(1);
+                self.io.kill(key);
+            }
+            Kind::Opening { .. } | Kind::Echo(_) => {}
+            Kind::Http(_) | Kind::Closing(_) => self.io.kill(key),
+        }
+    }
+
+    // Other cores.
+
+    fn take_note(&mut self, from: CoreId, note: Note) {
+        match note {
+            Note::Hub(name, items) => {
+                let hub = self.mesh_hub(&name);
+                for item in items {
+                    self.turn_bytes += item.bytes();
+                    self.feed(hub, Input::Mesh(from, item));
+                }
+            }
+            Note::Socket(moved) => self.take_over(*moved),
+            Note::AskConnections { request, max } => {
+                let page = self.connection_page(max);
+                self.mesh.tell(from, Note::Connections { request, page });
+            }
+            Note::Connections { request, page } => self.connections_page(request, page),
+        }
+    }
+
+    /// This core's part of the list of connections.
+    pub(crate) fn connection_page(&self, max: usize) -> ConnectionPage {
+        let mut rows = Vec::new();
+        for slot in &self.hubs.slots {
+            let name = slot.hub.name();
+            let more = slot.hub.connections(0, max - rows.len());
+            rows.extend(more.into_iter().map(|row| (name.clone(), row)));
+        }
+        ConnectionPage { rows, now: self.now }
+    }
+
+    /// One core's part of a list has come.
+    pub(crate) fn connections_page(&mut self, request: u64, page: ConnectionPage) {
+        let Some((pages, missing)) = self.pages.get_mut(&request) else { return };
+        pages.push(page);
+        *missing -= 1;
+        if *missing == 0 {
+            let (pages, _) = self.pages.remove(&request).expect("it was just there");
+            let key = crate::core::hubs::socket_of(ringhub_hub::RequestId(request));
+            self.answers.push_back((key, HttpAnswer::Connections(pages)));
+        }
+    }
+
+    // Stopping.
+
+    /// Stops accepting, tells every client, and gives them until the deadline.
+    fn stop(&mut self) {
+        let allowed = self.settings.stop_deadline.as_millis() as u64;
+        self.stopping = Some(self.now.after_ms(allowed));
+        self.accept_at.clear();
+        for (_, socket) in &self.listeners {
+            // Refuses what comes from now on; the descriptor lives until the core ends.
+            let _ = socket2::SockRef::from(socket).shutdown(std::net::Shutdown::Both);
+        }
+        for hub in 0..self.hubs.slots.len() as u32 {
+            self.feed(hub, Input::Stop);
+        }
+        for key in self.io.sockets.keys() {
+            let Some(socket) = self.io.sockets.get(key) else { continue };
+            match &socket.kind {
+                Kind::Http(handler) if handler.is_busy() => {}
+                Kind::Head | Kind::Http(_) | Kind::Opening { .. } => self.io.kill(key),
+                Kind::Echo(_) => {
+                    let mut out = Vec::new();
+                    write_close(&mut out, Some(CloseCode::GOING_AWAY), "The server is shutting down.");
+                    self.io.send(key, out.into());
+                    self.io.finish(key);
+                }
+                Kind::Client(_) | Kind::Closing(_) => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Listeners: bound before any core starts, so that what is wrong with an address is said at once.
+
+use crate::core::settings::{Settings, SocketSettings};
+use crate::net::Listener;
+use socket2::{Domain, Protocol, Socket, Type};
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+
+/// A listener that cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {source}; {advice}")]
+pub struct ListenError {
+    /// Where.
+    pub address: SocketAddr,
+    source: io::Error,
+    advice: &'static str,
+}
+
+/// Bound listeners.
+#[derive(Debug)]
+pub struct Bound {
+    /// Each core's.
+    pub(crate) per_core: Vec<Vec<(Listener, TcpListener)>>,
+    /// Where clients and REST calls come in; a port 0 is replaced by the one taken.
+    pub service: Vec<SocketAddr>,
+    /// Where the admin pages are.
+    pub admin: Vec<SocketAddr>,
+}
+
+/// Binds every listener of every core.
+///
+/// # Errors
+/// For the first address that cannot be bound.
+pub fn bind(settings: &Settings) -> Result<Bound, ListenError> {
+    let mut bound = Bound {
+        per_core: (0..settings.cores).map(|_| Vec::new()).collect(),
+        service: Vec::new(),
+        admin: Vec::new(),
+    };
+    let all: Vec<SocketAddr> = settings.listen.iter().chain(&settings.admin_listen).copied().collect();
+    let open = |address: SocketAddr, shared: bool| {
+        open(address, shared, &all, &settings.sockets).map_err(|source| ListenError {
+            address,
+            advice: match source.kind() {
+                io::ErrorKind::AddrInUse => "another program listens there; stop it or choose another port",
+                io::ErrorKind::PermissionDenied => "ports below 1024 need CAP_NET_BIND_SERVICE",
+                io::ErrorKind::AddrNotAvailable => "no interface of this machine has that address",
+                _ => "check the address",
+            },
+            source,
+        })
+    };
+    for &address in &settings.listen {
+        // SO_REUSEPORT would let a second server share the port in silence (rule 5).
+        if address.port() != 0 {
+            drop(open(address, false)?);
+        }
+        let mut address = address;
+        for core in &mut bound.per_core {
+            let listener = open(address, true)?;
+            address = listener.local_addr().unwrap_or(address);
+            core.push((Listener::Service, listener));
+        }
+        bound.service.push(address);
+    }
+    for &address in &settings.admin_listen {
+        let listener = open(address, false)?;
+        bound.admin.push(listener.local_addr().unwrap_or(address));
+        bound.per_core[0].push((Listener::Admin, listener));
+    }
+    Ok(bound)
+}
+
+/// Options set here are inherited by every accepted socket: no system call for them per connection.
+fn open(
+    address: SocketAddr,
+    shared: bool,
+    all: &[SocketAddr],
+    settings: &SocketSettings,
+) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        // `[::]` takes IPv4 as well, unless somebody asked for the same port there by itself.
+        socket.set_only_v6(all.iter().any(|other| other.is_ipv4() && other.port() == address.port()))?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shared)?;
+    socket.set_tcp_nodelay(true)?;
+    if settings.notsent_lowat_bytes > 0 {
+        socket.set_tcp_notsent_lowat(settings.notsent_lowat_bytes)?;
+    }
+    if let Some(bytes) = settings.send_buffer_bytes {
+        socket.set_send_buffer_size(bytes as usize)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(settings.backlog)?;
+    Ok(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(listen: &str) -> Settings {
+        Settings {
+            listen: vec![listen.parse().unwrap()],
+            admin_listen: vec![],
+            cores: 2,
+            ..Settings::default()
+        }
+    }
+
+    #[test]
+    fn cores_share_a_port_and_a_second_server_is_refused() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let first = bind(&settings(address)).unwrap();
+            assert_eq!(first.per_core.iter().map(Vec::len).collect::<Vec<_>>(), [1, 1]);
+            let taken = first.service[0];
+            let error = bind(&settings(&taken.to_string())).unwrap_err();
+            assert!(error.to_string().contains("another program listens there"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! What a WebSocket client says: bytes → frames → messages → hub input.
+//!
+//! Decoding and parsing run where a panic ends the one connection (rule 8); what comes out is plain values,
+//! and the hub is called outside of that fence.
+
+use ringhub_protocol::pubsub::{ClientMessage, Data, Subprotocol, json};
+use ringhub_protocol::ws::{CloseCode, Decoder, DecoderLimits, Event};
+use std::borrow::Cow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// One thing a client said.
+pub(crate) enum Said<'a> {
+    /// A request of a PubSub client.
+    Message(ClientMessage<'a>),
+    /// A raw client's message.
+    Raw(Data<'a>),
+    /// A ping with this payload.
+    Ping(&'a [u8]),
+    /// A pong.
+    Pong,
+    /// A close frame.
+    Close(Option<CloseCode>),
+}
+
+/// Why a client cannot be understood.
+pub(crate) struct Broken {
+    pub(crate) code: CloseCode,
+    pub(crate) reason: Cow<'static, str>,
+    /// Our fault, not the client's.
+    pub(crate) panicked: bool,
+}
+
+/// Takes up to one thing from the front of `input`: how many bytes it was, and what it was if complete.
+pub(crate) fn listen<'a>(
+    decoder: &'a mut Decoder,
+    input: &'a mut [u8],
+    limits: &DecoderLimits,
+    subprotocol: Subprotocol,
+) -> Result<(usize, Option<Said<'a>>), Broken> {
+    fenced(move || decode(decoder, input, limits, subprotocol))
+}
+
+/// Nothing half-changed survives a panic: the connection and its decoder end.
+fn fenced<T>(decode: impl FnOnce() -> Result<T, Broken>) -> Result<T, Broken> {
+    catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|_| {
+        Err(Broken {
+            code: CloseCode::INTERNAL_ERROR,
+            reason: "The server failed to read the message.".into(),
+            panicked: true,
+        })
+    })
+}
+
+fn decode<'a>(
+    decoder: &'a mut Decoder,
+    input: &'a mut [u8],
+    limits: &DecoderLimits,
+    subprotocol: Subprotocol,
+) -> Result<(usize, Option<Said<'a>>), Broken> {
+    let step = decoder.next(input, limits).map_err(|fault| Broken {
+        code: fault.code,
+        reason: fault.reason.into(),
+        panicked: false,
+    })?;
+    let said = match step.event {
+        None => return Ok((step.consumed, None)),
+        Some(Event::Ping(payload)) => Said::Ping(payload),
+        Some(Event::Pong(_)) => Said::Pong,
+        Some(Event::Close { code, .. }) => Said::Close(code),
+        Some(Event::Text(text)) if subprotocol == Subprotocol::Raw => Said::Raw(Data::text(text)),
+        Some(Event::Binary(bytes)) if subprotocol == Subprotocol::Raw => Said::Raw(Data::binary(bytes)),
+        Some(Event::Text(text)) => Said::Message(parse(text)?),
+        // `client-protocols` §1.5: JSON clients may send binary frames too.
+        Some(Event::Binary(bytes)) => {
+            Said::Message(parse(std::str::from_utf8(bytes).map_err(|_| Broken {
+                code: CloseCode::INVALID_PAYLOAD,
+                reason: "The message is not UTF-8.".into(),
+                panicked: false,
+            })?)?)
+        }
+    };
+    Ok((step.consumed, Some(said)))
+}
+
+fn parse(text: &str) -> Result<ClientMessage<'_>, Broken> {
+    json::parse(text).map_err(|error| Broken { code: error.code, reason: error.reason, panicked: false })
+}

@@ -1,0 +1,295 @@
+//! The first bytes of a socket: a WebSocket upgrade, or HTTP.
+
+use crate::core::host::Mode;
+use crate::core::hubs::request_of;
+use crate::core::mesh::{Moved, Note};
+use crate::core::socket::{Kind, Socket};
+use crate::core::turn::Core;
+use crate::net::gate::{Admission, Admitted, UpgradeRequest};
+use crate::net::{HttpAnswer, HttpCall, Listener};
+use ringhub_hub::{Connect, ConnectionId, Input, Recover, SocketKey};
+use ringhub_protocol::http::{Head, HeadLimits, parse_head, write_refusal};
+use ringhub_protocol::name::HubName;
+use ringhub_protocol::pubsub::Subprotocol;
+use ringhub_protocol::ws::Decoder;
+use ringhub_protocol::ws::handshake::{Upgrade, write_accept};
+
+/// Progress an HTTP handler may make at one go; a handler that makes more is broken.
+const PROGRESS_MAX: usize = 1000;
+
+/// What a request head asks for, with everything that borrows from it resolved.
+enum Asked {
+    More,
+    Http,
+    Refuse { response: Vec<u8> },
+    Echo { prologue: Vec<u8>, consumed: usize },
+    Connect { admitted: Box<Admitted>, prologue: Vec<u8>, consumed: usize },
+    Recover { hub: HubName, id: ConnectionId, prologue: Vec<u8>, consumed: usize },
+    RecoverBad { prologue: Vec<u8> },
+}
+
+impl Core {
+    /// Bytes of a socket whose head is not complete.
+    pub(crate) fn head_input(&mut self, key: SocketKey, bytes: &[u8]) {
+        if let Some(socket) = self.io.sockets.get(key) {
+            socket.unread.get_or_insert_default().extend_from_slice(bytes);
+            self.read_head(key);
+        }
+    }
+
+    /// Looks whether the head of a socket is complete, and what it asks for.
+    pub(crate) fn read_head(&mut self, key: SocketKey) {
+        let Some(socket) = self.io.sockets.get(key) else { return };
+        let Some(mut unread) = socket.unread.take() else { return };
+        let listener = socket.listener;
+        match self.examine(&unread, listener) {
+            Asked::More => {
+                if let Some(socket) = self.io.sockets.get(key) {
+                    socket.unread = Some(unread);
+                    self.io.arm(key);
+                }
+            }
+            Asked::Http => {
+                let handler = self.http.open(self.id, listener);
+                if let Some(socket) = self.io.sockets.get(key) {
+                    socket.kind = Kind::Http(handler);
+                    self.http_input(key, &unread);
+                }
+            }
+            Asked::Refuse { response } => {
+                self.io.shared.counters.heads_refused.add(1);
+                self.io.send(key, response.into());
+                self.io.finish(key);
+            }
+            Asked::Echo { prologue, consumed } => {
+                self.io.send(key, prologue.into());
+                unread.drain(..consumed);
+                if let Some(socket) = self.io.sockets.get(key) {
+                    socket.kind = Kind::Echo(Decoder::new());
+                    socket.unread = (!unread.is_empty()).then_some(unread);
+                    self.io.bound(key);
+                    self.io.deadlines.clear(key.slot);
+                    self.resume.push_back(key);
+                }
+            }
+            Asked::Connect { admitted, prologue, consumed } => {
+                unread.drain(..consumed);
+                self.open(key, admitted.subprotocol, unread);
+                self.connect(key, *admitted, prologue);
+            }
+            Asked::Recover { hub, id, prologue, consumed } => {
+                unread.drain(..consumed);
+                self.recover(key, hub, id, prologue, *unread);
+            }
+            Asked::RecoverBad { prologue } => self.refuse_recovery(key, prologue),
+        }
+    }
+
+    /// Pure but for the gate's verdict: reads the head in `unread`.
+    fn examine(&self, unread: &[u8], listener: Listener) -> Asked {
+        let limits = HeadLimits { head_bytes_max: self.settings.sockets.head_bytes_max };
+        let head = match parse_head(unread, &limits) {
+            Ok(Some(head)) => head,
+            Ok(None) => return Asked::More,
+            Err(fault) => return refusal(fault.status, &[], fault.reason),
+        };
+        if listener == Listener::Admin {
+            return Asked::Http;
+        }
+        let request = match head.upgrade() {
+            Upgrade::NotUpgrade => return Asked::Http,
+            Upgrade::Upgrade(request) => request,
+            Upgrade::Refused(fault) => return refusal(fault.status, fault.extra_headers(), fault.reason),
+        };
+        let accept = |echoed: Option<&str>| {
+            let mut prologue = Vec::with_capacity(512);
+            write_accept(&mut prologue, request.key, echoed);
+            prologue
+        };
+        let consumed = head.consumed;
+        if self.mode == Mode::Echo {
+            return Asked::Echo { prologue: accept(request.subprotocols.first().copied()), consumed };
+        }
+        match self.gate.admit(self.clock.unix(), &upgrade_request(&head, &request.subprotocols)) {
+            Admission::Connect(admitted) => {
+                let prologue = accept(admitted.echoed.as_deref());
+                Asked::Connect { admitted, prologue, consumed }
+            }
+            Admission::Recover { hub, id, echoed } => {
+                Asked::Recover { hub, id, prologue: accept(echoed.as_deref()), consumed }
+            }
+            Admission::RecoverBad { echoed } => Asked::RecoverBad { prologue: accept(echoed.as_deref()) },
+            Admission::Refuse { status, body } => {
+                let mut response = Vec::new();
+                write_refusal(&mut response, status, &[], "application/json", body.as_bytes());
+                Asked::Refuse { response }
+            }
+        }
+    }
+
+    /// From now on the socket waits for its hub.
+    fn open(&mut self, key: SocketKey, subprotocol: Subprotocol, unread: Box<Vec<u8>>) {
+        if let Some(socket) = self.io.sockets.get(key) {
+            socket.kind = Kind::Opening { subprotocol };
+            socket.unread = (!unread.is_empty()).then_some(unread);
+            self.io.deadlines.clear(key.slot);
+        }
+    }
+
+    fn connect(&mut self, key: SocketKey, admitted: Admitted, prologue: Vec<u8>) {
+        let Admitted { hub, subprotocol, echoed: _, user, roles, groups, raw_group } = admitted;
+        let Some(hub) = self.hub(&hub).filter(|_| !self.is_stopping()) else {
+            return self.refuse(key, 503, "The server takes no more hubs or is shutting down.");
+        };
+        let random = self.clock.random();
+        let connect = Connect { socket: key, subprotocol, random, prologue, user, roles, groups, raw_group };
+        self.feed(hub, Input::Connect(Box::new(connect)));
+    }
+
+    /// Gives a client to the core that has its session.
+    fn recover(
+        &mut self,
+        key: SocketKey,
+        hub: HubName,
+        id: ConnectionId,
+        prologue: Vec<u8>,
+        unread: Vec<u8>,
+    ) {
+        // Only reliable clients can recover; the gate has checked what they speak.
+        let subprotocol = Subprotocol::ReliableJson;
+        if id.node != 0 || id.core.0 >= self.mesh.cores() {
+            return self.refuse_recovery(key, prologue);
+        }
+        if id.core == self.id {
+            self.open(key, subprotocol, Box::new(unread));
+            return self.recover_here(key, hub, id, prologue);
+        }
+        // What holds it back (the rest of an answer to an earlier request) is rare: the client tries again.
+        let Some(Socket { fd, listener, .. }) = self.io.release(key) else { return self.io.kill(key) };
+        let moved = Moved { fd, unread, listener, subprotocol, hub, id, prologue };
+        self.mesh.tell(id.core, Note::Socket(Box::new(moved)));
+    }
+
+    /// A socket another core gave to this one.
+    pub(crate) fn take_over(&mut self, moved: Moved) {
+        let Moved { fd, unread, listener, subprotocol, hub, id, prologue } = moved;
+        let key = self.io.adopt(Socket::new(fd, listener));
+        self.io.shared.counters.sockets_moved_in.add(1);
+        self.open(key, subprotocol, Box::new(unread));
+        self.recover_here(key, hub, id, prologue);
+    }
+
+    fn recover_here(&mut self, key: SocketKey, hub: HubName, id: ConnectionId, prologue: Vec<u8>) {
+        let Some(hub) = self.hub(&hub).filter(|_| !self.is_stopping()) else {
+            return self.refuse_recovery(key, prologue);
+        };
+        self.feed(hub, Input::Recover(Box::new(Recover { socket: key, id, prologue })));
+    }
+
+    /// Bytes of an HTTP connection.
+    pub(crate) fn http_input(&mut self, key: SocketKey, bytes: &[u8]) {
+        if let Some(socket) = self.io.sockets.get(key)
+            && let Kind::Http(handler) = &mut socket.kind
+        {
+            let was_busy = handler.is_busy();
+            handler.feed(bytes);
+            if !was_busy {
+                // One deadline for the whole request, not one per byte.
+                let allowed = self.settings.sockets.http_idle.as_millis() as u64;
+                self.io.deadlines.set(key.slot, self.now.after_ms(allowed));
+            }
+            self.http_progress(key);
+        }
+    }
+
+    /// The answer to an HTTP connection's call.
+    pub(crate) fn http_answer(&mut self, key: SocketKey, answer: HttpAnswer) {
+        if let Some(socket) = self.io.sockets.get(key)
+            && let Kind::Http(handler) = &mut socket.kind
+        {
+            handler.answer(answer);
+            self.http_progress(key);
+        }
+    }
+
+    fn http_progress(&mut self, key: SocketKey) {
+        for _ in 0..PROGRESS_MAX {
+            let unix = self.clock.unix();
+            let Some(socket) = self.io.sockets.get(key) else { return };
+            let ended = socket.ended;
+            let Kind::Http(handler) = &mut socket.kind else { return };
+            let progress = handler.poll(unix);
+            let busy = handler.is_busy();
+            let idle = progress.output.is_empty() && progress.call.is_none() && progress.upgrade.is_none();
+            self.io.send(key, progress.output);
+            if let Some(call) = progress.call {
+                self.io.shared.counters.http_requests.add(1);
+                // The answer comes by `answers`, in this turn or a later one.
+                return self.call(key, call);
+            }
+            if let Some(unread) = progress.upgrade {
+                if let Some(socket) = self.io.sockets.get(key) {
+                    socket.kind = Kind::Head;
+                    socket.unread = Some(Box::new(unread));
+                    self.resume.push_back(key);
+                }
+                return;
+            }
+            if progress.close {
+                return self.io.finish(key);
+            }
+            if idle {
+                if !busy && (ended || self.is_stopping()) {
+                    self.io.finish(key);
+                } else {
+                    if !busy {
+                        let allowed = self.settings.sockets.http_idle.as_millis() as u64;
+                        self.io.deadlines.set(key.slot, self.now.after_ms(allowed));
+                    }
+                    self.io.arm(key);
+                }
+                return;
+            }
+        }
+        debug_assert!(false, "an HTTP handler makes progress without end");
+        self.io.kill(key);
+    }
+
+    fn call(&mut self, key: SocketKey, call: HttpCall) {
+        match call {
+            HttpCall::Operation { hub, operation, body } => match self.hub(&hub) {
+                Some(hub) => {
+                    let data = body.as_ref().map(|body| body.data());
+                    self.feed(hub, Input::Operation(request_of(key), &operation, data));
+                }
+                None => self.answers.push_back((key, HttpAnswer::Unavailable)),
+            },
+            HttpCall::Connections(max) => {
+                let request = request_of(key).0;
+                let page = self.connection_page(max);
+                let missing = self.mesh.cores() - 1;
+                for core in self.mesh.others() {
+                    self.mesh.tell(core, Note::AskConnections { request, max });
+                }
+                self.pages.insert(request, (Vec::new(), missing + 1));
+                self.connections_page(request, page);
+            }
+        }
+    }
+}
+
+fn upgrade_request<'a>(head: &Head<'a>, subprotocols: &'a [&'a str]) -> UpgradeRequest<'a> {
+    UpgradeRequest {
+        target: head.target,
+        host: head.header("host").unwrap_or_default(),
+        forwarded_host: head.header("x-forwarded-host"),
+        authorization: head.header("authorization"),
+        subprotocols,
+    }
+}
+
+fn refusal(status: u16, headers: &[(&str, &str)], reason: &str) -> Asked {
+    let mut response = Vec::new();
+    write_refusal(&mut response, status, headers, "text/plain; charset=utf-8", reason.as_bytes());
+    Asked::Refuse { response }
+}

@@ -1,0 +1,48 @@
+//! Lines: method, path, query, content type, then a body. A call has only legal names in it; a refusal has an error
+//! body that parses; routing the same request twice gives the same answer.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use ringhub_protocol::rest::{Call, Operation, Target, payload, payload_type, route};
+
+fuzz_target!(|input: &[u8]| {
+    let mut parts = input.splitn(5, |&b| b == b'\n');
+    let mut line = || std::str::from_utf8(parts.next().unwrap_or_default()).unwrap_or_default();
+    let (method, path, query, content_type) = (line(), line(), line(), line());
+    let body = parts.next().unwrap_or_default();
+
+    let routed = route(method, path, Some(query));
+    assert_eq!(routed, route(method, path, Some(query)));
+    match routed {
+        Ok(Call::Health) => assert_eq!(path, "/api/health"),
+        Ok(Call::Hub { hub, operation }) => {
+            assert!(hub.as_str().len() <= 128 && !hub.as_str().bytes().any(|b| b.is_ascii_uppercase()));
+            if let Operation::Send { target, .. }
+            | Operation::Close { target, .. }
+            | Operation::Exists { target }
+            | Operation::AddToGroup { member: target, .. } = operation
+            {
+                let name = match &target {
+                    Target::All => "all",
+                    Target::Group(group) => group.as_str(),
+                    Target::User(user) => user.as_str(),
+                    Target::Connection(id) => id,
+                };
+                assert!(!name.is_empty());
+            }
+        }
+        Err(error) => {
+            assert!([400, 404, 405].contains(&error.status()));
+            assert_eq!(error.allow.is_some(), error.status() == 405);
+            let body: serde_json::Value =
+                serde_json::from_slice(&error.body.to_json()).expect("an error body is JSON");
+            assert!(body["code"].is_string() && body["message"].is_string());
+        }
+    }
+
+    match payload_type(Some(content_type)).and_then(|(data_type, charset)| payload(data_type, charset, body))
+    {
+        Ok(payload) => assert_eq!(&*payload.data().plain(), payload.data().bytes()),
+        Err(error) => assert!([400, 415].contains(&error.status())),
+    }
+});

@@ -1,0 +1,226 @@
+//! One server on free ports, and the places to connect to.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::ops::Deref;
+use std::path::PathBuf;
+use std::process::ExitStatus;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::process::{Process, ringhub, target_dir};
+use crate::{Client, Connection, KEY, RawSocket, Request, Response};
+
+/// A running `ringhub serve`. Dereferences to the [`Endpoint`] of its service listener.
+#[derive(Debug)]
+pub struct Server {
+    endpoint: Endpoint,
+    admin: Endpoint,
+    process: Process,
+    config: Option<PathBuf>,
+}
+
+/// How a server is to be started.
+#[derive(Debug)]
+pub struct Setup {
+    cores: usize,
+    key: String,
+    secondary_key: Option<String>,
+    config: Option<String>,
+    listen: String,
+}
+
+/// An address and the key to sign with.
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    /// Where to connect.
+    pub addr: SocketAddr,
+    /// The access key.
+    pub key: String,
+}
+
+impl Server {
+    /// One core, [`KEY`], no configuration file.
+    #[track_caller]
+    pub fn start() -> Self {
+        Self::with(|setup| setup)
+    }
+
+    /// That many cores.
+    #[track_caller]
+    pub fn on_cores(cores: usize) -> Self {
+        Self::with(|setup| setup.cores(cores))
+    }
+
+    /// As the closure says.
+    #[track_caller]
+    pub fn with(change: impl FnOnce(Setup) -> Setup) -> Self {
+        let setup = change(Setup {
+            cores: 1,
+            key: KEY.to_owned(),
+            secondary_key: None,
+            config: None,
+            listen: "127.0.0.1:0".to_owned(),
+        });
+        let mut command =
+            ringhub(["serve", "--listen", &setup.listen, "--admin-listen", "127.0.0.1:0", "--cores"]);
+        command.arg(setup.cores.to_string()).env("RINGHUB_PRIMARY_KEY", &setup.key);
+        if let Some(key) = &setup.secondary_key {
+            command.env("RINGHUB_SECONDARY_KEY", key);
+        }
+        let config = setup.config.as_deref().map(write_config);
+        if let Some(path) = &config {
+            command.arg("--config").arg(path);
+        }
+        let mut process = Process::spawn(&mut command);
+        let addr = |line: String| {
+            line.trim_end_matches('/').parse().unwrap_or_else(|_| panic!("an address: {line:?}"))
+        };
+        let service = addr(process.expect_line("listening on http://"));
+        let admin = addr(process.expect_line("admin on http://"));
+        let endpoint = |addr| Endpoint { addr, key: setup.key.clone() };
+        Self { endpoint: endpoint(service), admin: endpoint(admin), process, config }
+    }
+
+    /// The admin listener.
+    pub fn admin(&self) -> &Endpoint {
+        &self.admin
+    }
+
+    /// The process, for signals and its log.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// Sends SIGTERM and waits for the end.
+    #[track_caller]
+    pub fn stop(&mut self) -> ExitStatus {
+        self.process.stop()
+    }
+}
+
+impl Deref for Server {
+    type Target = Endpoint;
+
+    fn deref(&self) -> &Endpoint {
+        &self.endpoint
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(path) = &self.config {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+impl Setup {
+    /// How many cores.
+    pub fn cores(mut self, cores: usize) -> Self {
+        self.cores = cores;
+        self
+    }
+
+    /// The primary key.
+    pub fn key(mut self, key: &str) -> Self {
+        self.key = key.to_owned();
+        self
+    }
+
+    /// The secondary key.
+    pub fn secondary_key(mut self, key: &str) -> Self {
+        self.secondary_key = Some(key.to_owned());
+        self
+    }
+
+    /// The configuration file's text (`design` §2).
+    pub fn config(mut self, toml: &str) -> Self {
+        self.config = Some(toml.to_owned());
+        self
+    }
+
+    /// The service listener's address, `127.0.0.1:0` by default.
+    pub fn listen(mut self, addr: &str) -> Self {
+        self.listen = addr.to_owned();
+        self
+    }
+}
+
+impl Endpoint {
+    /// Connects a client that must be let in; a PubSub client's `connected` is read and checked.
+    #[track_caller]
+    pub fn connect(&self, client: Client) -> Connection {
+        let mut connection = self.open(client.clone());
+        if client.is_pubsub() {
+            connection.expect_connected();
+        }
+        connection
+    }
+
+    /// Connects a client that must be let in, and reads nothing yet.
+    #[track_caller]
+    pub fn open(&self, client: Client) -> Connection {
+        match Connection::open(self, &client, self.raw()) {
+            Ok(connection) => connection,
+            Err(response) => panic!("{client:?} was refused: {response:?}"),
+        }
+    }
+
+    /// Connects a client with a receive buffer of a few KiB, which soon feels that nobody reads.
+    #[track_caller]
+    pub fn connect_narrow(&self, client: Client) -> Connection {
+        let raw = RawSocket::with_receive_buffer(self.addr, Some(4096));
+        let mut connection = match Connection::open(self, &client, raw) {
+            Ok(connection) => connection,
+            Err(response) => panic!("{client:?} was refused: {response:?}"),
+        };
+        if client.is_pubsub() {
+            connection.expect_connected();
+        }
+        connection
+    }
+
+    /// Expects that a client is refused before the upgrade, with that status.
+    #[track_caller]
+    pub fn refuse(&self, client: Client, status: u16) -> Response {
+        match Connection::open(self, &client, self.raw()) {
+            Ok(_) => panic!("{client:?} was let in"),
+            Err(response) => {
+                assert_eq!(response.status, status, "{client:?}: {response:?}");
+                response
+            }
+        }
+    }
+
+    /// A signed REST call with `api-version`.
+    pub fn rest(&self, method: &str, path: &str) -> Request {
+        Request::rest(self.clone(), method, path)
+    }
+
+    /// An HTTP request with nothing added.
+    pub fn http(&self, method: &str, path: &str) -> Request {
+        Request::plain(self.clone(), method, path)
+    }
+
+    /// A bare socket.
+    #[track_caller]
+    pub fn raw(&self) -> RawSocket {
+        RawSocket::connect(self.addr)
+    }
+
+    /// The connection string that the service SDKs take.
+    pub fn connection_string(&self) -> String {
+        format!("Endpoint=http://{};AccessKey={};Version=1.0;", self.addr, self.key)
+    }
+}
+
+/// Writes a configuration file into the build folder; what [`Setup::config`] does by itself.
+pub fn write_config(toml: &str) -> PathBuf {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let folder = target_dir().join("harness");
+    fs::create_dir_all(&folder).expect("the build folder can be written");
+    let name = format!("{}-{}.toml", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let path = folder.join(name);
+    fs::write(&path, toml).expect("the build folder can be written");
+    path
+}

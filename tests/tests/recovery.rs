@@ -1,0 +1,290 @@
+//! Sessions outlive their sockets (`client-protocols` §6.2–6.4).
+
+use ringhub_tests::{Client, Connection, KEY, Proxy, Server, Token};
+
+use crate::reliable::numbered;
+
+const SHORT_WINDOW: &str = "[hubs.chat.reliable]\nrecovery_window_seconds = 1\n";
+
+fn sender(server: &Server) -> Connection {
+    server.connect(Client::json().role("webpubsub.sendToGroup"))
+}
+
+fn recover(server: &Server, id: &str, token: &str) -> Connection {
+    let mut recovered = server.open(Client::reliable().recover(id, token));
+    assert_eq!(recovered.expect_connected().0, id, "the same connection");
+    recovered
+}
+
+#[test]
+fn what_was_not_acknowledged_comes_again_and_the_rest_follows() {
+    let server = Server::start();
+    let mut sender = sender(&server);
+    let mut alice = server.connect(Client::reliable().user("alice").group("g").may_all());
+    for n in 1..=3 {
+        sender.publish_acked("g", &n.to_string());
+        alice.expect(&numbered(n, &n.to_string()));
+    }
+    alice.acknowledge(1);
+    alice.expect_silence();
+    let (id, token) = (alice.id().to_owned(), alice.token().to_owned());
+    alice.cut();
+    for n in 4..=5 {
+        sender.publish_acked("g", &n.to_string());
+    }
+
+    let mut alice = recover(&server, &id, &token);
+    assert_eq!(alice.user(), Some("alice"));
+    for n in 2..=5 {
+        alice.expect(&numbered(n, &n.to_string()));
+    }
+    sender.publish_acked("g", "6");
+    alice.expect(&numbered(6, "6"));
+    // Groups, roles and ack ids are as they were.
+    alice.publish_acked("g", "7");
+    alice.join("another");
+    alice.expect_silence();
+
+    // The fresh token works as well as the first one did.
+    let token = alice.token().to_owned();
+    alice.cut();
+    recover(&server, &id, &token).expect(&numbered(2, "2"));
+}
+
+#[test]
+fn ack_ids_are_remembered_over_a_recovery() {
+    let server = Server::start();
+    let mut alice = server.connect(Client::reliable().role("webpubsub.sendToGroup"));
+    let send = r#"{"type":"sendToGroup","group":"g","ackId":1,"dataType":"text","data":"x"}"#;
+    alice.send(send);
+    alice.expect_ack(1);
+    let (id, token) = (alice.id().to_owned(), alice.token().to_owned());
+    alice.cut();
+    let mut alice = recover(&server, &id, &token);
+    alice.send(send);
+    alice.expect_failed_ack(1, "Duplicate");
+}
+
+/// The old access token is still in the URL, expired or worse, and is not looked at (§1.3).
+#[test]
+fn recovery_needs_no_access_token() {
+    let server = Server::start();
+    let alice = server.connect(Client::reliable());
+    let (id, token) = (alice.id().to_owned(), alice.token().to_owned());
+    alice.cut();
+    for client in [
+        Client::reliable().no_token(),
+        Client::reliable().token("garbage"),
+        Client::reliable().claim("exp", 1.into()),
+    ] {
+        let mut recovered = server.open(client.recover(&id, &token));
+        recovered.expect_connected();
+        recovered.cut();
+    }
+}
+
+#[test]
+fn a_session_without_a_socket_is_still_there() {
+    let server = Server::start();
+    let alice = server.connect(Client::reliable().user("alice").group("g"));
+    let (id, token) = (alice.id().to_owned(), alice.token().to_owned());
+    alice.cut();
+    let exists = |path: &str| server.rest("HEAD", &format!("/api/hubs/chat/{path}")).send().status == 200;
+    assert!(exists(&format!("connections/{id}")) && exists("users/alice") && exists("groups/g"));
+    server.rest("PUT", &format!("/api/hubs/chat/groups/h/connections/{id}")).expect(200);
+    server.rest("POST", "/api/hubs/chat/groups/h/:send").text("while away").expect(202);
+    recover(&server, &id, &token).expect(
+        r#"{"type":"message","from":"group","group":"h","fromUserId":null,"dataType":"text","data":"while away","sequenceId":1}"#,
+    );
+}
+
+/// Upgraded with the offered subprotocol, then 1008: an HTTP error would make SDKs retry for 30 s (§6.3).
+#[test]
+fn recovery_is_refused_by_an_upgrade_and_1008() {
+    let server = Server::start();
+    let alice = server.connect(Client::reliable());
+    let bob = server.connect(Client::reliable());
+    let plain = server.connect(Client::json());
+    let forged = Token::new(alice.id()).sign(KEY);
+    let changed = {
+        let mut token = alice.token().to_owned();
+        let last = token.pop();
+        token.push(if last == Some('A') { 'B' } else { 'A' });
+        token
+    };
+    let cases = [
+        ("an unknown id", "0123456789abcdef0123456789abcdef", alice.token()),
+        ("a short id", "x", alice.token()),
+        ("another's token", alice.id(), bob.token()),
+        ("no token", alice.id(), ""),
+        ("garbage", alice.id(), "garbage"),
+        ("a forged token", alice.id(), &forged),
+        ("a changed token", alice.id(), &changed),
+        ("no session", plain.id(), alice.token()),
+    ];
+    for (what, id, token) in cases {
+        println!("{what}");
+        server.open(Client::reliable().recover(id, token)).expect_refused_recovery();
+        server.open(Client::reliable().no_token().recover(id, token)).expect_refused_recovery();
+    }
+    let elsewhere = Client::reliable().hub("elsewhere").recover(alice.id(), alice.token());
+    server.open(elsewhere).expect_refused_recovery();
+    // None of this touched the session.
+    let (id, token) = (alice.id().to_owned(), alice.token().to_owned());
+    drop(alice);
+    recover(&server, &id, &token).expect_silence();
+}
+
+#[test]
+fn a_token_without_an_id_is_an_ordinary_new_connection() {
+    let server = Server::start();
+    let alice = server.connect(Client::reliable());
+    let mut other = server.open(Client::reliable().query("awps_reconnection_token", alice.token()));
+    assert_ne!(other.expect_connected().0, alice.id());
+    server.refuse(Client::reliable().no_token().query("awps_reconnection_token", alice.token()), 401);
+    let mut other = server.open(Client::reliable().recover("", alice.token()));
+    assert_ne!(other.expect_connected().0, alice.id());
+}
+
+/// The newest transport wins, even while the old one looks alive.
+#[test]
+fn a_recovery_takes_over_from_an_open_socket() {
+    let server = Server::start();
+    let mut sender = sender(&server);
+    let mut old = server.connect(Client::reliable().group("g"));
+    sender.publish_acked("g", "1");
+    old.expect(&numbered(1, "1"));
+    let mut new = recover(&server, old.id(), old.token());
+    new.expect(&numbered(1, "1"));
+    old.expect_thrown_out();
+    sender.publish_acked("g", "2");
+    new.expect(&numbered(2, "2"));
+    new.expect_silence();
+}
+
+#[test]
+fn only_a_close_with_1000_is_final() {
+    let server = Server::start();
+    for (code, is_final) in [(Some(1000), true), (Some(1001), false), (Some(3000), false), (None, false)] {
+        let alice = server.connect(Client::reliable().user("alice"));
+        let (id, token) = (alice.id().to_owned(), alice.token().to_owned());
+        match code {
+            Some(code) => alice.close(code),
+            None => alice.close_without_code(),
+        }
+        let mut again = server.open(Client::reliable().recover(&id, &token));
+        if is_final {
+            again.expect_refused_recovery();
+            server.rest("HEAD", &format!("/api/hubs/chat/connections/{id}")).expect(404);
+        } else {
+            again.expect_connected();
+            again.close(1000);
+        }
+    }
+}
+
+#[test]
+fn the_session_ends_with_its_window() {
+    let server = Server::with(|setup| setup.config(SHORT_WINDOW));
+    let alice = server.connect(Client::reliable().user("alice").group("g"));
+    let (id, token) = (alice.id().to_owned(), alice.token().to_owned());
+    alice.cut();
+    // The window and its grace of 2 s; asking does not prolong it.
+    let path = format!("/api/hubs/chat/connections/{id}");
+    ringhub_tests::wait_until("the session is gone", || server.rest("HEAD", &path).send().status == 404);
+    server.rest("HEAD", "/api/hubs/chat/users/alice").expect(404);
+    server.rest("HEAD", "/api/hubs/chat/groups/g").expect(404);
+    server.open(Client::reliable().recover(&id, &token)).expect_refused_recovery();
+}
+
+#[test]
+fn a_session_overflows_while_nobody_reads_it() {
+    let server = Server::with(|setup| setup.config("[hubs.chat.reliable]\nbuffer_messages = 5\n"));
+    let mut sender = sender(&server);
+    let alice = server.connect(Client::reliable().group("g"));
+    let (id, token) = (alice.id().to_owned(), alice.token().to_owned());
+    alice.cut();
+    for n in 1..=6 {
+        sender.publish_acked("g", &n.to_string());
+    }
+    server.open(Client::reliable().recover(&id, &token)).expect_refused_recovery();
+    server.rest("HEAD", &format!("/api/hubs/chat/connections/{id}")).expect(404);
+}
+
+#[test]
+fn a_protocol_error_and_a_close_by_rest_are_final() {
+    let server = Server::start();
+    let mut alice = server.connect(Client::reliable());
+    let (id, token) = (alice.id().to_owned(), alice.token().to_owned());
+    alice.send("x");
+    alice.expect_disconnected(1007);
+    server.open(Client::reliable().recover(&id, &token)).expect_refused_recovery();
+
+    let mut bob = server.connect(Client::reliable());
+    let (id, token) = (bob.id().to_owned(), bob.token().to_owned());
+    server.rest("DELETE", &format!("/api/hubs/chat/connections/{id}")).query("reason", "bye").expect(204);
+    assert_eq!(bob.expect_disconnected(1008), "bye");
+    server.open(Client::reliable().recover(&id, &token)).expect_refused_recovery();
+
+    let suspended = server.connect(Client::reliable());
+    let (id, token) = (suspended.id().to_owned(), suspended.token().to_owned());
+    suspended.cut();
+    server.rest("POST", "/api/hubs/chat/:closeConnections").expect(204);
+    server.open(Client::reliable().recover(&id, &token)).expect_refused_recovery();
+}
+
+/// Cut at every byte of a run of messages: what the client has seen and what comes again leave no gap
+/// and double nothing (`reliability` check 45).
+#[test]
+fn nothing_is_lost_wherever_the_cut_falls() {
+    for cores in [1, 2] {
+        let server = Server::on_cores(cores);
+        let proxy = Proxy::start(&server);
+        let through = proxy.endpoint();
+        let mut sender = sender(&server);
+        let mut alice = through.connect(Client::reliable().group("g"));
+        let (id, mut token) = (alice.id().to_owned(), alice.token().to_owned());
+        let mut seen = 0_u64;
+        let mut sent = 0_u64;
+        for round in 0..60 {
+            proxy.cut_after_bytes(round * 13);
+            for _ in 0..10 {
+                sent += 1;
+                sender.publish("g", &sent.to_string());
+            }
+            sender.expect_silence();
+            while let Some(text) = alice.next_text_or_end() {
+                seen = check_next(seen, &text);
+            }
+            // Acknowledging lags behind, as the SDKs do once a second.
+            alice = through.open(Client::reliable().recover(&id, &token));
+            alice.expect_connected();
+            alice.token().clone_into(&mut token);
+            alice.acknowledge(seen.saturating_sub(3));
+            // One more message on the new socket ends the replay.
+            sent += 1;
+            sender.publish_acked("g", &sent.to_string());
+            while seen < sent {
+                let text = alice.next_text();
+                seen = check_next(seen, &text);
+            }
+        }
+        assert_eq!(proxy.cuts(), 60);
+    }
+}
+
+/// What a client of the reliable subprotocol does: an id seen before is dropped, the next one must be the
+/// next, and its data is the message of that number.
+#[track_caller]
+fn check_next(seen: u64, text: &str) -> u64 {
+    let id: u64 = text
+        .rsplit_once(r#""sequenceId":"#)
+        .and_then(|(_, id)| id.trim_end_matches('}').parse().ok())
+        .unwrap_or_else(|| panic!("not a numbered message: {text}"));
+    assert_eq!(text, numbered(id, &id.to_string()));
+    if id <= seen {
+        return seen;
+    }
+    assert_eq!(id, seen + 1, "a gap");
+    id
+}

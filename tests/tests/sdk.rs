@@ -1,0 +1,87 @@
+//! The released SDKs, unmodified, on one and two cores (`tests/sdk`).
+
+use std::sync::Barrier;
+use std::thread;
+
+use ringhub_tests::{Endpoint, Proxy, Script, Server};
+
+type Language = fn(&str) -> Script;
+
+const LANGUAGES: [(Language, &str); 2] = [(Script::node, "mjs"), (Script::python, "py")];
+
+/// Apart from everything the server does: the packages install on this machine and load.
+#[test]
+fn the_packages_install_and_load() {
+    Script::node("harness.mjs").run();
+    Script::python("harness.py").run();
+}
+
+#[test]
+fn clients_join_publish_and_are_refused() {
+    everywhere("clients", |server, script| script.endpoint(server).run());
+}
+
+#[test]
+fn the_service_sends_closes_asks_and_regroups() {
+    everywhere("service", |server, script| script.endpoint(server).run());
+}
+
+/// The socket is cut again and again while messages flow, at bytes the script chooses.
+#[test]
+fn a_cut_socket_loses_and_doubles_nothing() {
+    everywhere("recovery", |server, script| {
+        let proxy = Proxy::start(server);
+        let direct = server.connection_string();
+        script.endpoint(&proxy.endpoint()).env("DIRECT_CONNECTION_STRING", &direct).run_with(|ask| match ask
+            .split_once(' ')
+        {
+            Some(("cut-after", bytes)) => proxy.cut_after_bytes(bytes.parse().expect("a number of bytes")),
+            _ if ask == "cut" => proxy.cut(),
+            _ => panic!("nobody answers {ask:?}"),
+        });
+        assert!(proxy.cuts() >= 5, "the script cuts");
+    });
+}
+
+/// The server is replaced by a fresh one that knows no sessions.
+#[test]
+fn a_refused_recovery_becomes_a_new_connection_that_rejoins() {
+    everywhere("rejoin", |server, script| {
+        let proxy = Proxy::start(server);
+        let fresh = Server::start();
+        script.endpoint(&proxy.endpoint()).run_with(|ask| {
+            assert_eq!(ask, "replace the server");
+            proxy.point_at(&fresh);
+            proxy.cut();
+        });
+    });
+}
+
+/// JavaScript and Python clients hear each other and both service SDKs.
+#[test]
+fn the_languages_talk_to_each_other() {
+    for cores in [1, 2] {
+        let server = Server::on_cores(cores);
+        let endpoint: &Endpoint = &server;
+        let barrier = Barrier::new(2);
+        let meet = |ask: &str| {
+            assert_eq!(ask, "meet");
+            barrier.wait();
+        };
+        thread::scope(|scope| {
+            let node = scope.spawn(|| Script::node("talk.mjs").endpoint(endpoint).run_with(meet));
+            let python = scope.spawn(|| Script::python("talk.py").endpoint(endpoint).run_with(meet));
+            node.join().expect("the JavaScript side");
+            python.join().expect("the Python side");
+        });
+    }
+}
+
+fn everywhere(scenario: &str, run: impl Fn(&Server, Script)) {
+    for (language, extension) in LANGUAGES {
+        for cores in [1, 2] {
+            println!("{scenario}.{extension} on {cores} cores");
+            run(&Server::on_cores(cores), language(&format!("{scenario}.{extension}")));
+        }
+    }
+}
