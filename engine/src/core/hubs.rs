@@ -67,8 +67,7 @@ impl Core {
         let settings = *self.settings.hub(name);
         let (gate, hub_name) = (self.gate.clone(), name.clone());
         let token = Box::new(move |id: &_| gate.reconnection_token(&hub_name, id));
-        let hub =
-            Hub::new(name.clone(), self.id, self.mesh.cores(), self.hash_seed, settings.limits, token);
+        let hub = Hub::new(name.clone(), self.id, self.mesh.cores(), self.hash_seed, settings.limits, token);
         let number = self.hubs.slots.len() as u32;
         let keepalive_ms = settings.keepalive.as_millis() as u64;
         self.hubs.slots.push(HubSlot { hub, keepalive_ms, is_dirty: false, due: None });

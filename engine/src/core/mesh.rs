@@ -254,8 +254,9 @@ mod tests {
         let settings = MeshSettings { batches_max: 1, batch_bytes_max: 200 };
         let (peers, _bells) = Peers::new(2, &settings).unwrap();
         let (mut a, mut b) = (mesh(&peers, 0, settings), mesh(&peers, 1, settings));
-        let mut ring = Ring::new(&RingSettings { submissions: 8, completions: 16, buffers: 8, buffer_bytes: 256 })
-            .unwrap();
+        let mut ring =
+            Ring::new(&RingSettings { submissions: 8, completions: 16, buffers: 8, buffer_bytes: 256 })
+                .unwrap();
         let hub = HubName::parse("h").unwrap();
         for n in 0..5 {
             a.forward(CoreId(1), &hub, MeshItem::Agreed(Ticket(n)));

@@ -58,9 +58,7 @@ pub(crate) enum Kind {
     /// HTTP.
     Http(Box<dyn HttpHandler>),
     /// A client whose hub has not opened it yet; what it sends waits in `unread`.
-    Opening {
-        subprotocol: Subprotocol,
-    },
+    Opening { subprotocol: Subprotocol },
     /// A client.
     Client(Client),
     /// A client of the conformance listener.

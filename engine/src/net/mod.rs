@@ -7,6 +7,7 @@ pub mod accept;
 pub(crate) mod client;
 mod echo;
 pub mod gate;
+pub mod http;
 mod request;
 
 use crate::core::counters::ConnectionPage;

@@ -1,10 +1,10 @@
 //! The first bytes of a socket: a WebSocket upgrade, or HTTP.
 
+use crate::core::host::Mode;
 use crate::core::hubs::request_of;
 use crate::core::mesh::{Moved, Note};
 use crate::core::socket::{Kind, Socket};
 use crate::core::turn::Core;
-use crate::core::host::Mode;
 use crate::net::gate::{Admission, Admitted, UpgradeRequest};
 use crate::net::{HttpAnswer, HttpCall, Listener};
 use ringhub_hub::{Connect, ConnectionId, Input, Recover, SocketKey};
@@ -142,8 +142,7 @@ impl Core {
             return self.refuse(key, 503, "The server takes no more hubs or is shutting down.");
         };
         let random = self.clock.random();
-        let connect =
-            Connect { socket: key, subprotocol, random, prologue, user, roles, groups, raw_group };
+        let connect = Connect { socket: key, subprotocol, random, prologue, user, roles, groups, raw_group };
         self.feed(hub, Input::Connect(Box::new(connect)));
     }
 

@@ -2,8 +2,6 @@
 
 use std::borrow::Cow;
 
-use crate::pubsub::escape::write_string;
-
 /// What went wrong, as SDKs show it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorCode {
@@ -91,16 +89,12 @@ impl ErrorBody {
 
     /// The body's bytes, `application/json`.
     pub fn to_json(&self) -> Vec<u8> {
-        let mut out = br#"{"code":"#.to_vec();
-        write_string(&mut out, self.code.name());
-        out.extend_from_slice(br#","message":"#);
-        write_string(&mut out, &self.message);
-        if let Some(target) = self.target {
-            out.extend_from_slice(br#","target":"#);
-            write_string(&mut out, target);
-        }
-        out.push(b'}');
-        out
+        // An answer to a mistake need not be fast: quoting is left to serde_json.
+        let string = |text: &str| serde_json::Value::from(text).to_string();
+        let code = string(self.code.name());
+        let message = string(&self.message);
+        let target = self.target.map(|target| format!(",\"target\":{}", string(target))).unwrap_or_default();
+        format!("{{\"code\":{code},\"message\":{message}{target}}}").into_bytes()
     }
 }
 

@@ -1,0 +1,389 @@
+//! Tokens: who may open a connection, call the REST API, or come back for a session.
+//!
+//! One [`Verifier`] serves all cores; its keys are swapped whole on rotation. What must stay true: only HS256
+//! with a configured key is ever believed, before anything in the payload is looked at; a token for one hub
+//! or one kind of client never opens another; no token, key or signature reaches a log or an answer.
+//!
+//! The order of questions to an upgrade is `client-protocols` §1.3.
+
+use crate::config::{AnonymousPolicy, Config, Secret};
+use crate::net::gate::{Admission, Admitted, Gate, UpgradeRequest};
+use arc_swap::ArcSwap;
+use aws_lc_rs::hmac;
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header};
+use ringhub_hub::ConnectionId;
+use ringhub_protocol::auth::audience::{RequestOrigin, client_audience_matches, rest_audience_matches};
+use ringhub_protocol::auth::claims::{ClientClaims, RestClaims};
+use ringhub_protocol::name::{GroupName, HubName, UserId};
+use ringhub_protocol::pubsub::Subprotocol;
+use ringhub_protocol::rest::error::{ErrorBody, ErrorCode};
+use ringhub_protocol::rest::{ClientType, GenerateToken};
+use ringhub_protocol::uri::{percent_decode, query_pairs};
+use ringhub_protocol::ws::handshake;
+use serde::Serialize;
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+/// Keys → claims → admission.
+pub(crate) struct Verifier {
+    keys: ArcSwap<KeyRing>,
+    /// Of this process only: a token of an earlier one finds nobody.
+    reconnection: hmac::Key,
+    audience_check: bool,
+    public_endpoints: Vec<String>,
+    clock_skew_seconds: u64,
+    anonymous: HashMap<HubName, AnonymousPolicy>,
+    anonymous_default: AnonymousPolicy,
+}
+
+/// The access keys, ready to use.
+struct KeyRing {
+    verify: Vec<DecodingKey>,
+    sign: EncodingKey,
+}
+
+/// Whom a token to be made is for.
+#[derive(Debug)]
+pub(crate) struct TokenRequest<'a> {
+    /// The hub it opens.
+    pub(crate) hub: &'a HubName,
+    /// How the client will call this server: scheme and authority, no slash at the end.
+    pub(crate) endpoint: &'a str,
+    /// What is in it.
+    pub(crate) claims: &'a GenerateToken,
+}
+
+impl Verifier {
+    /// Takes the keys of `config`; `primary` is the configured or generated one.
+    pub(crate) fn new(config: &Config, primary: &Secret) -> Self {
+        let mut random = [0; 32];
+        getrandom::fill(&mut random).expect("the system has a random source");
+        let ring = KeyRing::new(primary, config.keys.secondary.as_ref());
+        Self {
+            keys: ArcSwap::from_pointee(ring),
+            reconnection: hmac::Key::new(hmac::HMAC_SHA256, &random),
+            audience_check: config.server.audience_check,
+            public_endpoints: config
+                .server
+                .public_endpoints
+                .iter()
+                .map(|endpoint| endpoint.as_str().to_owned())
+                .collect(),
+            clock_skew_seconds: config.limits.clock_skew_seconds,
+            anonymous: config
+                .hubs()
+                .map(|(name, hub)| (name.clone(), hub.anonymous_connect_policy))
+                .collect(),
+            anonymous_default: crate::config::Hub::default().anonymous_connect_policy,
+        }
+    }
+
+    /// Whether a REST call may be made. `raw_path` is the request's path as it came, without the query.
+    ///
+    /// # Errors
+    ///
+    /// The body of the 401, for the caller's developer.
+    pub(crate) fn authorize_rest(
+        &self,
+        now_unix: u64,
+        authorization: Option<&str>,
+        host: &str,
+        raw_path: &str,
+    ) -> Result<(), ErrorBody> {
+        let token =
+            authorization.and_then(bearer).ok_or_else(|| unauthorized("The request has no token."))?;
+        let payload = self.payload(token)?;
+        let claims = RestClaims::parse(&payload).map_err(|error| unauthorized(error.to_string()))?;
+        claims
+            .lifetime
+            .check_times(now_unix, self.clock_skew_seconds)
+            .map_err(|error| unauthorized(error.to_string()))?;
+        let origin = RequestOrigin { host, forwarded_host: None, public_endpoints: &self.public_endpoints };
+        if self.audience_check && !rest_audience_matches(&claims.audience, &origin, raw_path) {
+            // Only with a good signature can one get here, so nobody can fill the log with it.
+            let actual: Vec<&str> = claims.audience.as_strs().collect();
+            tracing::info!(expected = %format_args!("{host}{raw_path}"), ?actual, "Failed to validate audience");
+            return Err(unauthorized("The token's audience is not this URL."));
+        }
+        Ok(())
+    }
+
+    /// Makes a client token, signed with the primary key.
+    pub(crate) fn client_token(&self, now_unix: u64, request: &TokenRequest<'_>) -> String {
+        sign_client_token(&self.keys.load().sign, now_unix, request)
+    }
+
+    /// Which URL to name in a token made for a request that came with this `Host`.
+    pub(crate) fn endpoint<'a>(&'a self, host: &str) -> Cow<'a, str> {
+        match self.public_endpoints.first() {
+            Some(endpoint) => Cow::Borrowed(endpoint),
+            None => Cow::Owned(format!("http://{host}")),
+        }
+    }
+
+    fn admit_or_refuse(&self, now_unix: u64, request: &UpgradeRequest<'_>) -> Result<Admission, ErrorBody> {
+        let (path, query) = request.target.split_once('?').unwrap_or((request.target, ""));
+        let query = ClientQuery::parse(query)?;
+        let hub = hub_of(path, &query)?;
+        let (subprotocol, echoed) = handshake::choose(request.subprotocols);
+        let echoed = echoed.map(Box::from);
+        if let Some(id) = query.connection_id.as_deref().filter(|id| !id.is_empty()) {
+            let token = query.reconnection_token.as_deref().unwrap_or_default();
+            return Ok(match ConnectionId::parse(id) {
+                Some(id) if self.reconnection_token_is_good(&hub, &id, token) => {
+                    Admission::Recover { hub, id, echoed }
+                }
+                _ => Admission::RecoverBad { echoed },
+            });
+        }
+        let token = match query.access_token.as_deref() {
+            Some(token) if !token.is_empty() => Some(token),
+            _ => request.authorization.and_then(bearer),
+        };
+        let (user, roles, groups) = match token {
+            Some(token) => {
+                let claims = self.client_claims(now_unix, token, &hub, request)?;
+                (claims.user, claims.roles, claims.groups)
+            }
+            None if self.anonymous_policy(&hub) == AnonymousPolicy::Allow => Default::default(),
+            None => {
+                return Err(unauthorized("The request has no token and the hub takes no anonymous clients."));
+            }
+        };
+        let raw_group = query.raw_group()?.filter(|_| subprotocol == Subprotocol::Raw);
+        Ok(Admission::Connect(Box::new(Admitted {
+            hub,
+            subprotocol,
+            echoed,
+            user,
+            roles,
+            groups,
+            raw_group,
+        })))
+    }
+
+    fn client_claims(
+        &self,
+        now_unix: u64,
+        token: &str,
+        hub: &HubName,
+        request: &UpgradeRequest<'_>,
+    ) -> Result<ClientClaims, ErrorBody> {
+        let payload = self.payload(token)?;
+        let claims = ClientClaims::parse(&payload).map_err(|error| match error.status() {
+            400 => ErrorBody::new(ErrorCode::BadRequest, error.to_string()),
+            _ => unauthorized(error.to_string()),
+        })?;
+        claims
+            .lifetime
+            .check_times(now_unix, self.clock_skew_seconds)
+            .map_err(|error| unauthorized(error.to_string()))?;
+        let origin = RequestOrigin {
+            host: request.host,
+            forwarded_host: None,
+            public_endpoints: &self.public_endpoints,
+        };
+        if self.audience_check
+            && !client_audience_matches(&claims.audience, &origin, ClientType::Default, hub)
+        {
+            let actual: Vec<&str> = claims.audience.as_strs().collect();
+            let expected = ClientType::Default.path(hub);
+            tracing::info!(host = request.host, expected, ?actual, "Failed to validate audience");
+            return Err(unauthorized("The token's audience is not this hub's client URL."));
+        }
+        Ok(claims)
+    }
+
+    /// The payload of a token whose signature is good.
+    fn payload(&self, token: &str) -> Result<Vec<u8>, ErrorBody> {
+        let bad = || unauthorized("The token is malformed or its signature is not valid.");
+        let (message, signature) = token.rsplit_once('.').ok_or_else(bad)?;
+        let (_, payload) = message.split_once('.').ok_or_else(bad)?;
+        let header = jsonwebtoken::decode_header(token).map_err(|_| bad())?;
+        // RFC 7515 §4.1.11: extensions one must understand and does not.
+        if header.alg != Algorithm::HS256 || header.crit.is_some() {
+            return Err(unauthorized("The token must be signed with HS256."));
+        }
+        let verified = self.keys.load().verify.iter().any(|key| {
+            jsonwebtoken::crypto::verify(signature, message.as_bytes(), key, Algorithm::HS256)
+                .unwrap_or(false)
+        });
+        if !verified {
+            return Err(bad());
+        }
+        base64_simd::URL_SAFE_NO_PAD.decode_to_vec(payload).map_err(|_| bad())
+    }
+
+    fn anonymous_policy(&self, hub: &HubName) -> AnonymousPolicy {
+        self.anonymous.get(hub).copied().unwrap_or(self.anonymous_default)
+    }
+
+    fn reconnection_token_is_good(&self, hub: &HubName, id: &ConnectionId, token: &str) -> bool {
+        let Ok(tag) = base64_simd::URL_SAFE_NO_PAD.decode_to_vec(token) else { return false };
+        hmac::verify(&self.reconnection, &reconnection_message(hub, id), &tag).is_ok()
+    }
+}
+
+impl Gate for Verifier {
+    fn admit(&self, now_unix: u64, request: &UpgradeRequest<'_>) -> Admission {
+        self.admit_or_refuse(now_unix, request).unwrap_or_else(|body| Admission::Refuse {
+            status: body.code.status(),
+            body: String::from_utf8(body.to_json()).expect("JSON is UTF-8").into(),
+        })
+    }
+
+    fn reconnection_token(&self, hub: &HubName, id: &ConnectionId) -> String {
+        let tag = hmac::sign(&self.reconnection, &reconnection_message(hub, id));
+        base64_simd::URL_SAFE_NO_PAD.encode_to_string(tag.as_ref())
+    }
+}
+
+impl KeyRing {
+    fn new(primary: &Secret, secondary: Option<&Secret>) -> Self {
+        let keys = [Some(primary), secondary].into_iter().flatten();
+        Self {
+            verify: keys.map(|key| DecodingKey::from_secret(key.expose().as_bytes())).collect(),
+            sign: EncodingKey::from_secret(primary.expose().as_bytes()),
+        }
+    }
+}
+
+/// A new access key: 32 random bytes in base64, used as that text.
+pub(crate) fn generate_key() -> Secret {
+    let mut random = [0; 32];
+    getrandom::fill(&mut random).expect("the system has a random source");
+    Secret::parse(&base64_simd::STANDARD.encode_to_string(random)).expect("base64 of 32 bytes is a legal key")
+}
+
+/// Makes a client token with any key, for `ringhub token`.
+pub(crate) fn client_token_with(key: &Secret, now_unix: u64, request: &TokenRequest<'_>) -> String {
+    sign_client_token(&EncodingKey::from_secret(key.expose().as_bytes()), now_unix, request)
+}
+
+/// The same shape as the SDKs make (`rest-api` §3.4).
+#[derive(Serialize)]
+struct ClientPayload<'a> {
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    role: &'a [Box<str>],
+    #[serde(rename = "webpubsub.group", skip_serializing_if = "Vec::is_empty")]
+    groups: Vec<&'a str>,
+    iat: u64,
+    exp: u64,
+    aud: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sub: Option<&'a str>,
+}
+
+fn sign_client_token(key: &EncodingKey, now_unix: u64, request: &TokenRequest<'_>) -> String {
+    let claims = request.claims;
+    let payload = ClientPayload {
+        role: &claims.roles,
+        groups: claims.groups.iter().map(GroupName::as_str).collect(),
+        iat: now_unix,
+        exp: now_unix + u64::from(claims.minutes_to_expire) * 60,
+        aud: format!("{}{}", request.endpoint, claims.client_type.path(request.hub)),
+        sub: claims.user.as_ref().map(UserId::as_str),
+    };
+    jsonwebtoken::encode(&Header::new(Algorithm::HS256), &payload, key).expect("texts and numbers serialize")
+}
+
+/// What a reconnection token's MAC covers. No hub name holds a line feed, so no two pairs read alike.
+fn reconnection_message(hub: &HubName, id: &ConnectionId) -> Vec<u8> {
+    [hub.as_str(), "\n", id.text().as_str()].concat().into_bytes()
+}
+
+/// The token of an `Authorization` header.
+fn bearer(authorization: &str) -> Option<&str> {
+    let (scheme, token) = authorization.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("Bearer").then(|| token.trim_matches(' '))
+}
+
+/// The hub a client's path names (`client-protocols` §1.1).
+fn hub_of(path: &str, query: &ClientQuery<'_>) -> Result<HubName, ErrorBody> {
+    let name = match path {
+        "/client" | "/client/" => query.hub.clone().ok_or_else(|| {
+            ErrorBody::bad_parameter("hub", "The hub is missing: use /client/hubs/{hub} or ?hub={hub}.")
+        })?,
+        _ => match path.strip_prefix("/client/hubs/").map(|hub| hub.strip_suffix('/').unwrap_or(hub)) {
+            Some(hub) if !hub.contains('/') => percent_decode(hub).ok_or_else(|| {
+                ErrorBody::bad_parameter("hub", "The hub in the path holds a malformed escape.")
+            })?,
+            _ if path.starts_with("/clients/mqtt/") => return Err(not_built("MQTT")),
+            _ if path.starts_with("/clients/socketio/") => return Err(not_built("Socket.IO")),
+            _ if path.starts_with("/server/tunnel") => return Err(not_built("The server tunnel")),
+            _ => {
+                let message = "There is no such path; clients connect to /client/hubs/{hub}.";
+                return Err(ErrorBody::new(ErrorCode::NotFound, message));
+            }
+        },
+    };
+    HubName::parse(&name).map_err(|invalid| ErrorBody::bad_parameter("hub", invalid.rule))
+}
+
+fn not_built(what: &str) -> ErrorBody {
+    ErrorBody::new(ErrorCode::NotImplemented, format!("{what} is not built yet."))
+}
+
+fn unauthorized(message: impl Into<Cow<'static, str>>) -> ErrorBody {
+    ErrorBody::new(ErrorCode::Unauthorized, message)
+}
+
+/// The parameters of a client's URL that the server reads; of repeated ones the last counts.
+#[derive(Default)]
+struct ClientQuery<'a> {
+    access_token: Option<Cow<'a, str>>,
+    hub: Option<Cow<'a, str>>,
+    connection_id: Option<Cow<'a, str>>,
+    reconnection_token: Option<Cow<'a, str>>,
+    mode: Option<Cow<'a, str>>,
+    group: Option<Cow<'a, str>>,
+    no_echo: Option<Cow<'a, str>>,
+}
+
+impl<'a> ClientQuery<'a> {
+    fn parse(query: &'a str) -> Result<Self, ErrorBody> {
+        let mut parsed = Self::default();
+        for pair in query_pairs(query) {
+            let (name, value) =
+                pair.map_err(|error| ErrorBody::new(ErrorCode::BadRequest, format!("There is {error}.")))?;
+            match &*name {
+                "access_token" => parsed.access_token = Some(value),
+                "hub" => parsed.hub = Some(value),
+                "awps_connection_id" => parsed.connection_id = Some(value),
+                "awps_reconnection_token" => parsed.reconnection_token = Some(value),
+                "webpubsub_mode" => parsed.mode = Some(value),
+                "group" => parsed.group = Some(value),
+                "noEcho" => parsed.no_echo = Some(value),
+                _ => {}
+            }
+        }
+        Ok(parsed)
+    }
+
+    /// The target of a raw client in `sendToGroup` mode and whether the sender is left out
+    /// (`client-protocols` §1.6).
+    fn raw_group(&self) -> Result<Option<(GroupName<'static>, bool)>, ErrorBody> {
+        match self.mode.as_deref().unwrap_or_default() {
+            "" => return Ok(None),
+            mode if mode.eq_ignore_ascii_case("sendEvent") => return Ok(None),
+            mode if mode.eq_ignore_ascii_case("sendToGroup") => {}
+            _ => {
+                let message = "The mode must be sendEvent or sendToGroup.";
+                return Err(ErrorBody::bad_parameter("webpubsub_mode", message));
+            }
+        }
+        let group = self.group.as_deref().unwrap_or_default().to_owned();
+        let group =
+            GroupName::parse(group).map_err(|invalid| ErrorBody::bad_parameter("group", invalid.rule))?;
+        let no_echo = match self.no_echo.as_deref().unwrap_or_default() {
+            "" => false,
+            text if text.eq_ignore_ascii_case("false") => false,
+            text if text.eq_ignore_ascii_case("true") => true,
+            _ => return Err(ErrorBody::bad_parameter("noEcho", "The value must be true or false.")),
+        };
+        Ok(Some((group, no_echo)))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,516 @@
+//! Configuration: every key is defined once, in [`keys`], and from there come parsing, defaults, bounds,
+//! environment names, `ringhub check` and the reference page `docs/configuration.md`.
+//!
+//! Layers, strongest first: flags, environment, file, defaults. What must stay true: an unknown key, a
+//! wrong type or a value out of bounds stops the start with file, line, key and fix; a secret never appears
+//! in an error or in [`Config::to_text`]; a value that got in here is legal everywhere else.
+
+pub(crate) mod keys;
+pub(crate) mod reference;
+mod value;
+
+pub(crate) use keys::{AnonymousPolicy, Hub, Keys, Limits, Section, Server};
+pub(crate) use value::Secret;
+
+use ringhub_protocol::name::HubName;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt::{self, Write};
+use std::path::{Path, PathBuf};
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+use value::Raw;
+
+/// The effective configuration.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Config {
+    pub(crate) server: Server,
+    pub(crate) keys: Keys,
+    pub(crate) limits: Limits,
+    hubs: BTreeMap<HubName, Hub>,
+    /// Where each value that is not a default came from, by its full name.
+    sources: BTreeMap<String, Source>,
+}
+
+impl Config {
+    /// Reads the file, if any, then the environment, then `flags` (key names with values as typed).
+    pub(crate) fn load(
+        file: Option<&Path>,
+        environment: &dyn Fn(&str) -> Option<String>,
+        flags: &[(&'static str, String)],
+    ) -> Result<Self, ConfigError> {
+        let mut config = Self::default();
+        if let Some(path) = file {
+            let text = std::fs::read_to_string(path).map_err(|error| ConfigError {
+                file: Some(path.to_owned()),
+                line: None,
+                key: None,
+                problem: format!("cannot be read: {error}"),
+                fix: "Name an existing file with --config, or leave it out: every key has a default.".into(),
+            })?;
+            config.read_file(path, &text)?;
+        }
+        for key in keys::all().filter(|key| !key.in_hub()) {
+            let Some(text) = environment(&key.env_name()) else { continue };
+            config.set_text(key.section, key.name, &text, Source::Environment)?;
+        }
+        for (full_name, text) in flags {
+            let (section, name) = full_name.split_once('.').expect("flags name keys in full");
+            config.set_text(section, name, text, Source::Flag)?;
+        }
+        Ok(config)
+    }
+
+    /// The hubs that have a section.
+    pub(crate) fn hubs(&self) -> impl Iterator<Item = (&HubName, &Hub)> {
+        self.hubs.iter()
+    }
+
+    /// The whole configuration as a TOML file, keys masked, each value with where it came from.
+    pub(crate) fn to_text(&self) -> String {
+        let mut text = String::new();
+        let mut section = |path: &str, values: Vec<(&'static str, String)>| {
+            let gap = if text.is_empty() { "" } else { "\n" };
+            let _ = writeln!(text, "{gap}[{path}]");
+            for (name, value) in values {
+                let source = self.sources.get(&format!("{path}.{name}")).unwrap_or(&Source::Default);
+                let assignment = format!("{name} = {value}");
+                let _ = writeln!(text, "{assignment:<48} # {source}");
+            }
+        };
+        section("server", self.server.show());
+        section("keys", self.keys.show());
+        section("limits", self.limits.show());
+        for (name, hub) in &self.hubs {
+            let path = hub_path(name);
+            section(&path, hub.show());
+            section(&format!("{path}.reliable"), hub.reliable.show());
+        }
+        text
+    }
+
+    fn read_file(&mut self, path: &Path, text: &str) -> Result<(), ConfigError> {
+        let place = Place { path, text };
+        let root = DeTable::parse(text).map_err(|error| ConfigError {
+            file: Some(path.to_owned()),
+            line: error.span().map(|span| place.line(span.start)),
+            key: None,
+            problem: format!("not valid TOML: {}", error.message()),
+            fix: "The format is described at toml.io; docs/configuration.md has an example.".into(),
+        })?;
+        for (name, value) in in_order(root.get_ref()) {
+            let section = name.get_ref().as_ref();
+            match section {
+                "server" | "keys" | "limits" => self.read_section(&place, section, section, value)?,
+                "hubs" => {
+                    for (name, value) in place.table(section, value)? {
+                        self.read_hub(&place, name, value)?;
+                    }
+                }
+                _ => {
+                    let known = ["server", "keys", "limits", "hubs.NAME"];
+                    return Err(place.unknown(name.span().start, "section", section, known.into_iter()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn read_hub(
+        &mut self,
+        place: &Place<'_>,
+        name: &Spanned<Cow<'_, str>>,
+        value: &Spanned<DeValue<'_>>,
+    ) -> Result<(), ConfigError> {
+        let hub = HubName::parse(name.get_ref()).map_err(|error| {
+            place.error(
+                name.span().start,
+                &format!("hubs.{}", name.get_ref()),
+                "not a hub name".into(),
+                error.rule,
+            )
+        })?;
+        if self.hubs.contains_key(&hub) {
+            return Err(place.error(
+                name.span().start,
+                &hub_path(&hub),
+                "this hub has a section already".into(),
+                "Hub names ignore case; keep one of the two.",
+            ));
+        }
+        self.hubs.insert(hub.clone(), Hub::default());
+        self.read_section(place, &hub_path(&hub), "hubs.NAME", value)
+    }
+
+    /// Reads the keys of one section; `template` is the section's name in the definitions.
+    fn read_section(
+        &mut self,
+        place: &Place<'_>,
+        section: &str,
+        template: &str,
+        value: &Spanned<DeValue<'_>>,
+    ) -> Result<(), ConfigError> {
+        for (name, value) in place.table(section, value)? {
+            let at = name.span().start;
+            let name = name.get_ref().as_ref();
+            let full_name = format!("{section}.{name}");
+            match (template, name) {
+                ("hubs.NAME", "reliable") => {
+                    self.read_section(place, &full_name, "hubs.NAME.reliable", value)?;
+                    continue;
+                }
+                // Taking it and calling nobody would look like working.
+                ("hubs.NAME", "event_handlers") => {
+                    return Err(place.error(
+                        at,
+                        &full_name,
+                        "event handlers are not built yet".into(),
+                        "Remove it; events without a handler get the answer of a hub that has none.",
+                    ));
+                }
+                _ => {}
+            }
+            if !keys::all().any(|key| key.section == template && key.name == name) {
+                let names: Vec<String> =
+                    keys::all().map(|key| format!("{}.{}", key.section, key.name)).collect();
+                return Err(place.unknown(
+                    at,
+                    "key",
+                    &format!("{template}.{name}"),
+                    names.iter().map(String::as_str),
+                ));
+            }
+            self.set(section, name, Raw::Toml(value.get_ref()))
+                .map_err(|problem| place.error(at, &full_name, problem, ""))?;
+            let line = place.line(at);
+            self.sources.insert(full_name, Source::File(place.path.to_owned(), line));
+        }
+        Ok(())
+    }
+
+    fn set_text(&mut self, section: &str, name: &str, text: &str, source: Source) -> Result<(), ConfigError> {
+        self.set(section, name, Raw::Text(text)).map_err(|problem| {
+            let key = keys::all().find(|key| key.section == section && key.name == name);
+            let key = match source {
+                Source::Environment => key.map(keys::Key::env_name),
+                _ => Some(format!("--{}", name.replace('_', "-"))),
+            };
+            ConfigError { file: None, line: None, key, problem, fix: String::new() }
+        })?;
+        self.sources.insert(format!("{section}.{name}"), source);
+        Ok(())
+    }
+
+    fn set(&mut self, section: &str, name: &str, raw: Raw<'_>) -> Result<(), String> {
+        match section {
+            "server" => self.server.set(name, raw),
+            "keys" => self.keys.set(name, raw),
+            "limits" => self.limits.set(name, raw),
+            _ => {
+                let (hub, reliable) = match section.strip_suffix(".reliable") {
+                    // A hub may be called `x.reliable`: its section was entered under that very name.
+                    Some(hub) if !self.hubs.keys().any(|name| hub_path(name) == section) => (hub, true),
+                    _ => (section, false),
+                };
+                let (_, hub) = self
+                    .hubs
+                    .iter_mut()
+                    .find(|(name, _)| hub_path(name) == hub)
+                    .expect("a hub's section is entered before its keys are read");
+                if reliable { hub.reliable.set(name, raw) } else { hub.set(name, raw) }
+            }
+        }
+    }
+}
+
+/// Where a value came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Source {
+    Default,
+    File(PathBuf, usize),
+    Environment,
+    Flag,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File(path, line) => write!(f, "{}:{line}", path.display()),
+            Self::Environment => f.write_str("environment"),
+            Self::Flag => f.write_str("flag"),
+        }
+    }
+}
+
+/// A configuration that cannot be used, for the operator: where, what, and how to mend it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ConfigError {
+    /// The file, if a file is at fault.
+    pub(crate) file: Option<PathBuf>,
+    /// Its line, from 1.
+    pub(crate) line: Option<usize>,
+    /// The key in full, the variable or the flag.
+    pub(crate) key: Option<String>,
+    /// What is wrong, without the value if it is secret.
+    pub(crate) problem: String,
+    /// What to do, a sentence; empty if the problem says it.
+    pub(crate) fix: String,
+}
+
+impl std::error::Error for ConfigError {}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(file) = &self.file {
+            write!(f, "{}", file.display())?;
+            if let Some(line) = self.line {
+                write!(f, ":{line}")?;
+            }
+            f.write_str(": ")?;
+        }
+        if let Some(key) = &self.key {
+            write!(f, "{key}: ")?;
+        }
+        f.write_str(&self.problem)?;
+        if !self.fix.is_empty() {
+            write!(f, "\n  fix: {}", self.fix)?;
+        }
+        Ok(())
+    }
+}
+
+/// A file being read, for messages.
+struct Place<'a> {
+    path: &'a Path,
+    text: &'a str,
+}
+
+impl Place<'_> {
+    fn line(&self, offset: usize) -> usize {
+        self.text.as_bytes()[..offset.min(self.text.len())].iter().filter(|&&byte| byte == b'\n').count() + 1
+    }
+
+    fn error(&self, offset: usize, key: &str, problem: String, fix: &str) -> ConfigError {
+        ConfigError {
+            file: Some(self.path.to_owned()),
+            line: Some(self.line(offset)),
+            key: Some(key.to_owned()),
+            problem,
+            fix: fix.to_owned(),
+        }
+    }
+
+    fn unknown<'n>(
+        &self,
+        offset: usize,
+        what: &str,
+        name: &str,
+        known: impl Iterator<Item = &'n str>,
+    ) -> ConfigError {
+        let nearest = nearest(name, known);
+        self.error(offset, name, format!("unknown {what}"), &format!("Did you mean {nearest}?"))
+    }
+
+    fn table<'t, 'i>(
+        &self,
+        section: &str,
+        value: &'t Spanned<DeValue<'i>>,
+    ) -> Result<Vec<(&'t Spanned<Cow<'i, str>>, &'t Spanned<DeValue<'i>>)>, ConfigError> {
+        match value.get_ref() {
+            DeValue::Table(table) => Ok(in_order(table)),
+            _ => Err(self.error(
+                value.span().start,
+                section,
+                "this is a section, not a value".into(),
+                &format!("Write [{section}] on a line of its own and the keys below it."),
+            )),
+        }
+    }
+}
+
+/// A table as it stands in the file, so that the first fault is the one reported.
+fn in_order<'t, 'i>(table: &'t DeTable<'i>) -> Vec<(&'t Spanned<Cow<'i, str>>, &'t Spanned<DeValue<'i>>)> {
+    let mut entries: Vec<_> = table.iter().collect();
+    entries.sort_by_key(|(name, _)| name.span().start);
+    entries
+}
+
+/// A hub's section as one writes it.
+fn hub_path(name: &HubName) -> String {
+    let name = name.as_str();
+    let bare = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    if bare { format!("hubs.{name}") } else { format!("hubs.\"{name}\"") }
+}
+
+/// The known name a person most likely meant: the least edits, the last part of the name counting first,
+/// since a key in the wrong section is as common as a slip of the finger.
+fn nearest<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> &'n str {
+    let last = |name: &str| name.rsplit('.').next().unwrap_or_default().to_owned();
+    known
+        .min_by_key(|candidate| (edits(&last(name), &last(candidate)), edits(name, candidate)))
+        .expect("there are known names")
+}
+
+/// Levenshtein distance in bytes; an adjacent swap counts two.
+fn edits(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.bytes().enumerate() {
+            let substituted = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from_text(text: &str) -> Result<Config, ConfigError> {
+        let mut config = Config::default();
+        config.read_file(Path::new("ringhub.toml"), text).map(|()| config)
+    }
+
+    fn fault(text: &str) -> String {
+        from_text(text).expect_err(text).to_string()
+    }
+
+    #[test]
+    fn an_unknown_key_names_file_line_key_and_the_nearest_one() {
+        for (text, expected) in [
+            (
+                "[server]\nlistn = \"127.0.0.1:1\"\n",
+                "ringhub.toml:2: server.listn: unknown key\n  fix: Did you mean server.listen?",
+            ),
+            (
+                "[server]\n\nmessage_bytes_max = 1\n",
+                "ringhub.toml:3: server.message_bytes_max: unknown key\n  fix: Did you mean limits.message_bytes_max?",
+            ),
+            (
+                "[hubs.chat]\nanonymous_policy = \"deny\"",
+                "ringhub.toml:2: hubs.NAME.anonymous_policy: unknown key\n  fix: Did you mean hubs.NAME.anonymous_connect_policy?",
+            ),
+            (
+                "[hubs.chat.reliable]\nbuffer_mesages = 1",
+                "ringhub.toml:2: hubs.NAME.reliable.buffer_mesages: unknown key\n  fix: Did you mean hubs.NAME.reliable.buffer_messages?",
+            ),
+            ("[sever]\n", "ringhub.toml:1: sever: unknown section\n  fix: Did you mean server?"),
+        ] {
+            assert_eq!(fault(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn bad_values_say_what_is_allowed() {
+        for (text, expected) in [
+            ("[server]\nlisten = 8080", "ringhub.toml:2: server.listen: must be an address and port"),
+            ("[server]\nlisten = \"here\"", "ringhub.toml:2: server.listen: must be an address and port"),
+            ("[server]\ncores = 65", "ringhub.toml:2: server.cores: must be a whole number from 1 to 64"),
+            ("[server]\ncores = 1.5", "ringhub.toml:2: server.cores: must be a whole number from 1 to 64"),
+            (
+                "[hubs.a]\nwebsocket_keepalive_seconds = 0",
+                "ringhub.toml:2: hubs.a.websocket_keepalive_seconds: must be a whole number from 1 to 120",
+            ),
+            (
+                "[hubs.a]\nanonymous_connect_policy = \"maybe\"",
+                "ringhub.toml:2: hubs.a.anonymous_connect_policy: must be \"allow\" or \"deny\"",
+            ),
+            ("server = 1", "ringhub.toml:1: server: this is a section"),
+            ("[hubs.\"a b\"]", "ringhub.toml:1: hubs.a b: not a hub name"),
+            ("[hubs.a]\n[hubs.A]", "ringhub.toml:2: hubs.a: this hub has a section already"),
+            (
+                "[hubs.a]\n[[hubs.a.event_handlers]]\nurl_template = \"x\"",
+                "ringhub.toml:2: hubs.a.event_handlers: event handlers are not built yet",
+            ),
+            ("[server\n", "ringhub.toml:1: not valid TOML"),
+            (
+                "[server]\npublic_endpoints = [\"ftp://x\"]",
+                "ringhub.toml:2: server.public_endpoints: must be",
+            ),
+        ] {
+            assert!(fault(text).starts_with(expected), "{text}\n{}", fault(text));
+        }
+    }
+
+    #[test]
+    fn a_secret_never_shows() {
+        let text = fault("[keys]\nprimary = \"short-secret\"");
+        assert!(text.contains("at least 32 bytes") && !text.contains("short-secret"), "{text}");
+        let secret = "a-secret-of-more-than-thirty-two-bytes";
+        let config = from_text(&format!("[keys]\nprimary = \"{secret}\"")).unwrap();
+        assert!(!config.to_text().contains(secret) && !format!("{config:?}").contains(secret));
+        assert_eq!(config.keys.primary.as_ref().unwrap().expose(), secret);
+    }
+
+    #[test]
+    fn flags_beat_the_environment_beats_the_file_beats_defaults() {
+        let path = std::env::temp_dir().join(format!("ringhub-layers-{}.toml", std::process::id()));
+        std::fs::write(
+            &path,
+            "[server]\nlisten = \"127.0.0.1:1\"\nadmin_listen = \"127.0.0.1:1\"\ncores = 1\n",
+        )
+        .unwrap();
+        let environment = |name: &str| match name {
+            "RINGHUB_LISTEN" | "RINGHUB_ADMIN_LISTEN" => Some("127.0.0.1:2".to_owned()),
+            "RINGHUB_PRIMARY_KEY" => Some("k".repeat(32)),
+            _ => None,
+        };
+        let flags = [("server.listen", "127.0.0.1:3".to_owned())];
+        let loaded = Config::load(Some(&path), &environment, &flags);
+        std::fs::remove_file(&path).unwrap();
+        let config = loaded.unwrap();
+        assert_eq!(config.server.listen[0].port(), 3);
+        assert_eq!(config.server.admin_listen[0].port(), 2);
+        assert_eq!(config.server.cores, Some(1));
+        assert_eq!(config.limits, Limits::default());
+        assert_eq!(config.keys.primary.unwrap().expose(), "k".repeat(32));
+    }
+
+    #[test]
+    fn a_bad_variable_or_flag_is_named_as_typed() {
+        let environment = |name: &str| (name == "RINGHUB_CORES").then(|| "many".to_owned());
+        let error = Config::load(None, &environment, &[]).unwrap_err().to_string();
+        assert!(error.starts_with("RINGHUB_CORES: must be a whole number"), "{error}");
+        let flags = [("server.admin_listen", "x".to_owned())];
+        let error = Config::load(None, &|_| None, &flags).unwrap_err().to_string();
+        assert!(error.starts_with("--admin-listen: must be an address"), "{error}");
+    }
+
+    #[test]
+    fn hubs_have_their_own_settings_and_case_does_not_matter() {
+        let config = from_text(
+            "[hubs.Chat]\nanonymous_connect_policy = \"allow\"\n[hubs.Chat.reliable]\nbuffer_messages = 7\n\
+             [hubs.\"x.reliable\"]\nwebsocket_keepalive_seconds = 5\n",
+        )
+        .unwrap();
+        let hub = |name: &str| &config.hubs[&HubName::parse(name).unwrap()];
+        assert_eq!(hub("CHAT").anonymous_connect_policy, AnonymousPolicy::Allow);
+        assert_eq!(hub("CHAT").reliable.buffer_messages, 7);
+        assert_eq!(hub("x.reliable").websocket_keepalive_seconds, 5);
+        assert_eq!(config.hubs.len(), 2);
+    }
+
+    #[test]
+    fn what_check_prints_reads_back_the_same() {
+        let text = "[hubs.chat]\nanonymous_connect_policy = \"allow\"\n[limits]\nmessage_bytes_max = 2048\n\
+                    [server]\ncores = 2\npublic_endpoints = [\"https://pubsub.example.com\"]\n";
+        let first = from_text(text).unwrap();
+        let printed = first.to_text();
+        let second = from_text(&printed).expect(&printed);
+        assert_eq!(first.limits, second.limits);
+        assert_eq!(first.server, second.server);
+        assert_eq!(first.hubs, second.hubs);
+    }
+
+    #[test]
+    fn nearest_prefers_the_last_part() {
+        assert_eq!(edits("kitten", "sitting"), 3);
+        assert_eq!(edits("", "abc"), 3);
+        assert_eq!(nearest("server.cors", ["server.cores", "server.listen"].into_iter()), "server.cores");
+    }
+}

@@ -1,0 +1,398 @@
+//! The verbs: configuration becomes settings, cores are started, signals end them.
+//!
+//! Standard output is for machines and people who start the server: addresses, and a generated key once.
+//! Everything after that is a log line on standard error, and no log line has a key in it.
+
+use crate::admin::Admin;
+use crate::auth::{TokenRequest, Verifier, client_token_with, generate_key};
+use crate::cli;
+use crate::config::{Config, ConfigError, Hub, Secret, reference};
+use crate::core::counters::CoreShared;
+use crate::core::settings::{HubSettings, Settings, SocketSettings};
+use crate::core::{Mode, Server, start};
+use crate::net::http::{HttpConnection, Upgrades};
+use crate::net::{HttpFactory, HttpHandler, Listener};
+use crate::probe::probe;
+use crate::rest::RestApi;
+use crate::trace;
+use ringhub_hub::{CoreId, CoreSet, Limits};
+use ringhub_protocol::name::{GroupName, HubName, UserId};
+use ringhub_protocol::rest::{ClientType, GenerateToken};
+use ringhub_protocol::ws::DecoderLimits;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use std::fmt::Display;
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Why a verb fails: a line for standard error and an exit code.
+pub(crate) struct Failure {
+    message: String,
+    code: u8,
+}
+
+/// Wrong usage: configuration or arguments.
+const USAGE: u8 = 2;
+
+impl Failure {
+    fn usage(message: impl Display) -> Self {
+        Self { message: message.to_string(), code: USAGE }
+    }
+
+    fn running(message: impl Display) -> Self {
+        Self { message: message.to_string(), code: 1 }
+    }
+
+    /// Says it and ends.
+    pub(crate) fn report(self) -> ExitCode {
+        for line in self.message.lines() {
+            eprintln!("ringhub: {line}");
+        }
+        ExitCode::from(self.code)
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::usage(error)
+    }
+}
+
+/// `ringhub serve`: until a signal.
+pub(crate) fn serve(arguments: &cli::Serve) -> Result<(), Failure> {
+    let config = arguments.config()?;
+    trace::start(&config.server.log).map_err(|problem| Failure::usage(format!("server.log: {problem}")))?;
+    let (key, is_generated) = match (&config.keys.primary, &config.keys.secondary) {
+        (Some(key), _) => (key.clone(), false),
+        (None, None) => (generate_key(), true),
+        (None, Some(_)) => {
+            let message = "keys.secondary is set, keys.primary is not; set both, or the primary one only";
+            return Err(Failure::usage(message));
+        }
+    };
+    if is_generated && !all_loopback(&config.server.listen) {
+        return Err(Failure::usage(
+            "listening beyond loopback needs a key of your own, since a generated one changes with every start\n\
+             fix: set RINGHUB_PRIMARY_KEY, or primary in [keys], to at least 32 bytes; or listen on 127.0.0.1",
+        ));
+    }
+    let settings = settings(&config, cores(&config));
+    check_system(settings.cores)?;
+    let on_loopback = all_loopback(&config.server.admin_listen);
+    if !on_loopback {
+        tracing::warn!("the admin listener has no authentication and is reachable from other machines");
+    }
+    let verifier = Arc::new(Verifier::new(&config, &key));
+    let draining = Arc::new(AtomicBool::new(false));
+    let shared: Vec<Arc<CoreShared>> = (0..settings.cores).map(|_| Arc::default()).collect();
+    let rest = Arc::new(RestApi {
+        verifier: verifier.clone(),
+        body_bytes_max: bytes(config.limits.rest_body_bytes_max),
+        draining: draining.clone(),
+    });
+    let admin = Arc::new(Admin {
+        verifier: verifier.clone(),
+        cores: shared.clone(),
+        draining: draining.clone(),
+        service: OnceLock::new(),
+        on_loopback,
+        rows_max: bytes(config.limits.admin_rows_max),
+        started: Instant::now(),
+    });
+    let http = Arc::new(Http { head_bytes_max: settings.sockets.head_bytes_max, rest, admin: admin.clone() });
+    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(Failure::running)?;
+    let server = start(settings, Mode::Serve, verifier, http, &shared).map_err(Failure::running)?;
+    let _ = admin.service.set(reachable(server.service[0]));
+    say(&banner(&server, &key, is_generated));
+    wait(&mut signals);
+    tracing::info!("stopping; a second signal stops at once");
+    draining.store(true, Ordering::Relaxed);
+    finish(server, signals);
+    Ok(())
+}
+
+/// `ringhub echo`: until a signal.
+pub(crate) fn echo(arguments: &cli::Echo) -> Result<(), Failure> {
+    let config = Config::default();
+    trace::start(&config.server.log).map_err(Failure::usage)?;
+    check_system(1)?;
+    let verifier = Arc::new(Verifier::new(&config, &generate_key()));
+    let settings = Settings {
+        listen: vec![arguments.listen],
+        admin_listen: Vec::new(),
+        sockets: SocketSettings {
+            // The conformance suite's largest message, and its most fragments.
+            decoder: DecoderLimits { message_bytes_max: 16 << 20, fragments_max: 1 << 20 },
+            outbox_bytes_max: 64 << 20,
+            ..SocketSettings::default()
+        },
+        ..settings(&config, 1)
+    };
+    let rest =
+        Arc::new(RestApi { verifier: verifier.clone(), body_bytes_max: 1 << 20, draining: Arc::default() });
+    let admin = Arc::new(Admin {
+        verifier: verifier.clone(),
+        cores: Vec::new(),
+        draining: Arc::default(),
+        service: OnceLock::new(),
+        on_loopback: false,
+        rows_max: 0,
+        started: Instant::now(),
+    });
+    let http = Arc::new(Http { head_bytes_max: settings.sockets.head_bytes_max, rest, admin });
+    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(Failure::running)?;
+    let server = start(settings, Mode::Echo, verifier, http, &[Arc::default()]).map_err(Failure::running)?;
+    say(&format!("echo on ws://{}\n", server.service[0]));
+    wait(&mut signals);
+    finish(server, signals);
+    Ok(())
+}
+
+/// `ringhub check`.
+pub(crate) fn check(arguments: &cli::Check) -> Result<(), Failure> {
+    if arguments.reference {
+        say(&reference::page());
+        return Ok(());
+    }
+    let config = arguments.file.config()?;
+    trace::check(&config.server.log).map_err(|problem| Failure::usage(format!("server.log: {problem}")))?;
+    say(&config.to_text());
+    Ok(())
+}
+
+/// `ringhub token`.
+pub(crate) fn token(arguments: &cli::Token) -> Result<(), Failure> {
+    let config = arguments.file.config()?;
+    let key = match &arguments.key {
+        Some(key) => Secret::parse(key).map_err(|problem| Failure::usage(format!("--key: {problem}")))?,
+        None => config.keys.primary.clone().ok_or_else(|| {
+            Failure::usage(
+                "there is no key to sign with\n\
+                 fix: give the server's AccessKey with --key or RINGHUB_PRIMARY_KEY; `ringhub serve` prints a \
+                 generated one at start",
+            )
+        })?,
+    };
+    let flag = |name: &str, invalid: ringhub_protocol::name::InvalidName| {
+        Failure::usage(format!("{name}: {}", invalid.rule))
+    };
+    let hub = HubName::parse(&arguments.hub).map_err(|invalid| flag("--hub", invalid))?;
+    let user = arguments.user.as_deref().map(UserId::parse).transpose();
+    let groups: Result<Vec<_>, _> = arguments.groups.iter().cloned().map(GroupName::parse).collect();
+    let claims = GenerateToken {
+        user: user.map_err(|invalid| flag("--user", invalid))?,
+        roles: arguments.roles.iter().map(|role| role.as_str().into()).collect(),
+        groups: groups.map_err(|invalid| flag("--group", invalid))?.into(),
+        minutes_to_expire: arguments.minutes,
+        client_type: ClientType::Default,
+    };
+    let endpoint = match (&arguments.endpoint, config.server.public_endpoints.first()) {
+        (Some(endpoint), _) => endpoint.trim_end_matches('/').to_owned(),
+        (None, Some(endpoint)) => endpoint.as_str().to_owned(),
+        (None, None) => format!("http://{}", reachable(config.server.listen[0])),
+    };
+    let address = endpoint
+        .strip_prefix("http")
+        .ok_or_else(|| Failure::usage("--endpoint: must be a URL that starts with http:// or https://"))?;
+    let request = TokenRequest { hub: &hub, endpoint: &endpoint, claims: &claims };
+    let token = client_token_with(&key, now_unix(), &request);
+    say(&format!("ws{address}{}?access_token={token}\n", ClientType::Default.path(&hub)));
+    Ok(())
+}
+
+/// What the cores need, from the configuration.
+fn settings(config: &Config, cores: u16) -> Settings {
+    let limits = &config.limits;
+    // A share each: which core a client lands on is the kernel's choice, and evenly spread.
+    let connections_max = bytes(limits.connections_max.div_ceil(u64::from(cores)));
+    let hub_settings = |hub: &Hub| HubSettings {
+        limits: Limits {
+            recovery_window_ms: hub.reliable.recovery_window_seconds * 1000,
+            recovery_grace_ms: hub.reliable.recovery_grace_seconds * 1000,
+            replay_messages_max: small(hub.reliable.buffer_messages),
+            replay_bytes_max: bytes(hub.reliable.buffer_bytes),
+            groups_per_connection_max: bytes(limits.groups_per_connection_max),
+            ack_ids_max: small(limits.ack_ids_max),
+            connections_max,
+            control_bytes_max: bytes(limits.control_bytes_max),
+            permission_literals_max: bytes(limits.permission_literals_max),
+            permission_patterns_max: bytes(limits.permission_patterns_max),
+        },
+        keepalive: Duration::from_secs(hub.websocket_keepalive_seconds),
+    };
+    let default = Settings::default();
+    Settings {
+        listen: config.server.listen.clone(),
+        admin_listen: config.server.admin_listen.clone(),
+        cores,
+        sockets: SocketSettings {
+            sockets_max: connections_max,
+            head_bytes_max: bytes(limits.request_head_bytes_max),
+            head_deadline: Duration::from_secs(limits.head_deadline_seconds),
+            http_idle: Duration::from_secs(limits.http_idle_seconds),
+            decoder: DecoderLimits {
+                message_bytes_max: bytes(limits.message_bytes_max),
+                fragments_max: small(limits.message_fragments_max),
+            },
+            outbox_bytes_max: bytes(limits.outbox_bytes_max),
+            pings_missed_max: limits.missed_pings_max as u8,
+            close_deadline: Duration::from_secs(limits.close_deadline_seconds),
+            ..default.sockets
+        },
+        hubs: config.hubs().map(|(name, hub)| (name.clone(), hub_settings(hub))).collect(),
+        hub_default: hub_settings(&Hub::default()),
+        hubs_max: bytes(limits.hubs_max),
+        stop_deadline: Duration::from_secs(limits.stop_deadline_seconds),
+        closed_max: bytes(limits.admin_rows_max),
+        ..default
+    }
+}
+
+/// A bound as a size; keys are bounded far below what 64 bits hold.
+fn bytes(bound: u64) -> usize {
+    usize::try_from(bound).unwrap_or(usize::MAX)
+}
+
+/// A bound as a small number.
+fn small(bound: u64) -> u32 {
+    u32::try_from(bound).unwrap_or(u32::MAX)
+}
+
+/// Configured, or one for every CPU this process may use.
+fn cores(config: &Config) -> u16 {
+    let cpus = || std::thread::available_parallelism().map_or(1, |cpus| cpus.get() as u64);
+    config.server.cores.unwrap_or_else(cpus).min(u64::from(CoreSet::CORES_MAX)) as u16
+}
+
+fn check_system(cores: u16) -> Result<(), Failure> {
+    match probe(cores) {
+        Ok(warnings) => {
+            warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+            Ok(())
+        }
+        Err(lacks) => {
+            let lines: Vec<String> = lacks.iter().map(ToString::to_string).collect();
+            Err(Failure::running(lines.join("\n")))
+        }
+    }
+}
+
+fn all_loopback(addresses: &[SocketAddr]) -> bool {
+    addresses.iter().all(|address| address.ip().is_loopback())
+}
+
+/// An address a client on this machine can use: for "every address", loopback.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    address
+}
+
+/// What a start prints, the addresses last: who reads them has seen the rest. A configured key is not
+/// repeated: whoever set it has it.
+fn banner(server: &Server, key: &Secret, is_generated: bool) -> String {
+    let (shown, note) = if is_generated {
+        (key.expose(), " (a new key each start; set RINGHUB_PRIMARY_KEY to keep one)")
+    } else {
+        ("<configured>", "")
+    };
+    let address = reachable(server.service[0]);
+    let mut text = format!(
+        "ringhub {}\n\
+         connection string{note}:\n  Endpoint=http://{address};AccessKey={shown};Version=1.0;\n\
+         client URL (ringhub token prints one with a token):\n  ws://{address}/client/hubs/{{hub}}?access_token={{token}}\n",
+        env!("CARGO_PKG_VERSION"),
+    );
+    for address in &server.service {
+        text.push_str(&format!("listening on http://{address}\n"));
+    }
+    for address in &server.admin {
+        text.push_str(&format!("admin on http://{address}\n"));
+    }
+    text
+}
+
+/// Prints. A closed standard output is nobody's fault and ends nothing.
+fn say(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+fn wait(signals: &mut Signals) {
+    signals.forever().next();
+}
+
+/// Stops gracefully; a second signal ends the process as it would have without us.
+fn finish(server: Server, mut signals: Signals) {
+    std::thread::spawn(move || {
+        if let Some(signal) = signals.forever().next() {
+            std::process::exit(128 + signal);
+        }
+    });
+    server.stop();
+    server.join();
+}
+
+pub(crate) fn now_unix() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// Makes the HTTP side of sockets.
+struct Http {
+    head_bytes_max: usize,
+    rest: Arc<RestApi>,
+    admin: Arc<Admin>,
+}
+
+impl HttpFactory for Http {
+    fn open(&self, _: CoreId, listener: Listener) -> Box<dyn HttpHandler> {
+        let (upgrades, answerer) = match listener {
+            Listener::Service => (Upgrades::Allowed, self.rest.answerer()),
+            Listener::Admin => (Upgrades::Refused, self.admin.answerer()),
+        };
+        Box::new(HttpConnection::new(self.head_bytes_max, upgrades, answerer))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The data plane's own defaults and the configuration's say the same.
+    #[test]
+    fn defaults_agree() {
+        let ours = settings(&Config::default(), 1);
+        let theirs = Settings::default();
+        let hub = |settings: &Settings| {
+            let mut limits = settings.hub_default.limits;
+            limits.connections_max = 0;
+            format!("{limits:?}")
+        };
+        assert_eq!(hub(&ours), hub(&theirs));
+        assert_eq!(ours.hub_default.keepalive, theirs.hub_default.keepalive);
+        let sockets = |settings: &Settings| {
+            let sockets = SocketSettings { sockets_max: 0, ..settings.sockets };
+            format!("{sockets:?}")
+        };
+        assert_eq!(sockets(&ours), sockets(&theirs));
+        assert_eq!((ours.hubs_max, ours.closed_max), (theirs.hubs_max, theirs.closed_max));
+        assert_eq!((ours.listen, ours.admin_listen), (theirs.listen, theirs.admin_listen));
+        assert_eq!(ours.stop_deadline, theirs.stop_deadline);
+    }
+
+    #[test]
+    fn an_address_of_every_interface_is_reached_by_loopback() {
+        for (bound, reached) in
+            [("0.0.0.0:80", "127.0.0.1:80"), ("[::]:80", "[::1]:80"), ("10.0.0.1:80", "10.0.0.1:80")]
+        {
+            assert_eq!(reachable(bound.parse().unwrap()), reached.parse().unwrap());
+        }
+    }
+}
