@@ -17,6 +17,11 @@ struct Open;
 impl net::gate::Gate for Open {
     fn admit(&self, _: u64, request: &net::gate::UpgradeRequest<'_>) -> net::gate::Admission {
         let (subprotocol, echoed) = ringhub_protocol::ws::handshake::choose(request.subprotocols);
+        if let Some((_, id)) = request.target.split_once("awps_connection_id=") {
+            let id = ConnectionId::parse(&id[..32]).expect("a test sends a good one");
+            let hub = HubName::parse("chat").expect("legal");
+            return net::gate::Admission::Recover { hub, id, echoed: echoed.map(Into::into) };
+        }
         let raw = ringhub_protocol::name::GroupName::parse("g").expect("legal");
         net::gate::Admission::Connect(Box::new(net::gate::Admitted {
             hub: HubName::parse("chat").expect("legal"),

@@ -67,8 +67,7 @@ impl Core {
         let settings = *self.settings.hub(name);
         let (gate, hub_name) = (self.gate.clone(), name.clone());
         let token = Box::new(move |id: &_| gate.reconnection_token(&hub_name, id));
-        let hub =
-            Hub::new(name.clone(), self.id, self.mesh.cores(), self.hash_seed, settings.limits, token);
+        let hub = Hub::new(name.clone(), self.id, self.mesh.cores(), self.hash_seed, settings.limits, token);
         let number = self.hubs.slots.len() as u32;
         let keepalive_ms = settings.keepalive.as_millis() as u64;
         self.hubs.slots.push(HubSlot { hub, keepalive_ms, is_dirty: false, due: None });
@@ -137,7 +136,7 @@ impl Core {
                     self.answers.push_back((socket_of(request), HttpAnswer::Operation(answer)));
                 }
                 Effect::Closed { id, user, code, reason, category } => {
-                    let (category, reason) = match self.lost_as.clone() {
+                    let (category, reason) = match self.lost_as {
                         Some((as_category, why)) if category == CloseCategory::Lost => {
                             (as_category, why.into())
                         }
@@ -151,8 +150,7 @@ impl Core {
                 }
             }
         }
-        // Applying may have fed a hub (never with effects of its own left behind).
-        effects.append(&mut self.effects);
+        debug_assert!(self.effects.is_empty(), "doing what a hub asks for feeds no hub");
         self.effects = effects;
     }
 

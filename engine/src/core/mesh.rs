@@ -210,6 +210,11 @@ impl Mesh {
         })
     }
 
+    /// Most batches that can wait for this core.
+    pub(crate) fn batches_max(&self) -> usize {
+        usize::from(self.cores()) * self.settings.batches_max.max(1)
+    }
+
     /// Whether a batch waits for this core.
     fn is_empty(&self) -> bool {
         let cores = self.peers.cores.len();
@@ -254,8 +259,9 @@ mod tests {
         let settings = MeshSettings { batches_max: 1, batch_bytes_max: 200 };
         let (peers, _bells) = Peers::new(2, &settings).unwrap();
         let (mut a, mut b) = (mesh(&peers, 0, settings), mesh(&peers, 1, settings));
-        let mut ring = Ring::new(&RingSettings { submissions: 8, completions: 16, buffers: 8, buffer_bytes: 256 })
-            .unwrap();
+        let mut ring =
+            Ring::new(&RingSettings { submissions: 8, completions: 16, buffers: 8, buffer_bytes: 256 })
+                .unwrap();
         let hub = HubName::parse("h").unwrap();
         for n in 0..5 {
             a.forward(CoreId(1), &hub, MeshItem::Agreed(Ticket(n)));

@@ -375,9 +375,9 @@ impl Ring {
         self.inbox.pop_front()
     }
 
-    /// Whether completions wait to be handled.
-    pub(crate) fn has_completions(&self) -> bool {
-        !self.inbox.is_empty()
+    /// How many completions wait to be handled.
+    pub(crate) fn completions(&self) -> usize {
+        self.inbox.len()
     }
 }
 

@@ -47,6 +47,8 @@ pub(crate) struct Socket {
     pub(crate) cancels: u8,
     /// The peer will send nothing more.
     pub(crate) ended: bool,
+    /// The peer has said goodbye: its end need not be awaited.
+    pub(crate) farewell: bool,
     pub(crate) end: End,
     pub(crate) listener: Listener,
 }
@@ -58,9 +60,7 @@ pub(crate) enum Kind {
     /// HTTP.
     Http(Box<dyn HttpHandler>),
     /// A client whose hub has not opened it yet; what it sends waits in `unread`.
-    Opening {
-        subprotocol: Subprotocol,
-    },
+    Opening { subprotocol: Subprotocol },
     /// A client.
     Client(Client),
     /// A client of the conformance listener.
@@ -118,6 +118,7 @@ impl Socket {
             writing: false,
             cancels: 0,
             ended: false,
+            farewell: false,
             end: End::Open,
             listener,
         }

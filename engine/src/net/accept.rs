@@ -102,7 +102,12 @@ mod tests {
     use super::*;
 
     fn settings(listen: &str) -> Settings {
-        Settings { listen: vec![listen.parse().unwrap()], admin_listen: vec![], cores: 2, ..Settings::default() }
+        Settings {
+            listen: vec![listen.parse().unwrap()],
+            admin_listen: vec![],
+            cores: 2,
+            ..Settings::default()
+        }
     }
 
     #[test]

@@ -71,11 +71,13 @@ fn decode<'a>(
         Some(Event::Binary(bytes)) if subprotocol == Subprotocol::Raw => Said::Raw(Data::binary(bytes)),
         Some(Event::Text(text)) => Said::Message(parse(text)?),
         // `client-protocols` §1.5: JSON clients may send binary frames too.
-        Some(Event::Binary(bytes)) => Said::Message(parse(std::str::from_utf8(bytes).map_err(|_| Broken {
-            code: CloseCode::INVALID_PAYLOAD,
-            reason: "The message is not UTF-8.".into(),
-            panicked: false,
-        })?)?),
+        Some(Event::Binary(bytes)) => {
+            Said::Message(parse(std::str::from_utf8(bytes).map_err(|_| Broken {
+                code: CloseCode::INVALID_PAYLOAD,
+                reason: "The message is not UTF-8.".into(),
+                panicked: false,
+            })?)?)
+        }
     };
     Ok((step.consumed, Some(said)))
 }
