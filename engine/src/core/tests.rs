@@ -97,6 +97,8 @@ impl Running {
             admin_listen: vec![],
             ..Settings::default()
         };
+        // Most tests leave without a goodbye.
+        settings.sockets.close_deadline = Duration::from_millis(300);
         change(&mut settings);
         let shared: Vec<_> = (0..settings.cores).map(|_| Arc::default()).collect();
         let server = start(settings, mode, Arc::new(Open), Arc::new(NoHttp), &shared).unwrap();
@@ -279,6 +281,9 @@ fn everybody_at_once_overflows_the_completion_queue_and_nothing_is_lost() {
         let others = (0..100).filter(|n| *n != me).map(|n| format!("from {n:03}").into_bytes());
         assert!(got.into_iter().eq(others), "client {me}");
     }
+    // The limits were met, not missed.
+    assert!(running.sum(|counters| counters.buffers_exhausted.get()) > 0);
+    assert!(running.sum(|counters| counters.completions_overflowed.get()) > 0);
     running.stop();
 }
 
