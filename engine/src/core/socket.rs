@@ -205,6 +205,13 @@ mod tests {
         Socket::new(std::os::unix::net::UnixStream::pair().unwrap().0.into(), Listener::Service)
     }
 
+    /// What an idle connection costs here; the hub has its own part of the kibibyte (design §4).
+    #[test]
+    fn an_idle_socket_is_small() {
+        let (hot, cold) = (size_of::<Hot>(), size_of::<Option<Socket>>());
+        assert!(hot == 16 && cold <= 128, "{hot} and {cold} bytes");
+    }
+
     #[test]
     fn a_reused_slot_does_not_answer_to_the_old_key() {
         let mut sockets = Sockets::default();
