@@ -193,8 +193,10 @@ fn pump(mut from: TcpStream, mut to: TcpStream, shared: &Shared, is_server_outpu
         }
         if cut {
             // A graceful end towards the client, so that the bytes before the cut are not thrown away.
+            // Under the lock: the client may come back at once, and its new connection is not to be cut.
+            let mut state = shared.lock();
             let _ = to.shutdown(std::net::Shutdown::Both);
-            shared.lock().cut();
+            state.cut();
             return;
         }
     }
