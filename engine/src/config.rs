@@ -32,6 +32,9 @@ pub(crate) struct Config {
     sources: BTreeMap<String, Source>,
 }
 
+/// A key of a table and its value, with their places in the file.
+type Entry<'t, 'i> = (&'t Spanned<Cow<'i, str>>, &'t Spanned<DeValue<'i>>);
+
 impl Config {
     /// Reads the file, if any, then the environment, then `flags` (key names with values as typed).
     pub(crate) fn load(
@@ -316,7 +319,7 @@ impl Place<'_> {
         &self,
         section: &str,
         value: &'t Spanned<DeValue<'i>>,
-    ) -> Result<Vec<(&'t Spanned<Cow<'i, str>>, &'t Spanned<DeValue<'i>>)>, ConfigError> {
+    ) -> Result<Vec<Entry<'t, 'i>>, ConfigError> {
         match value.get_ref() {
             DeValue::Table(table) => Ok(in_order(table)),
             _ => Err(self.error(
