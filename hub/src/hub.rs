@@ -1,7 +1,7 @@
 //! The hub: connections come, say things, and go.
 //!
 //! [`Hub::handle`] stands here with the life of connections and the requests of clients; REST calls are in
-//! [`crate::operation`], agreement with other cores in [`crate::interest`], delivery in [`crate::flush`].
+//! `operation.rs`, agreement with other cores in `interest.rs`, delivery in `flush.rs`.
 
 use crate::connection::{Connection, Format, Hot, NONE};
 use crate::directory::{Agreement, Directory, Hash};
