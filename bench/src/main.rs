@@ -1,2 +1,61 @@
-//! The load generator.
-fn main() {}
+//! ringhub-bench: what does a delivered message cost the server, and is every one of them delivered?
+//!
+//! The generator knows nothing of the server but its address and its process id: it talks WebSocket
+//! over TCP, checks every delivery, and reads the server's CPU time and memory from `/proc`. One
+//! thread, one readiness queue, pinned to the last CPU, so that the server keeps the others.
+//!
+//! What must stay true:
+//! - every delivery is verified; a run with a violation ends with exit code 1,
+//! - the figure is the server's CPU per delivery, the median of rounds, next to the floor of the same
+//!   rounds; wall-clock figures are shown, but a shared machine moves them,
+//! - all unsafe code of this crate is in `sys`.
+
+mod cli;
+mod client;
+mod echo;
+mod error;
+mod fanout;
+mod floor;
+mod idle;
+mod ledger;
+mod measure;
+mod report;
+mod server;
+mod smoke;
+mod stamp;
+mod sys;
+mod token;
+mod wire;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use cli::{Cli, Command};
+use error::Error;
+use report::Report;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(&cli.command) {
+        Ok(reports) => {
+            print!("{}", if cli.json { report::as_json(&reports) } else { report::as_tables(&reports) });
+            // 1 is kept for "the server broke its promise".
+            if reports.iter().all(Report::is_clean) { ExitCode::SUCCESS } else { ExitCode::from(1) }
+        }
+        Err(error) => {
+            eprintln!("ringhub-bench: {error}");
+            ExitCode::from(if error.is_violation() { 1 } else { 2 })
+        }
+    }
+}
+
+fn run(command: &Command) -> Result<Vec<Report>, Error> {
+    match command {
+        Command::Fanout(args) => fanout::run(args).map(|report| vec![report]),
+        Command::Idle(args) => idle::run(args).map(|report| vec![report]),
+        Command::Echo(args) => echo::run(args).map(|report| vec![report]),
+        Command::Smoke(args) => smoke::run(args),
+        Command::FloorServer(args) => floor::serve(args).map(|()| Vec::new()),
+        Command::FloorDrain(args) => floor::drain(args).map(|()| Vec::new()),
+    }
+}

@@ -136,7 +136,7 @@ impl Core {
                     self.answers.push_back((socket_of(request), HttpAnswer::Operation(answer)));
                 }
                 Effect::Closed { id, user, code, reason, category } => {
-                    let (category, reason) = match self.lost_as.clone() {
+                    let (category, reason) = match self.lost_as {
                         Some((as_category, why)) if category == CloseCategory::Lost => {
                             (as_category, why.into())
                         }
@@ -150,8 +150,7 @@ impl Core {
                 }
             }
         }
-        // Applying may have fed a hub (never with effects of its own left behind).
-        effects.append(&mut self.effects);
+        debug_assert!(self.effects.is_empty(), "doing what a hub asks for feeds no hub");
         self.effects = effects;
     }
 

@@ -88,7 +88,7 @@ impl Io {
     /// Whether it has something to do without a completion.
     pub(crate) fn has_work(&self) -> bool {
         let ready = |key: &SocketKey| self.sockets.hot[key.slot as usize].flags & flag::SLOW == 0;
-        self.ring.has_completions()
+        self.ring.completions() > 0
             || !self.outcomes.is_empty()
             || !self.deferred.is_empty()
             || !self.arming.is_empty()
@@ -372,6 +372,14 @@ impl Io {
         }
     }
 
+    /// Both sides have said goodbye (RFC 6455 §7.1.1: the server closes first): closes after what is queued.
+    pub(crate) fn farewell(&mut self, key: SocketKey) {
+        if let Some(socket) = self.sockets.get(key) {
+            socket.farewell = true;
+            self.finish(key);
+        }
+    }
+
     fn shut_finished(&mut self, now: Time) {
         let mut finishing = std::mem::take(&mut self.finishing);
         finishing.retain(|&key| {
@@ -384,7 +392,7 @@ impl Io {
             }
             let _ = SockRef::from(&socket.fd).shutdown(Shutdown::Write);
             socket.end = End::Shut;
-            if socket.ended {
+            if socket.ended || socket.farewell {
                 self.kill(key);
             } else {
                 self.deadlines.set(key.slot, now.after_ms(self.settings.close_deadline.as_millis() as u64));
@@ -459,7 +467,7 @@ impl Io {
         key
     }
 
-    /// Sets or clears flags of a socket.
+    /// From now on the socket is a slow consumer when its outbox is over the bound.
     pub(crate) fn bound(&mut self, key: SocketKey) {
         if self.sockets.get(key).is_some() {
             self.sockets.hot[key.slot as usize].flags |= flag::BOUNDED;

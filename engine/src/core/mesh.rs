@@ -210,6 +210,11 @@ impl Mesh {
         })
     }
 
+    /// Most batches that can wait for this core.
+    pub(crate) fn batches_max(&self) -> usize {
+        usize::from(self.cores()) * self.settings.batches_max.max(1)
+    }
+
     /// Whether a batch waits for this core.
     fn is_empty(&self) -> bool {
         let cores = self.peers.cores.len();

@@ -21,6 +21,8 @@ pub(crate) mod ring;
 pub mod settings;
 pub(crate) mod sleep;
 pub(crate) mod socket;
+#[cfg(test)]
+mod tests;
 pub(crate) mod timer;
 pub(crate) mod turn;
 

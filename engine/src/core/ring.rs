@@ -375,9 +375,9 @@ impl Ring {
         self.inbox.pop_front()
     }
 
-    /// Whether completions wait to be handled.
-    pub(crate) fn has_completions(&self) -> bool {
-        !self.inbox.is_empty()
+    /// How many completions wait to be handled.
+    pub(crate) fn completions(&self) -> usize {
+        self.inbox.len()
     }
 }
 
@@ -413,5 +413,96 @@ impl Drop for Ring {
         } else {
             std::mem::take(&mut self.writes).into_iter().for_each(std::mem::forget);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write as _;
+    use std::os::unix::net::UnixStream;
+
+    const TINY: RingSettings =
+        RingSettings { submissions: 8, completions: 16, buffers: 8, buffer_bytes: 256 };
+
+    fn pairs(count: usize) -> Vec<(UnixStream, UnixStream)> {
+        (0..count).map(|_| UnixStream::pair().unwrap()).collect()
+    }
+
+    /// 40 receives become ready at once: 8 find a buffer, 32 do not, and 40 completions meet a queue of 16.
+    #[test]
+    fn an_overflowing_completion_queue_and_an_empty_buffer_ring_lose_nothing() {
+        let mut ring = Ring::new(&TINY).unwrap();
+        let mut pairs = pairs(40);
+        for (slot, (_, receiver)) in pairs.iter().enumerate() {
+            ring.receive_once(receiver.as_raw_fd(), slot as u32);
+        }
+        ring.submit(false, None);
+        for (sender, _) in &mut pairs {
+            sender.write_all(b"x").unwrap();
+        }
+        let mut received = [false; 40];
+        let mut exhausted = 0;
+        while received.contains(&false) {
+            ring.submit(true, Some(Duration::from_secs(20)));
+            assert!(ring.completions() > 0, "all forty complete");
+            while let Some(completion) = ring.next() {
+                let slot = completion.slot;
+                if let Some(id) = completion.buffer() {
+                    let buffer = ring.buffers().lend(id, completion.result as usize);
+                    assert_eq!(&*buffer, b"x");
+                    assert!(!std::mem::replace(&mut received[slot as usize], true));
+                    ring.buffers().recycle(buffer);
+                } else {
+                    assert_eq!(completion.result, -libc::ENOBUFS);
+                    exhausted += 1;
+                    ring.receive_once(pairs[slot as usize].1.as_raw_fd(), slot);
+                }
+            }
+        }
+        assert!(exhausted >= 32, "eight buffers for forty sockets");
+        assert!(ring.overflows > 0, "forty completions do not fit into sixteen");
+    }
+
+    /// More sends than the submission queue has room for; every one falls short and says by how much.
+    #[test]
+    fn short_sends_report_their_rest_in_order() {
+        let mut ring = Ring::new(&TINY).unwrap();
+        let pairs = pairs(20);
+        let bytes = Bytes::from(vec![7; 4 << 20]);
+        let buffer = ring.keep(bytes.clone());
+        for (slot, (sender, _)) in pairs.iter().enumerate() {
+            ring.send(sender.as_raw_fd(), slot as u32, buffer, 0, bytes.len() as u32);
+        }
+        ring.submit(false, None);
+        let mut shorts = Vec::new();
+        ring.settle(|short| shorts.push((short.slot, short.rest.len(), short.failed)));
+        assert_eq!(shorts.iter().map(|(slot, ..)| *slot).collect::<Vec<_>>(), (0..20).collect::<Vec<_>>());
+        assert!(shorts.iter().all(|(_, rest, failed)| *rest > 0 && *rest < bytes.len() && !failed));
+    }
+
+    #[test]
+    fn a_send_to_a_closed_peer_fails_for_good() {
+        let mut ring = Ring::new(&TINY).unwrap();
+        let (sender, receiver) = UnixStream::pair().unwrap();
+        drop(receiver);
+        let buffer = ring.keep(Bytes::from_static(b"x"));
+        ring.send(sender.as_raw_fd(), 0, buffer, 0, 1);
+        ring.submit(false, None);
+        let mut failed = 0;
+        ring.settle(|short| failed += u32::from(short.failed));
+        assert_eq!(failed, 1);
+    }
+
+    #[test]
+    fn a_ring_with_requests_in_flight_is_dropped_cleanly() {
+        let mut ring = Ring::new(&TINY).unwrap();
+        let (sender, receiver) = UnixStream::pair().unwrap();
+        ring.receive(receiver.as_raw_fd(), 0);
+        ring.write(sender.as_raw_fd(), 1, [Bytes::from(vec![1; 8 << 20])].iter());
+        ring.submit(false, None);
+        assert!(ring.in_flight > 0);
+        drop(ring);
+        drop((sender, receiver));
     }
 }

@@ -66,8 +66,6 @@ pub struct SocketSettings {
     pub decoder: DecoderLimits,
     /// Unsent bytes of a plain client; one more closes it with 1008.
     pub outbox_bytes_max: usize,
-    /// Unread input kept for a socket whose receive is paused; the kernel keeps the rest.
-    pub parked_bytes_max: usize,
     /// Pings in a row that may stay unanswered; one more ends the client.
     pub pings_missed_max: u8,
     /// Time a client has to answer a close frame.
@@ -89,7 +87,6 @@ impl Default for SocketSettings {
             http_idle: Duration::from_secs(60),
             decoder: DecoderLimits { message_bytes_max: 1 << 20, fragments_max: 16_384 },
             outbox_bytes_max: 1 << 20,
-            parked_bytes_max: 64 << 10,
             pings_missed_max: 2,
             close_deadline: Duration::from_secs(5),
             notsent_lowat_bytes: 128 << 10,

@@ -47,6 +47,8 @@ pub(crate) struct Socket {
     pub(crate) cancels: u8,
     /// The peer will send nothing more.
     pub(crate) ended: bool,
+    /// The peer has said goodbye: its end need not be awaited.
+    pub(crate) farewell: bool,
     pub(crate) end: End,
     pub(crate) listener: Listener,
 }
@@ -116,6 +118,7 @@ impl Socket {
             writing: false,
             cancels: 0,
             ended: false,
+            farewell: false,
             end: End::Open,
             listener,
         }
@@ -200,6 +203,13 @@ mod tests {
 
     fn socket() -> Socket {
         Socket::new(std::os::unix::net::UnixStream::pair().unwrap().0.into(), Listener::Service)
+    }
+
+    /// What an idle connection costs here; the hub has its own part of the kibibyte (design §4).
+    #[test]
+    fn an_idle_socket_is_small() {
+        let (hot, cold) = (size_of::<Hot>(), size_of::<Option<Socket>>());
+        assert!(hot == 16 && cold <= 128, "{hot} and {cold} bytes");
     }
 
     #[test]

@@ -199,11 +199,15 @@ impl Core {
         self.turn_bytes = 0;
         self.close_sockets();
         self.take_outcomes();
-        while let Some(completion) = self.io.ring.next() {
-            self.complete(&completion);
-            self.flush_early();
+        // What comes in meanwhile is for the next turn: a busy source must not keep timers waiting.
+        for _ in 0..self.io.ring.completions() {
+            if let Some(completion) = self.io.ring.next() {
+                self.complete(&completion);
+                self.flush_early();
+            }
         }
-        while let Some((from, batch)) = self.mesh.receive() {
+        for _ in 0..self.mesh.batches_max() {
+            let Some((from, batch)) = self.mesh.receive() else { break };
             for note in batch {
                 self.take_note(from, note);
             }
@@ -433,8 +437,9 @@ impl Core {
         let Kind::Closing(Some(decoder)) = &mut socket.kind else { return };
         while !bytes.is_empty() {
             let consumed = match decoder.next(bytes, &limits) {
-                Ok(step) if !matches!(step.event, Some(Event::Close { .. })) => step.consumed,
-                _ => return self.io.finish(key),
+                Ok(step) if matches!(step.event, Some(Event::Close { .. })) => return self.io.farewell(key),
+                Ok(step) => step.consumed,
+                Err(_) => return self.io.finish(key),
             };
             bytes = &mut bytes[consumed..];
         }
@@ -493,7 +498,7 @@ impl Core {
                     }
                     self.io.arm(key);
                 }
-                CloseHow::Finish => self.io.finish(key),
+                CloseHow::Finish => self.io.farewell(key),
                 CloseHow::Abort => self.io.abort(key),
             }
         }

@@ -14,7 +14,7 @@ impl Core {
         let Some(socket) = self.io.sockets.get(key) else { return };
         let Kind::Echo(decoder) = &mut socket.kind else { return };
         let mut out = Vec::new();
-        let mut over = false;
+        let (mut over, mut farewell) = (false, false);
         while !bytes.is_empty() && !over {
             let consumed = match decoder.next(bytes, &limits) {
                 Ok(step) => {
@@ -24,7 +24,7 @@ impl Core {
                         Some(Event::Ping(payload)) => write_frame(&mut out, Opcode::Pong, payload),
                         Some(Event::Close { code, .. }) => {
                             write_close(&mut out, code, "");
-                            over = true;
+                            (over, farewell) = (true, true);
                         }
                         Some(Event::Pong(_)) | None => {}
                     }
@@ -42,7 +42,9 @@ impl Core {
         }
         decoder.release();
         self.io.send(key, out.into());
-        if over {
+        if farewell {
+            self.io.farewell(key);
+        } else if over {
             self.io.finish(key);
         }
     }

@@ -74,7 +74,7 @@ impl Core {
             }
             Asked::Connect { admitted, prologue, consumed } => {
                 unread.drain(..consumed);
-                self.open(key, admitted.subprotocol, unread);
+                self.open(key, admitted.subprotocol, *unread);
                 self.connect(key, *admitted, prologue);
             }
             Asked::Recover { hub, id, prologue, consumed } => {
@@ -128,10 +128,10 @@ impl Core {
     }
 
     /// From now on the socket waits for its hub.
-    fn open(&mut self, key: SocketKey, subprotocol: Subprotocol, unread: Box<Vec<u8>>) {
+    fn open(&mut self, key: SocketKey, subprotocol: Subprotocol, unread: Vec<u8>) {
         if let Some(socket) = self.io.sockets.get(key) {
             socket.kind = Kind::Opening { subprotocol };
-            socket.unread = (!unread.is_empty()).then_some(unread);
+            socket.unread = (!unread.is_empty()).then(|| Box::new(unread));
             self.io.deadlines.clear(key.slot);
         }
     }
@@ -161,7 +161,7 @@ impl Core {
             return self.refuse_recovery(key, prologue);
         }
         if id.core == self.id {
-            self.open(key, subprotocol, Box::new(unread));
+            self.open(key, subprotocol, unread);
             return self.recover_here(key, hub, id, prologue);
         }
         // What holds it back (the rest of an answer to an earlier request) is rare: the client tries again.
@@ -175,7 +175,7 @@ impl Core {
         let Moved { fd, unread, listener, subprotocol, hub, id, prologue } = moved;
         let key = self.io.adopt(Socket::new(fd, listener));
         self.io.shared.counters.sockets_moved_in.add(1);
-        self.open(key, subprotocol, Box::new(unread));
+        self.open(key, subprotocol, unread);
         self.recover_here(key, hub, id, prologue);
     }
 

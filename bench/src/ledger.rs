@@ -1,0 +1,445 @@
+//! Who should have received what, and who did: the verification of every delivery.
+//!
+//! What must stay true: a message that is missing, doubled, out of order or damaged at any member is
+//! counted, and a delivery costs a few array accesses. A gap counts the skipped messages as missing at
+//! once and lets the closed loop go on; should they come after all, they become reorderings.
+
+use std::collections::{HashSet, VecDeque};
+
+use hdrhistogram::Histogram;
+use serde_json::Value;
+
+use crate::cli::Protocol;
+use crate::client::Delivery;
+use crate::report::Report;
+use crate::stamp::{self, Stamp};
+
+/// Missing messages remembered one by one, to tell a late one from a doubled one. Beyond it they are
+/// only counted: a run that loses so much has failed anyhow.
+const MISSING_MAX: usize = 100_000;
+
+/// Latencies are kept with three digits, up to a minute; longer ones count as a minute.
+const LATENCY_MAX_NS: u64 = 60_000_000_000;
+
+/// What a run's members and publishers are to each other.
+pub(crate) struct Layout {
+    pub(crate) protocol: Protocol,
+    pub(crate) size: usize,
+    pub(crate) members: usize,
+    pub(crate) groups: usize,
+    pub(crate) publishers: usize,
+}
+
+impl Layout {
+    /// Group of a member or of a publisher: round robin.
+    pub(crate) fn group_of(&self, index: usize) -> usize {
+        index % self.groups
+    }
+
+    fn members_of(&self, group: usize) -> u32 {
+        (self.members / self.groups + usize::from(group < self.members % self.groups)) as u32
+    }
+
+    fn publishers_per_group(&self) -> usize {
+        self.publishers.div_ceil(self.groups)
+    }
+}
+
+/// The books of one run. Members are connections `0..members`.
+pub(crate) struct Ledger {
+    layout: Layout,
+    /// Per member, then per publisher of its group: the sequence number due next.
+    due: Vec<u32>,
+    flights: Vec<Flight>,
+    outstanding: u64,
+    /// Publishers with a message that just reached its last member; may name one twice.
+    completed: Vec<u32>,
+    /// Per group, the bytes that stand before the payload, learnt from a fully parsed message.
+    prefixes: Vec<Vec<u8>>,
+    sequence_ids: Vec<u64>,
+    warm_up: Vec<u32>,
+    acks: u64,
+    deliveries: u64,
+    frame_bytes: usize,
+    latency: Histogram<u64>,
+    violations: Violations,
+}
+
+/// One publisher's messages that are not yet with everybody.
+#[derive(Default)]
+struct Flight {
+    /// Sequence number of the first of `remaining`.
+    front: u32,
+    /// Members still to be reached, per message.
+    remaining: VecDeque<u32>,
+}
+
+#[derive(Default)]
+struct Violations {
+    lost: u64,
+    missing: HashSet<(u32, u16, u32)>,
+    duplicated: u64,
+    reordered: u64,
+    damaged: u64,
+    id_gaps: u64,
+    first: Option<String>,
+}
+
+impl Violations {
+    fn note(&mut self, what: impl FnOnce() -> String) {
+        self.first.get_or_insert_with(what);
+    }
+}
+
+impl Ledger {
+    /// Empty books: nothing published, nothing received.
+    pub(crate) fn new(layout: Layout) -> Self {
+        let mut latency = Histogram::new_with_bounds(1_000, LATENCY_MAX_NS, 3).expect("constant bounds");
+        latency.auto(false);
+        Self {
+            due: vec![0; layout.members * layout.publishers_per_group()],
+            flights: (0..layout.publishers).map(|_| Flight::default()).collect(),
+            outstanding: 0,
+            completed: Vec::new(),
+            prefixes: vec![Vec::new(); layout.groups],
+            sequence_ids: vec![0; layout.members],
+            warm_up: vec![0; layout.members],
+            acks: 0,
+            deliveries: 0,
+            frame_bytes: 0,
+            latency,
+            violations: Violations::default(),
+            layout,
+        }
+    }
+
+    /// Enters one message as published and returns its sequence number.
+    pub(crate) fn publish(&mut self, publisher: usize) -> u32 {
+        let receivers = self.layout.members_of(self.layout.group_of(publisher));
+        let flight = &mut self.flights[publisher];
+        let sequence = flight.front + flight.remaining.len() as u32;
+        flight.remaining.push_back(receivers);
+        self.outstanding += u64::from(receivers);
+        sequence
+    }
+
+    /// Checks one data message that some connection received.
+    pub(crate) fn receive(&mut self, delivery: &Delivery<'_>) {
+        let member = delivery.connection;
+        if member >= self.layout.members {
+            let text = String::from_utf8_lossy(delivery.payload).into_owned();
+            self.damaged(|| format!("a publisher, which is in no group, received {text}"));
+            return;
+        }
+        let stamp = match self.layout.protocol {
+            Protocol::Raw | Protocol::Simple => Stamp::parse(delivery.payload, self.layout.size),
+            Protocol::Json | Protocol::Reliable => match self.open_envelope(member, delivery.payload) {
+                Envelope::Stamp(stamp) => stamp,
+                Envelope::Ack => {
+                    self.acks += 1;
+                    return;
+                }
+            },
+        };
+        match stamp {
+            Some(stamp) if stamp.publisher == stamp::WARM_UP => self.warm_up[member] += 1,
+            Some(stamp) if self.is_for(member, stamp.publisher) => self.count(member, stamp, delivery),
+            _ => {
+                let start = &delivery.payload[..delivery.payload.len().min(200)];
+                let start = String::from_utf8_lossy(start).into_owned();
+                self.damaged(|| format!("member {member} received {start}"));
+            }
+        }
+    }
+
+    /// Deliveries that are due but have not come.
+    pub(crate) fn outstanding(&self) -> u64 {
+        self.outstanding
+    }
+
+    /// A publisher's messages that are not yet with everybody.
+    pub(crate) fn in_flight(&self, publisher: usize) -> u32 {
+        self.flights[publisher].remaining.len() as u32
+    }
+
+    /// Takes the publishers that may have room since the last call.
+    pub(crate) fn take_completed(&mut self, into: &mut Vec<u32>) {
+        into.append(&mut self.completed);
+    }
+
+    /// Deliveries that came, first copies only.
+    pub(crate) fn deliveries(&self) -> u64 {
+        self.deliveries
+    }
+
+    /// Size of the last measured frame that a member received, header included; 0 before the first.
+    pub(crate) fn frame_bytes(&self) -> usize {
+        self.frame_bytes
+    }
+
+    /// Last sequence id a reliable member has seen.
+    pub(crate) fn sequence_id(&self, member: usize) -> u64 {
+        self.sequence_ids[member]
+    }
+
+    /// Warm-up messages a member has received.
+    pub(crate) fn warmed_up(&self, member: usize) -> u32 {
+        self.warm_up[member]
+    }
+
+    /// Successful `ack` messages so far.
+    pub(crate) fn acks(&self) -> u64 {
+        self.acks
+    }
+
+    /// Latencies since the last [`Ledger::forget_latency`], ns.
+    pub(crate) fn latency(&self) -> &Histogram<u64> {
+        &self.latency
+    }
+
+    /// Forgets the latencies so far: those of the warm-up.
+    pub(crate) fn forget_latency(&mut self) {
+        self.latency.reset();
+    }
+
+    /// Closes the books: what is still outstanding is lost.
+    pub(crate) fn report_violations(&self, report: &mut Report) {
+        let violations = &self.violations;
+        let lost = violations.lost + violations.missing.len() as u64 + self.outstanding;
+        report.violation("lost", "lost", lost);
+        report.violation("duplicated", "duplicated", violations.duplicated);
+        report.violation("reordered", "reordered", violations.reordered);
+        report.violation("damaged", "damaged or not for us", violations.damaged);
+        if self.layout.protocol == Protocol::Reliable {
+            report.violation("sequence_id_gaps", "sequence ids not +1", violations.id_gaps);
+        }
+        if let Some(first) = &violations.first {
+            report.fact("first_violation", "first violation", first.as_str());
+        }
+    }
+
+    fn is_for(&self, member: usize, publisher: u16) -> bool {
+        let publisher = usize::from(publisher);
+        publisher < self.layout.publishers && self.layout.group_of(publisher) == self.layout.group_of(member)
+    }
+
+    fn count(&mut self, member: usize, stamp: Stamp, delivery: &Delivery<'_>) {
+        let publisher = usize::from(stamp.publisher);
+        let slot = member * self.layout.publishers_per_group() + publisher / self.layout.groups;
+        let due = self.due[slot];
+        let key = (member as u32, stamp.publisher, stamp.sequence);
+        let who = || format!("member {member}, publisher {publisher}: ");
+        let flight = &self.flights[publisher];
+        if stamp.sequence.wrapping_sub(flight.front) >= flight.remaining.len() as u32 && stamp.sequence >= due
+        {
+            self.damaged(|| who() + &format!("{} was never published", stamp.sequence));
+            return;
+        }
+        if stamp.sequence < due {
+            if self.violations.missing.remove(&key) {
+                self.violations.reordered += 1;
+                self.violations.note(|| who() + &format!("{} after {}", stamp.sequence, due - 1));
+            } else {
+                self.violations.duplicated += 1;
+                self.violations.note(|| who() + &format!("{} twice", stamp.sequence));
+            }
+            return;
+        }
+        for skipped in due..stamp.sequence {
+            if self.violations.missing.len() < MISSING_MAX {
+                self.violations.missing.insert((member as u32, stamp.publisher, skipped));
+            } else {
+                self.violations.lost += 1;
+            }
+            self.violations.note(|| who() + &format!("{} where {due} was due", stamp.sequence));
+            self.arrived(publisher, skipped);
+        }
+        self.due[slot] = stamp.sequence + 1;
+        self.arrived(publisher, stamp.sequence);
+        self.deliveries += 1;
+        self.frame_bytes = delivery.frame_bytes;
+        self.latency.saturating_record(delivery.now_ns.saturating_sub(stamp.at_ns).max(1));
+    }
+
+    fn arrived(&mut self, publisher: usize, sequence: u32) {
+        self.outstanding -= 1;
+        let flight = &mut self.flights[publisher];
+        flight.remaining[(sequence - flight.front) as usize] -= 1;
+        while flight.remaining.front() == Some(&0) {
+            flight.remaining.pop_front();
+            flight.front += 1;
+            self.completed.push(publisher as u32);
+        }
+    }
+
+    fn damaged(&mut self, what: impl FnOnce() -> String) {
+        self.violations.damaged += 1;
+        self.violations.note(what);
+    }
+
+    /// Takes the payload out of a JSON message. The first message of a group is parsed in full; later
+    /// ones need only have the same bytes around their payload.
+    fn open_envelope(&mut self, member: usize, message: &[u8]) -> Envelope {
+        let group = self.layout.group_of(member);
+        let prefix = &self.prefixes[group];
+        if !prefix.is_empty()
+            && let Some(rest) = message.strip_prefix(&prefix[..])
+            && let Some((payload, end)) = rest.split_at_checked(self.layout.size)
+            && let Some(id) = read_end(end)
+        {
+            let stamp = Stamp::parse(payload, self.layout.size);
+            self.check_id(member, id);
+            return Envelope::Stamp(stamp);
+        }
+        let Ok(parsed) = serde_json::from_slice::<Value>(message) else { return Envelope::Stamp(None) };
+        if parsed["type"] == "ack" && parsed["success"] == true {
+            return Envelope::Ack;
+        }
+        let data = parsed["data"].as_str().unwrap_or_default();
+        if parsed["type"] != "message" || parsed["from"] != "group" || parsed["dataType"] != "text" {
+            return Envelope::Stamp(None);
+        }
+        let stamp = Stamp::parse(data.as_bytes(), self.layout.size);
+        self.check_id(member, parsed["sequenceId"].as_u64());
+        match stamp {
+            Some(stamp) if stamp.publisher != stamp::WARM_UP => {
+                if parsed["group"] != group_name(group) {
+                    return Envelope::Stamp(None);
+                }
+                let start = message.windows(data.len()).position(|window| window == data.as_bytes());
+                // Absent only if the server escaped a letter, which is legal; then no short cut.
+                self.prefixes[group] = start.map(|start| message[..start].to_vec()).unwrap_or_default();
+            }
+            _ => {}
+        }
+        Envelope::Stamp(stamp)
+    }
+
+    fn check_id(&mut self, member: usize, id: Option<u64>) {
+        let wanted = match self.layout.protocol {
+            Protocol::Reliable => Some(self.sequence_ids[member] + 1),
+            _ => None,
+        };
+        if id != wanted {
+            self.violations.id_gaps += u64::from(wanted.is_some());
+            // Plain clients must not get ids at all (reference client-protocols §3.3).
+            self.violations.damaged += u64::from(wanted.is_none());
+            self.violations.note(|| format!("member {member}: sequence id {id:?} where {wanted:?} was due"));
+        }
+        self.sequence_ids[member] = id.unwrap_or(0);
+    }
+}
+
+enum Envelope {
+    /// A message, with its stamp if it carries a whole one.
+    Stamp(Option<Stamp>),
+    /// A successful ack.
+    Ack,
+}
+
+/// Name of a measured group on the wire.
+pub(crate) fn group_name(group: usize) -> String {
+    format!("g{group}")
+}
+
+/// What may follow the payload: nothing more, or a sequence id. `None`: something else.
+fn read_end(end: &[u8]) -> Option<Option<u64>> {
+    if end == b"\"}" {
+        return Some(None);
+    }
+    let digits = end.strip_prefix(b"\",\"sequenceId\":")?.strip_suffix(b"}")?;
+    std::str::from_utf8(digits).ok()?.parse().ok().map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ledger(protocol: Protocol) -> Ledger {
+        Ledger::new(Layout { protocol, size: 40, members: 3, groups: 1, publishers: 1 })
+    }
+
+    fn payload(sequence: u32) -> Vec<u8> {
+        let mut out = Vec::new();
+        Stamp { publisher: 0, sequence, at_ns: 5 }.write(&mut out, 40);
+        out
+    }
+
+    fn give(ledger: &mut Ledger, connection: usize, payload: &[u8]) {
+        ledger.receive(&Delivery { connection, payload, frame_bytes: 42, now_ns: 2_000 });
+    }
+
+    fn counts(ledger: &Ledger) -> [u64; 4] {
+        let v = &ledger.violations;
+        [
+            v.missing.len() as u64 + v.lost + ledger.outstanding,
+            v.duplicated,
+            v.reordered,
+            v.damaged + v.id_gaps,
+        ]
+    }
+
+    #[test]
+    fn in_order_and_complete_is_clean() {
+        let mut ledger = ledger(Protocol::Raw);
+        for sequence in 0..10 {
+            assert_eq!(ledger.publish(0), sequence);
+        }
+        for sequence in 0..10 {
+            (0..3).for_each(|member| give(&mut ledger, member, &payload(sequence)));
+            assert_eq!(ledger.in_flight(0), 9 - sequence);
+        }
+        assert_eq!((counts(&ledger), ledger.deliveries(), ledger.frame_bytes()), ([0; 4], 30, 42));
+        let mut completed = Vec::new();
+        ledger.take_completed(&mut completed);
+        assert_eq!(completed, [0; 10]);
+    }
+
+    #[test]
+    fn each_kind_of_violation_is_told_apart() {
+        let mut ledger = ledger(Protocol::Raw);
+        (0..4).for_each(|sequence| assert_eq!(ledger.publish(0), sequence));
+        // Member 0 gets 1 before 0, member 1 gets 0 twice and never 3, member 2 misses 1.
+        [1, 0, 2, 3].iter().for_each(|&sequence| give(&mut ledger, 0, &payload(sequence)));
+        [0, 0, 1, 2].iter().for_each(|&sequence| give(&mut ledger, 1, &payload(sequence)));
+        [0, 2, 3].iter().for_each(|&sequence| give(&mut ledger, 2, &payload(sequence)));
+        assert_eq!(counts(&ledger), [2, 1, 1, 0]);
+        give(&mut ledger, 1, &payload(4));
+        give(&mut ledger, 1, b"rubbish");
+        give(&mut ledger, 3, &payload(0));
+        assert_eq!(counts(&ledger), [2, 1, 1, 3]);
+        assert_eq!(ledger.violations.first.as_deref(), Some("member 0, publisher 0: 1 where 0 was due"));
+    }
+
+    fn json(group: &str, sequence: u32, end: &str) -> Vec<u8> {
+        let data = String::from_utf8(payload(sequence)).unwrap();
+        let head = r#"{"type":"message","from":"group","group":""#;
+        format!(r#"{head}{group}","fromUserId":"p","dataType":"text","data":"{data}"{end}"#).into_bytes()
+    }
+
+    #[test]
+    fn sequence_ids_must_rise_by_one() {
+        let mut ledger = ledger(Protocol::Reliable);
+        (0..4).for_each(|sequence| assert_eq!(ledger.publish(0), sequence));
+        give(&mut ledger, 0, &json("g0", 0, r#","sequenceId":1}"#));
+        give(&mut ledger, 0, &json("g0", 1, r#","sequenceId":2}"#));
+        assert_eq!((counts(&ledger)[3], ledger.sequence_id(0)), (0, 2));
+        give(&mut ledger, 0, &json("g0", 2, r#","sequenceId":4}"#));
+        give(&mut ledger, 0, &json("g0", 3, "}"));
+        assert_eq!(counts(&ledger)[3], 2);
+    }
+
+    #[test]
+    fn plain_json_has_no_ids_and_the_right_group() {
+        let mut ledger = ledger(Protocol::Json);
+        (0..4).for_each(|sequence| assert_eq!(ledger.publish(0), sequence));
+        give(&mut ledger, 0, &json("g0", 0, "}"));
+        give(&mut ledger, 0, &json("g0", 1, "}"));
+        assert_eq!((counts(&ledger)[3], ledger.deliveries()), (0, 2));
+        give(&mut ledger, 0, &json("g0", 2, r#","sequenceId":1}"#));
+        give(&mut ledger, 0, &json("g1", 3, "}"));
+        assert_eq!((counts(&ledger)[3], ledger.deliveries()), (2, 3));
+        give(&mut ledger, 1, br#"{"type":"ack","ackId":1,"success":true}"#);
+        assert_eq!(ledger.acks(), 1);
+    }
+}

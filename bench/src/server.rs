@@ -1,0 +1,188 @@
+//! The server under test: one that runs already, or one that we start, pin and end.
+
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use crate::cli::ServerArgs;
+use crate::error::Error;
+use crate::measure::Processes;
+use crate::sys;
+
+/// Access key of a server we start ourselves; it lives on loopback for the length of a run.
+const OWN_KEY: &str = "ringhub-bench-key-0123456789abcdefghijklmnop";
+
+/// How long a server may take to say where it listens.
+const START_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Which face of the server a workload talks to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verb {
+    /// `serve`: the product.
+    Serve,
+    /// `echo`: the conformance listener.
+    Echo,
+}
+
+/// A server that answers, and all we may know of it.
+pub(crate) struct Server {
+    /// Where to connect to.
+    pub(crate) address: SocketAddr,
+    /// What clients call it, `name:port`; part of the token's audience.
+    pub(crate) host: String,
+    /// Path of the URL given, `/` if none: where servers without hubs are met.
+    pub(crate) path: String,
+    /// Access key for tokens; empty where none is needed.
+    pub(crate) key: String,
+    /// What to measure; `None` without `--pid`.
+    pub(crate) processes: Option<Processes>,
+    /// Where the server runs, so that the floor can run there too.
+    pub(crate) cpus: Vec<usize>,
+    /// Where this generator runs.
+    pub(crate) own_cpu: usize,
+    child: Option<Child>,
+}
+
+impl Server {
+    /// Pins this process, then starts or finds the server.
+    ///
+    /// # Errors
+    /// Contradicting options, no server there, or a started server that does not come up.
+    pub(crate) fn start(args: &ServerArgs, verb: Verb) -> Result<Self, Error> {
+        sys::raise_open_files().map_err(Error::io("raise the limit of open files"))?;
+        let allowed = sys::allowed_cpus().map_err(Error::io("read the CPU affinity"))?;
+        let own_cpu = args.cpu.unwrap_or_else(|| *allowed.last().expect("a thread runs on some CPU"));
+        let cpus = match &args.server_cpus[..] {
+            [] => allowed.iter().copied().take(args.cores).collect(),
+            given => given.to_vec(),
+        };
+        let pin = |cpus: &[usize]| sys::pin_to(cpus).map_err(Error::io(format!("pin to CPU {cpus:?}")));
+        let server = match (&args.url, &args.server_bin) {
+            (Some(url), None) => {
+                let (host, path) = split_url(url)?;
+                let processes = if args.pid.is_empty() { None } else { Some(Processes::new(&args.pid)?) };
+                let key = args.key.clone().unwrap_or_default();
+                let address = resolve(&host)?;
+                Self { address, host, path, key, processes, cpus, own_cpu, child: None }
+            }
+            (None, Some(binary)) => {
+                // The child inherits the affinity; ours is set right afterwards.
+                pin(&cpus)?;
+                let key = args.key.clone().unwrap_or_else(|| OWN_KEY.to_owned());
+                let (child, host) = spawn(binary, verb, args.cores, &key)?;
+                let processes = Some(Processes::new(&[child.id()])?);
+                let address = resolve(&host)?;
+                let path = "/".to_owned();
+                Self { address, host, path, key, processes, cpus, own_cpu, child: Some(child) }
+            }
+            _ => return Err(Error::Usage("name the server: --url of a running one, or --server-bin".into())),
+        };
+        pin(&[own_cpu])?;
+        Ok(server)
+    }
+
+    /// Refuses more connections than this process may open, with the way out.
+    pub(crate) fn check_room_for(connections: usize) -> Result<(), Error> {
+        let limit = sys::raise_open_files().map_err(Error::io("raise the limit of open files"))?;
+        if connections as u64 + 64 > limit {
+            return Err(Error::Usage(format!(
+                "{connections} connections need more than the {limit} files a process may open here: \
+                 raise the hard limit (ulimit -Hn) or ask for fewer"
+            )));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            // It may have ended by itself; then there is nothing to do but reap it.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn spawn(binary: &str, verb: Verb, cores: usize, key: &str) -> Result<(Child, String), Error> {
+    let mut command = Command::new(binary);
+    match verb {
+        Verb::Serve => command
+            .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
+            .args(["--cores", &cores.to_string()])
+            .env("RINGHUB_PRIMARY_KEY", key),
+        Verb::Echo => command.args(["echo", "--listen", "127.0.0.1:0"]),
+    };
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(Error::io(format!("start {binary}")))?;
+    let stdout = child.stdout.take().expect("piped above");
+    let (found, finding) = mpsc::channel();
+    // Reads to the end, or the server would block on a full pipe.
+    std::thread::spawn(move || {
+        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            if let Some(host) = listening_on(&line) {
+                let _ = found.send(host.to_owned());
+            }
+        }
+    });
+    match finding.recv_timeout(START_PATIENCE) {
+        Ok(host) => Ok((child, host)),
+        Err(error) => {
+            let _ = child.kill();
+            let status = child.wait().map(|status| status.to_string()).unwrap_or_default();
+            let why = match error {
+                mpsc::RecvTimeoutError::Timeout => "did not say in 10 s where it listens".to_owned(),
+                mpsc::RecvTimeoutError::Disconnected => format!("ended ({status})"),
+            };
+            Err(Error::Child(format!("{binary} {why}: no line `listening on http://ADDRESS`")))
+        }
+    }
+}
+
+/// The address in a line `listening on http://127.0.0.1:8080` or `echo on ws://127.0.0.1:8080`, whatever stands
+/// around it.
+fn listening_on(line: &str) -> Option<&str> {
+    let (_, url) = line.split_once("listening on ").or_else(|| line.split_once("echo on "))?;
+    let address = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let end = address.find(|c: char| c.is_whitespace() || c == '/' || c == ',').unwrap_or(address.len());
+    Some(&address[..end])
+}
+
+/// `ws://host:port/path` into `host:port` and `/path`.
+fn split_url(url: &str) -> Result<(String, String), Error> {
+    let rest = ["ws://", "http://"].iter().find_map(|scheme| url.strip_prefix(scheme));
+    let rest = rest.ok_or_else(|| Error::Usage(format!("{url}: the URL must start with ws://")))?;
+    let (host, path) = match rest.find('/') {
+        Some(slash) => (&rest[..slash], &rest[slash..]),
+        None => (rest, "/"),
+    };
+    let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    let host = if has_port { host.to_owned() } else { format!("{host}:80") };
+    Ok((host, path.to_owned()))
+}
+
+fn resolve(host: &str) -> Result<SocketAddr, Error> {
+    let mut addresses = host.to_socket_addrs().map_err(Error::io(format!("find {host}")))?;
+    addresses.next().ok_or_else(|| Error::Usage(format!("{host} has no address")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn start_lines_and_urls() {
+        assert_eq!(listening_on("listening on http://127.0.0.1:4321"), Some("127.0.0.1:4321"));
+        assert_eq!(listening_on("echo on ws://[::1]:9/ (2 cores)"), Some("[::1]:9"));
+        assert_eq!(listening_on("admin on http://127.0.0.1:4321"), None);
+        assert_eq!(split_url("ws://localhost:8080").unwrap(), ("localhost:8080".into(), "/".into()));
+        assert_eq!(split_url("ws://[::1]:80/a?b").unwrap(), ("[::1]:80".into(), "/a?b".into()));
+        assert_eq!(split_url("ws://host").unwrap().0, "host:80");
+        assert!(split_url("wss://host").is_err());
+    }
+}

@@ -1,0 +1,483 @@
+//! Whole cores over real sockets, with rings so small that every limit is met.
+
+use crate::core::counters::{CoreShared, Counters};
+use crate::core::settings::{HubSettings, RingSettings, Settings, SocketSettings};
+use crate::core::{Mode, Server, start};
+use crate::net::gate::{Admission, Admitted, Gate, UpgradeRequest};
+use crate::net::{HttpAnswer, HttpFactory, HttpHandler, HttpProgress, Listener};
+use ringhub_hub::{ConnectionId, CoreId};
+use ringhub_protocol::http::write_refusal;
+use ringhub_protocol::name::{GroupName, HubName};
+use ringhub_protocol::pubsub::Subprotocol;
+use ringhub_protocol::ws::handshake::choose;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+const RELIABLE: &str = "json.reliable.webpubsub.azure.v1";
+
+/// Lets everyone in, everyone a member of group `g`, raw clients sending to it.
+struct Open;
+
+impl Gate for Open {
+    fn admit(&self, _: u64, request: &UpgradeRequest<'_>) -> Admission {
+        let (subprotocol, echoed) = choose(request.subprotocols);
+        let echoed = echoed.map(Into::into);
+        let hub = HubName::parse("chat").unwrap();
+        if let Some((_, id)) = request.target.split_once("id=") {
+            let id = ConnectionId::parse(id).unwrap();
+            return Admission::Recover { hub, id, echoed };
+        }
+        let group = GroupName::parse("g").unwrap();
+        Admission::Connect(Box::new(Admitted {
+            hub,
+            subprotocol,
+            echoed,
+            user: None,
+            roles: vec!["webpubsub.sendToGroup".into()],
+            groups: vec![group.clone()],
+            raw_group: (subprotocol == Subprotocol::Raw).then_some((group, true)),
+        }))
+    }
+
+    fn reconnection_token(&self, _: &HubName, _: &ConnectionId) -> String {
+        "token".into()
+    }
+}
+
+/// Answers 404 to anything.
+struct NoHttp;
+
+impl HttpFactory for NoHttp {
+    fn open(&self, _: CoreId, _: Listener) -> Box<dyn HttpHandler> {
+        Box::new(NoHttpHere { fed: false })
+    }
+}
+
+struct NoHttpHere {
+    fed: bool,
+}
+
+impl HttpHandler for NoHttpHere {
+    fn feed(&mut self, _: &[u8]) {
+        self.fed = true;
+    }
+
+    fn poll(&mut self, _: u64) -> HttpProgress {
+        let mut progress = HttpProgress { close: self.fed, ..HttpProgress::default() };
+        if std::mem::take(&mut self.fed) {
+            let mut out = Vec::new();
+            write_refusal(&mut out, 404, &[], "text/plain", b"");
+            progress.output = out.into();
+        }
+        progress
+    }
+
+    fn answer(&mut self, _: HttpAnswer) {}
+
+    fn is_full(&self) -> bool {
+        false
+    }
+
+    fn is_busy(&self) -> bool {
+        false
+    }
+}
+
+struct Running {
+    server: Server,
+    shared: Vec<Arc<CoreShared>>,
+}
+
+impl Running {
+    fn new(mode: Mode, change: impl FnOnce(&mut Settings)) -> Self {
+        let mut settings = Settings {
+            listen: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
+            admin_listen: vec![],
+            ..Settings::default()
+        };
+        // Most tests leave without a goodbye.
+        settings.sockets.close_deadline = Duration::from_millis(300);
+        change(&mut settings);
+        let shared: Vec<_> = (0..settings.cores).map(|_| Arc::default()).collect();
+        let server = start(settings, mode, Arc::new(Open), Arc::new(NoHttp), &shared).unwrap();
+        Self { server, shared }
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.server.service[0]
+    }
+
+    fn connect(&self) -> Client {
+        Client::connect(self.address(), "/client/hubs/chat", None)
+    }
+
+    fn sum(&self, counter: impl Fn(&Counters) -> u64) -> u64 {
+        self.shared.iter().map(|shared| counter(&shared.counters)).sum()
+    }
+
+    /// Waits until a counter is `at_least`.
+    fn wait(&self, at_least: u64, counter: impl Fn(&Counters) -> u64 + Copy) {
+        let start = Instant::now();
+        while self.sum(counter) < at_least {
+            assert!(start.elapsed() < Duration::from_secs(20), "{} < {at_least}", self.sum(counter));
+            std::thread::yield_now();
+        }
+    }
+
+    fn stop(self) -> Vec<Arc<CoreShared>> {
+        self.server.stop();
+        self.server.join();
+        self.shared
+    }
+}
+
+/// A client by hand.
+struct Client {
+    stream: TcpStream,
+    received: Vec<u8>,
+}
+
+impl Client {
+    fn connect(address: SocketAddr, path: &str, subprotocol: Option<&str>) -> Self {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let mut client = Self { stream, received: Vec::new() };
+        let offer = subprotocol.map(|name| format!("Sec-WebSocket-Protocol: {name}\r\n")).unwrap_or_default();
+        let head = format!(
+            "GET {path} HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{offer}\r\n"
+        );
+        client.stream.write_all(head.as_bytes()).unwrap();
+        let end = loop {
+            if let Some(at) = client.received.windows(4).position(|four| four == b"\r\n\r\n") {
+                break at + 4;
+            }
+            assert!(client.read(), "closed before the end of the response head");
+        };
+        let head = String::from_utf8(client.received.drain(..end).collect()).unwrap();
+        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+        client
+    }
+
+    fn read(&mut self) -> bool {
+        let mut buffer = [0; 16 << 10];
+        match self.stream.read(&mut buffer) {
+            Ok(n) => {
+                self.received.extend_from_slice(&buffer[..n]);
+                n > 0
+            }
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => false,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    fn send(&mut self, opcode: u8, payload: &[u8]) {
+        self.stream.write_all(&masked(opcode, payload)).unwrap();
+    }
+
+    /// The next frame: opcode and payload; `None` at the end.
+    fn next(&mut self) -> Option<(u8, Vec<u8>)> {
+        loop {
+            if let [first, len, rest @ ..] = &self.received[..] {
+                let (header, len) = match (len, rest) {
+                    (126, [a, b, ..]) => (4, usize::from(u16::from_be_bytes([*a, *b]))),
+                    (127, rest) if rest.len() >= 8 => {
+                        (10, u64::from_be_bytes(rest[..8].try_into().unwrap()) as usize)
+                    }
+                    (126 | 127, _) => (usize::MAX / 2, 0),
+                    (len, _) => (2, usize::from(*len)),
+                };
+                if self.received.len() >= header + len {
+                    let opcode = first & 15;
+                    let payload = self.received[header..header + len].to_vec();
+                    self.received.drain(..header + len);
+                    return Some((opcode, payload));
+                }
+            }
+            if !self.read() {
+                return None;
+            }
+        }
+    }
+
+    fn expect(&mut self, payload: &[u8]) {
+        let (opcode, got) = self.next().expect("a message");
+        assert!(got == payload, "opcode {opcode}, {} bytes for {}", got.len(), payload.len());
+    }
+}
+
+fn masked(opcode: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0x80 | opcode];
+    match payload.len() {
+        len @ 0..126 => frame.push(0x80 | len as u8),
+        len @ 126..65_536 => {
+            frame.push(0x80 | 126);
+            frame.extend((len as u16).to_be_bytes());
+        }
+        len => {
+            frame.push(0x80 | 127);
+            frame.extend((len as u64).to_be_bytes());
+        }
+    }
+    let mask = [0x12, 0x34, 0x56, 0x78];
+    frame.extend(mask);
+    frame.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    frame
+}
+
+fn tiny(settings: &mut Settings) {
+    settings.ring = RingSettings { submissions: 8, completions: 16, buffers: 8, buffer_bytes: 256 };
+}
+
+#[test]
+fn echoes_every_size_through_eight_small_buffers() {
+    let running = Running::new(Mode::Echo, tiny);
+    let mut client = running.connect();
+    for len in [0, 1, 125, 126, 255, 256, 257, 4095, 65_535, 65_536, 200_000] {
+        let payload: Vec<u8> = (0..len).map(|i| (i * 7 % 251) as u8).collect();
+        let frame = masked(2, &payload);
+        let mut stream = client.stream.try_clone().unwrap();
+        let writer = std::thread::spawn(move || stream.write_all(&frame).unwrap());
+        client.expect(&payload);
+        writer.join().unwrap();
+    }
+    client.send(8, &1000u16.to_be_bytes());
+    assert_eq!(client.next(), Some((8, 1000u16.to_be_bytes().to_vec())));
+    assert_eq!(client.next(), None);
+    running.stop();
+}
+
+#[test]
+fn a_thousand_receivers_behind_eight_submissions() {
+    let running = Running::new(Mode::Serve, tiny);
+    let mut receivers: Vec<_> = (0..1000).map(|_| running.connect()).collect();
+    let mut sender = running.connect();
+    running.wait(1001, |counters| counters.websockets.get());
+    // In one write, so that several land in one turn.
+    let burst: Vec<u8> = (0..20).flat_map(|n| masked(1, format!("message {n}").as_bytes())).collect();
+    sender.stream.write_all(&burst).unwrap();
+    for receiver in &mut receivers {
+        for n in 0..20 {
+            receiver.expect(format!("message {n}").as_bytes());
+        }
+    }
+    running.stop();
+}
+
+#[test]
+fn everybody_at_once_and_nothing_is_lost() {
+    let running = Running::new(Mode::Serve, tiny);
+    let mut clients: Vec<_> = (0..100).map(|_| running.connect()).collect();
+    running.wait(100, |counters| counters.websockets.get());
+    for (n, client) in clients.iter_mut().enumerate() {
+        client.send(1, format!("from {n:03}").as_bytes());
+    }
+    for (me, client) in clients.iter_mut().enumerate() {
+        let mut got: Vec<_> = (0..99).map(|_| client.next().unwrap().1).collect();
+        got.sort();
+        let others = (0..100).filter(|n| *n != me).map(|n| format!("from {n:03}").into_bytes());
+        assert!(got.into_iter().eq(others), "client {me}");
+    }
+    running.stop();
+}
+
+#[test]
+fn partial_sends_arrive_byte_for_byte() {
+    let running = Running::new(Mode::Serve, |settings| {
+        settings.sockets = SocketSettings {
+            send_buffer_bytes: Some(4 << 10),
+            outbox_bytes_max: 64 << 20,
+            ..SocketSettings::default()
+        };
+    });
+    let mut receivers: Vec<_> = (0..3).map(|_| running.connect()).collect();
+    let mut sender = running.connect();
+    running.wait(4, |counters| counters.websockets.get());
+    let payload = |n: usize| -> Vec<u8> { (0..150_000 + n).map(|i| ((i + n) * 31 % 253) as u8).collect() };
+    for n in 0..20 {
+        sender.send(2, &payload(n));
+    }
+    running.wait(1, |counters| counters.sends_short.get());
+    for n in 0..20 {
+        for receiver in &mut receivers {
+            receiver.expect(&payload(n));
+        }
+    }
+    assert_eq!(running.sum(|counters| counters.slow_consumers.get()), 0);
+    let shared = running.stop();
+    assert_eq!(shared[0].counters.outbox_bytes.get(), 0);
+}
+
+#[test]
+fn a_stalled_reader_is_cut_and_its_neighbour_gets_everything() {
+    let running = Running::new(Mode::Serve, |settings| {
+        settings.sockets.send_buffer_bytes = Some(16 << 10);
+        settings.sockets.outbox_bytes_max = 100 << 10;
+    });
+    let mut stalled = running.connect();
+    let mut reader = running.connect();
+    let mut sender = running.connect();
+    running.wait(3, |counters| counters.websockets.get());
+    let payload = vec![b'x'; 50_000];
+    // The receiver's kernel buffer takes some megabytes before the stall shows.
+    for _ in 0..400 {
+        sender.send(1, &payload);
+        reader.expect(&payload);
+    }
+    running.wait(1, |counters| counters.slow_consumers.get());
+    while stalled.next().is_some() {}
+    sender.send(1, b"after");
+    reader.expect(b"after");
+    assert_eq!(running.sum(|counters| counters.websockets.get()), 2);
+    let closed = running.shared[0].closed.lock().unwrap()[0].clone();
+    assert_eq!((closed.code, closed.category.name()), (1008, "SlowClient"));
+    let shared = running.stop();
+    assert_eq!(shared[0].counters.outbox_bytes.get(), 0);
+}
+
+#[test]
+fn two_cores_deliver_to_each_others_clients_in_order() {
+    let running = Running::new(Mode::Serve, |settings| {
+        settings.cores = 2;
+        // One batch at a time, and a bound that is met: admission stops and goes on.
+        settings.mesh.batches_max = 1;
+        settings.mesh.batch_bytes_max = 2000;
+    });
+    let mut clients: Vec<_> = (0..40).map(|_| running.connect()).collect();
+    running.wait(40, |counters| counters.websockets.get());
+    assert!(running.shared.iter().all(|shared| shared.counters.websockets.get() > 0), "both cores have some");
+    let (senders, receivers) = clients.split_at_mut(2);
+    for (which, sender) in senders.iter_mut().enumerate() {
+        let burst: Vec<u8> =
+            (0..500).flat_map(|n| masked(1, format!("{which} {n} {:300}", "").as_bytes())).collect();
+        sender.stream.write_all(&burst).unwrap();
+    }
+    for receiver in receivers {
+        let mut next = [0, 0];
+        for _ in 0..1000 {
+            let (_, payload) = receiver.next().unwrap();
+            let text = String::from_utf8(payload).unwrap();
+            let mut parts = text.split(' ').map(|part| part.parse::<usize>().unwrap_or(0));
+            let (which, n) = (parts.next().unwrap(), parts.next().unwrap());
+            assert_eq!(n, next[which]);
+            next[which] += 1;
+        }
+    }
+    assert!(running.sum(|counters| counters.mesh_batches.get()) > 0);
+    running.stop();
+}
+
+#[test]
+fn a_session_is_found_from_any_core() {
+    let running = Running::new(Mode::Serve, |settings| settings.cores = 2);
+    let connected = |client: &mut Client| {
+        let (_, text) = client.next().unwrap();
+        let text = String::from_utf8(text).unwrap();
+        assert!(text.contains(r#""event":"connected""#), "{text}");
+        text.split_once(r#""connectionId":""#).unwrap().1[..32].to_owned()
+    };
+    let mut client = Client::connect(running.address(), "/client/hubs/chat", Some(RELIABLE));
+    let id = connected(&mut client);
+    // The kernel spreads connections over the cores; twenty attempts meet both but for one time in a million.
+    for _ in 0..20 {
+        let path = format!("/client/hubs/chat?id={id}");
+        client = Client::connect(running.address(), &path, Some(RELIABLE));
+        assert_eq!(connected(&mut client), id);
+    }
+    assert!(running.sum(|counters| counters.sockets_moved_in.get()) > 0);
+    client.send(1, br#"{"type":"ping"}"#);
+    assert_eq!(client.next().unwrap().1, br#"{"type":"pong"}"#);
+    running.stop();
+}
+
+#[test]
+fn a_stop_says_1001_and_ends() {
+    let running = Running::new(Mode::Serve, |settings| settings.cores = 2);
+    let mut clients: Vec<_> = (0..10).map(|_| running.connect()).collect();
+    let mut half = TcpStream::connect(running.address()).unwrap();
+    half.write_all(b"GET / HT").unwrap();
+    running.wait(10, |counters| counters.websockets.get());
+    running.server.stop();
+    for client in &mut clients {
+        let (opcode, payload) = client.next().unwrap();
+        assert_eq!((opcode, &payload[..2]), (8, &1001u16.to_be_bytes()[..]));
+        client.send(8, &1001u16.to_be_bytes());
+        assert_eq!(client.next(), None);
+    }
+    let started = Instant::now();
+    let shared = running.stop();
+    assert!(started.elapsed() < Duration::from_secs(5), "nobody had to be cut");
+    for shared in shared {
+        assert_eq!((shared.counters.sockets.get(), shared.counters.websockets.get()), (0, 0));
+    }
+}
+
+#[test]
+fn a_slow_head_and_a_silent_client_are_ended() {
+    let running = Running::new(Mode::Serve, |settings| {
+        settings.sockets.head_deadline = Duration::from_millis(300);
+        settings.hub_default =
+            HubSettings { keepalive: Duration::from_millis(300), ..HubSettings::default() };
+    });
+    let mut slow = TcpStream::connect(running.address()).unwrap();
+    slow.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    slow.write_all(b"GET /client/hubs/chat HTTP/1.1\r\n").unwrap();
+    assert_eq!(slow.read(&mut [0; 10]).unwrap(), 0);
+
+    let mut silent = running.connect();
+    let mut pings = 0;
+    while let Some((opcode, _)) = silent.next() {
+        assert_eq!(opcode, 9);
+        pings += 1;
+    }
+    assert_eq!(pings, 3, "one to start with and two that were missed");
+    assert_eq!(running.sum(|counters| counters.ping_timeouts.get()), 1);
+    assert_eq!(running.shared[0].closed.lock().unwrap()[0].category.name(), "PingTimeout");
+    running.stop();
+}
+
+#[test]
+fn a_broken_frame_ends_one_client_only() {
+    let running = Running::new(Mode::Serve, |_| {});
+    let mut good = running.connect();
+    let mut bad = running.connect();
+    running.wait(2, |counters| counters.websockets.get());
+    // A good message, then a reserved opcode: the message counts, the frame ends the connection.
+    let mut bytes = masked(1, b"before");
+    bytes.extend(masked(3, b"reserved"));
+    bad.stream.write_all(&bytes).unwrap();
+    good.expect(b"before");
+    let (opcode, payload) = bad.next().unwrap();
+    assert_eq!((opcode, &payload[..2]), (8, &1002u16.to_be_bytes()[..]));
+    assert_eq!(bad.next(), None);
+    good.send(9, b"still there");
+    assert_eq!(good.next(), Some((10, b"still there".to_vec())));
+    assert_eq!(running.sum(|counters| counters.websockets.get()), 1);
+    running.stop();
+}
+
+#[test]
+fn refuses_what_is_no_request() {
+    let running = Running::new(Mode::Serve, |_| {});
+    for (request, status) in [
+        ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", "404"),
+        ("GET / HTTP/1.1\r\n\r\n", "400"),
+        ("NONSENSE\r\n\r\n", "400"),
+        (
+            "GET /client/hubs/chat HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 12\r\n\r\n",
+            "426",
+        ),
+    ] {
+        let mut stream = TcpStream::connect(running.address()).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut response = String::new();
+        stream.read_to_string(&mut response).unwrap();
+        assert!(response.starts_with(&format!("HTTP/1.1 {status} ")), "{request:?}: {response}");
+    }
+    running.stop();
+}
