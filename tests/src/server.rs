@@ -4,7 +4,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::path::PathBuf;
-use std::process::ExitStatus;
+use std::process::{Command, ExitStatus};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::process::{Process, ringhub, target_dir};
@@ -27,6 +27,7 @@ pub struct Setup {
     secondary_key: Option<String>,
     config: Option<String>,
     listen: String,
+    open_files: Option<u32>,
 }
 
 /// An address and the key to sign with.
@@ -60,6 +61,7 @@ impl Server {
             secondary_key: None,
             config: None,
             listen: "127.0.0.1:0".to_owned(),
+            open_files: None,
         });
         let mut command =
             ringhub(["serve", "--listen", &setup.listen, "--admin-listen", "127.0.0.1:0", "--cores"]);
@@ -70,6 +72,9 @@ impl Server {
         let config = setup.config.as_deref().map(write_config);
         if let Some(path) = &config {
             command.arg("--config").arg(path);
+        }
+        if let Some(limit) = setup.open_files {
+            command = limited(&command, limit);
         }
         let mut process = Process::spawn(&mut command);
         let addr = |line: String| {
@@ -98,6 +103,20 @@ impl Server {
     }
 }
 
+/// The same command under a limit on open files.
+fn limited(command: &Command, open_files: u32) -> Command {
+    let mut limited = Command::new("sh");
+    limited.args(["-c", &format!("ulimit -n {open_files}; exec \"$0\" \"$@\"")]);
+    limited.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => limited.env(name, value),
+            None => limited.env_remove(name),
+        };
+    }
+    limited
+}
+
 impl Deref for Server {
     type Target = Endpoint;
 
@@ -124,6 +143,12 @@ impl Setup {
     /// The primary key.
     pub fn key(mut self, key: &str) -> Self {
         self.key = key.to_owned();
+        self
+    }
+
+    /// The hard limit on open files.
+    pub fn open_files(mut self, limit: u32) -> Self {
+        self.open_files = Some(limit);
         self
     }
 
