@@ -1,26 +1,25 @@
-//! The hub: connections come, say things, and go.
+//! The hub: one core's share, and its four verbs.
 //!
-//! [`Hub::handle`] stands here with the life of connections and the requests of clients; REST calls are in
-//! `operation.rs`, agreement with other cores in `interest.rs`, delivery in `flush.rs`.
+//! The verbs stand here, with looking things up. The life of connections is in `lifecycle.rs`, requests of
+//! clients in `request.rs`, REST calls in `operation.rs`, agreement with other cores in `interest.rs`, delivery in
+//! `flush.rs`.
 
-use crate::connection::{Connection, Format, Hot, NONE};
+use crate::Sink;
+use crate::connection::{Connection, Hot, NONE};
 use crate::directory::{Agreement, Directory, Hash};
-use crate::effect::{CloseCategory, CloseHow, Connect, Effect, Recover, Transport};
+use crate::effect::{CloseCategory, CloseHow, Connect, Transport};
 use crate::flush::{Flush, Scratch};
 use crate::group::{Group, Membership};
 use crate::interest::Waiter;
+use crate::lifecycle::Ending;
 use crate::operation::Pending;
-use crate::permission::Permissions;
 use crate::session::Session;
 use crate::turn::Turn;
 use crate::{ConnectionId, ConnectionKey, CoreId, Effects, Input, Limits, SocketKey, Ticket, Time};
-use crate::{Envelope, MeshItem, Sink};
 use hashbrown::HashMap;
-use ringhub_protocol::auth::role::Action;
-use ringhub_protocol::name::{GroupName, HubName, UserId};
-use ringhub_protocol::pubsub::{AckError, ClientMessage, Data, Sender, Subprotocol, json};
-use ringhub_protocol::ws::close::write_close;
-use ringhub_protocol::ws::{CloseCode, Opcode, frame};
+use ringhub_protocol::name::{HubName, UserId};
+use ringhub_protocol::pubsub::Subprotocol;
+use ringhub_protocol::ws::CloseCode;
 use slab::Slab;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -28,16 +27,13 @@ use std::sync::Arc;
 /// The group every connection is in; it has no name and other cores need not know of it.
 pub(crate) const EVERYONE: u32 = 0;
 
-/// Bytes sent to a session that catches up, per turn.
-const PUMP_BYTES: usize = 64 << 10;
-
 /// One hub's partition on one core.
 pub struct Hub {
     pub(crate) name: HubName,
     pub(crate) core: CoreId,
     pub(crate) cores: u16,
     pub(crate) limits: Limits,
-    reconnection_token: Box<dyn Fn(&ConnectionId) -> String>,
+    pub(crate) reconnection_token: Box<dyn Fn(&ConnectionId) -> String>,
     pub(crate) connections: Slab<Connection>,
     /// By connection slot.
     pub(crate) hot: Vec<Hot>,
@@ -48,23 +44,23 @@ pub struct Hub {
     pub(crate) directory: Directory,
     pub(crate) agreements: HashMap<Ticket, Agreement<Waiter>, Hash>,
     /// Clients that wait for agreement on their token's groups.
-    connecting: Slab<(Box<Connect>, u32)>,
+    pub(crate) connecting: Slab<(Box<Connect>, u32)>,
     pub(crate) pending: HashMap<Ticket, Pending, Hash>,
-    next_ticket: u64,
-    next_generation: u32,
+    pub(crate) next_ticket: u64,
+    pub(crate) next_generation: u32,
     pub(crate) turn: Turn,
-    scratch: Scratch,
+    pub(crate) scratch: Scratch,
     /// Groups that lost their last member this turn.
-    emptied: Vec<u32>,
+    pub(crate) emptied: Vec<u32>,
     /// Slots to free when the turn is flushed.
-    ended: Vec<u32>,
+    pub(crate) ended: Vec<u32>,
     /// Reliable connections whose close frame is in the log: they lose the socket when it is flushed.
-    detaching: Vec<u32>,
+    pub(crate) detaching: Vec<u32>,
     /// Sessions that are sent from their log.
-    catching_up: Vec<ConnectionKey>,
-    overflowed: Vec<ConnectionKey>,
+    pub(crate) catching_up: Vec<ConnectionKey>,
+    pub(crate) overflowed: Vec<ConnectionKey>,
     /// Suspended sessions, first to end first (all wait equally long).
-    suspended: VecDeque<(Time, ConnectionKey)>,
+    pub(crate) suspended: VecDeque<(Time, ConnectionKey)>,
     pub(crate) counters: Counters,
 }
 
@@ -176,13 +172,13 @@ impl Hub {
             Input::Message(from, message) => {
                 if let Some(slot) = self.attached(from) {
                     self.counters.messages_in += 1;
-                    self.message(now, slot, message, effects);
+                    self.message(slot, message, effects);
                 }
             }
             Input::Raw(from, data) => {
                 if let Some(slot) = self.attached(from) {
                     self.counters.messages_in += 1;
-                    self.raw(now, slot, data, effects);
+                    self.raw(slot, data, effects);
                 }
             }
             Input::Control(to, bytes) => {
@@ -364,414 +360,6 @@ impl Hub {
     }
 }
 
-/// What a client is told when it is closed, and how that is counted.
-#[derive(Clone, Copy)]
-pub(crate) struct Ending<'a> {
-    pub(crate) code: CloseCode,
-    pub(crate) reason: &'a str,
-    pub(crate) category: CloseCategory,
-}
-
-/// Coming and going.
-impl Hub {
-    fn connect(&mut self, now: Time, connect: Box<Connect>, effects: &mut Effects) {
-        if self.connections.len() + self.connecting.len() >= self.limits.connections_max {
-            self.counters.connections_refused += 1;
-            return effects.push(Effect::ConnectRefused(connect.socket));
-        }
-        let groups: Vec<u32> = connect.groups.iter().map(|group| self.group(group.as_str())).collect();
-        let entry = self.connecting.vacant_key();
-        let mut waiting = 0;
-        for index in groups {
-            self.groups[index as usize].reserved += 1;
-            waiting += u32::from(self.announce(index, Waiter::Connect(entry), effects).is_some());
-        }
-        self.connecting.insert((connect, waiting));
-        if waiting == 0 {
-            self.open(now, entry, effects);
-        }
-    }
-
-    /// One of the agreements a connecting client waits for has come.
-    pub(crate) fn connect_agreed(&mut self, now: Time, entry: usize, effects: &mut Effects) {
-        self.connecting[entry].1 -= 1;
-        if self.connecting[entry].1 == 0 {
-            self.open(now, entry, effects);
-        }
-    }
-
-    fn open(&mut self, now: Time, entry: usize, effects: &mut Effects) {
-        let connect = *self.connecting.remove(entry).0;
-        let format = Format::of(connect.subprotocol);
-        self.next_generation = self.next_generation.wrapping_add(1);
-        let slot = self.connections.vacant_key() as u32;
-        let key = ConnectionKey { slot, generation: self.next_generation };
-        let id = ConnectionId { node: 0, core: self.core, slot, random: connect.random };
-        let roles = connect.roles.iter().map(|role| &**role);
-        self.connections.insert(Connection {
-            id,
-            generation: key.generation,
-            format,
-            ended: false,
-            user: connect.user,
-            permissions: Permissions::from_roles(roles, &self.limits),
-            memberships: Vec::with_capacity(1 + connect.groups.len()),
-            acks: Default::default(),
-            raw_group: connect.raw_group.map(Box::new),
-            opened: now,
-            floor: 0,
-            cut: u32::MAX,
-        });
-        let session = match format {
-            Format::Reliable => self.sessions.insert(Session::new()) as u32,
-            Format::Raw | Format::Json => NONE,
-        };
-        let hot = Hot { socket: connect.socket, epoch: 0, mixed: NONE, session };
-        match self.hot.get_mut(slot as usize) {
-            Some(place) => *place = hot,
-            None => self.hot.push(hot),
-        }
-        let greeting = self.greeting(slot, connect.prologue);
-        self.turn.frames(slot, |out| out.extend_from_slice(&greeting));
-        if let Some(user) = &self.connections[slot as usize].user {
-            self.users.entry(user.clone()).or_default().push(slot);
-        }
-        self.join(slot, EVERYONE);
-        for group in &connect.groups {
-            let index = self.group(group.as_str());
-            self.groups[index as usize].reserved -= 1;
-            if self.may_join_one_more(slot, index) {
-                self.join(slot, index);
-            } else {
-                self.counters.groups_refused += 1;
-                self.release(index, effects);
-            }
-        }
-        self.counters.connections += 1;
-        effects.push(Effect::Opened(Transport { connection: key, socket: connect.socket }));
-    }
-
-    /// The upgrade's answer, and `connected` for PubSub clients.
-    fn greeting(&self, slot: u32, mut prologue: Vec<u8>) -> Vec<u8> {
-        let Connection { id, user, format, .. } = &self.connections[slot as usize];
-        if *format != Format::Raw {
-            let token = (*format == Format::Reliable).then(|| (self.reconnection_token)(id));
-            let user = user.as_ref().map(UserId::as_str);
-            frame::write_frame_with(&mut prologue, Opcode::Text, 300, |out| {
-                json::connected(out, user, id.text().as_str(), token.as_deref());
-            });
-        }
-        prologue
-    }
-
-    fn recover(&mut self, recover: Recover, effects: &mut Effects) {
-        let Recover { socket, id, prologue } = recover;
-        let slot = self.by_id(&id).filter(|&slot| self.hot[slot as usize].session != NONE);
-        let Some(slot) = slot else {
-            self.counters.recover_refused += 1;
-            return effects.push(Effect::RecoverRefused(socket, prologue));
-        };
-        self.counters.recovered += 1;
-        let old = std::mem::replace(&mut self.hot[slot as usize].socket, socket);
-        let connection = &mut self.connections[slot as usize];
-        (connection.floor, connection.cut) = (self.turn.position, u32::MAX);
-        let key = ConnectionKey { slot, generation: connection.generation };
-        if old.slot != NONE {
-            effects.push(Effect::Close(old, CloseHow::Abort));
-        }
-        let greeting = self.greeting(slot, prologue);
-        let session = &mut self.sessions[self.hot[slot as usize].session as usize];
-        if session.until.take().is_some() {
-            self.counters.suspended -= 1;
-        }
-        session.greet(greeting);
-        self.catching_up.push(key);
-        effects.push(Effect::Opened(Transport { connection: key, socket }));
-    }
-
-    fn client_close(&mut self, now: Time, from: Transport, code: Option<CloseCode>, effects: &mut Effects) {
-        let Some(slot) = self.attached(from) else { return };
-        self.turn.frames(slot, |out| write_close(out, code, ""));
-        effects.push(Effect::Close(from.socket, CloseHow::Finish));
-        if self.hot[slot as usize].session != NONE && code != Some(CloseCode::NORMAL) {
-            self.connections[slot as usize].cut = self.turn.position;
-            self.detaching.push(slot);
-            self.suspend(now, slot);
-        } else {
-            let code = code.unwrap_or(CloseCode::NORMAL);
-            let how =
-                Ending { code, reason: "The client closed the connection.", category: CloseCategory::Normal };
-            self.forget(slot, how, effects);
-        }
-    }
-
-    fn socket_lost(&mut self, now: Time, from: Transport, effects: &mut Effects) {
-        let Some(slot) = self.attached(from) else { return };
-        self.hot[slot as usize].socket = Hot::NO_SOCKET;
-        if self.hot[slot as usize].session != NONE {
-            self.sessions[self.hot[slot as usize].session as usize].detach();
-            self.suspend(now, slot);
-        } else {
-            let reason = "The client's socket was lost.";
-            let how = Ending { code: CloseCode::GOING_AWAY, reason, category: CloseCategory::Lost };
-            self.forget(slot, how, effects);
-        }
-    }
-
-    fn suspend(&mut self, now: Time, slot: u32) {
-        let until = now.after_ms(self.limits.recovery_window_ms + self.limits.recovery_grace_ms);
-        let key = ConnectionKey { slot, generation: self.connections[slot as usize].generation };
-        self.sessions[self.hot[slot as usize].session as usize].until = Some(until);
-        self.suspended.push_back((until, key));
-        self.counters.suspended += 1;
-    }
-
-    /// Ends a connection: `disconnected` and a close frame if it has a socket.
-    pub(crate) fn end(&mut self, slot: u32, how: Ending<'_>, effects: &mut Effects) {
-        self.end_with(slot, how, CloseHow::Handshake, effects);
-    }
-
-    fn end_with(&mut self, slot: u32, how: Ending<'_>, socket_how: CloseHow, effects: &mut Effects) {
-        let hot = self.hot[slot as usize];
-        if hot.attached() {
-            if self.connections[slot as usize].format != Format::Raw {
-                self.turn.frames(slot, |out| {
-                    frame::write_frame_with(out, Opcode::Text, how.reason.len() + 60, |out| {
-                        json::disconnected(out, how.reason);
-                    });
-                });
-            }
-            self.turn.frames(slot, |out| write_close(out, Some(how.code), how.reason));
-            effects.push(Effect::Close(hot.socket, socket_how));
-        }
-        self.forget(slot, how, effects);
-    }
-
-    /// Takes a connection out of everything; its slot stays until the turn is flushed.
-    fn forget(&mut self, slot: u32, how: Ending<'_>, effects: &mut Effects) {
-        for Membership { group, position } in std::mem::take(&mut self.connections[slot as usize].memberships)
-        {
-            self.leave_at(slot, group, position, effects);
-        }
-        let connection = &mut self.connections[slot as usize];
-        connection.ended = true;
-        if let Some(user) = &connection.user
-            && let hashbrown::hash_map::EntryRef::Occupied(mut entry) = self.users.entry_ref(user)
-        {
-            entry.get_mut().retain(|&other| other != slot);
-            if entry.get().is_empty() {
-                entry.remove();
-            }
-        }
-        if self.session(slot).is_some_and(|session| session.until.take().is_some()) {
-            self.counters.suspended -= 1;
-        }
-        self.counters.connections -= 1;
-        self.ended.push(slot);
-        let connection = &self.connections[slot as usize];
-        effects.push(Effect::Closed {
-            id: connection.id,
-            user: connection.user.clone(),
-            code: how.code.get(),
-            reason: how.reason.into(),
-            category: how.category,
-        });
-    }
-
-    fn catch_up(&mut self, sink: &mut impl Sink) {
-        for key in std::mem::take(&mut self.catching_up) {
-            let Some(slot) = self.find(key) else { continue };
-            // Positions start anew with the next turn.
-            self.connections[slot as usize].floor = 0;
-            let hot = self.hot[slot as usize];
-            let Some(session) = self.session(slot) else { continue };
-            if !hot.attached() || session.congested || !session.behind() {
-                continue;
-            }
-            let mut chunk = Vec::new();
-            session.pump(&mut chunk, PUMP_BYTES);
-            let more = session.behind();
-            sink.shared(&chunk.into(), &[hot.socket]);
-            if more && !self.catching_up.contains(&key) {
-                self.catching_up.push(key);
-            }
-        }
-    }
-}
-
-/// Requests of clients.
-impl Hub {
-    fn message(&mut self, now: Time, slot: u32, message: ClientMessage<'_>, effects: &mut Effects) {
-        match message {
-            ClientMessage::JoinGroup { group, ack_id } => {
-                if self.repeated(slot, ack_id) || self.denied(slot, Action::JoinLeaveGroup, &group, ack_id) {
-                    return;
-                }
-                let index = self.group(group.as_str());
-                if !self.may_join_one_more(slot, index) {
-                    self.counters.groups_refused += 1;
-                    self.release(index, effects);
-                    return self.nack(
-                        slot,
-                        ack_id,
-                        AckError::BadRequest,
-                        "The connection is in too many groups.",
-                    );
-                }
-                self.join(slot, index);
-                let key = ConnectionKey { slot, generation: self.connections[slot as usize].generation };
-                if self.announce(index, Waiter::Ack(key, ack_id), effects).is_none() {
-                    self.ack(slot, ack_id);
-                }
-            }
-            ClientMessage::LeaveGroup { group, ack_id } => {
-                if self.repeated(slot, ack_id) || self.denied(slot, Action::JoinLeaveGroup, &group, ack_id) {
-                    return;
-                }
-                if let Some(&index) = self.group_index.get(group.as_str()) {
-                    self.leave(slot, index, effects);
-                }
-                self.ack(slot, ack_id);
-            }
-            ClientMessage::SendToGroup { group, ack_id, no_echo, data } => {
-                if self.repeated(slot, ack_id) || self.denied(slot, Action::SendToGroup, &group, ack_id) {
-                    return;
-                }
-                self.publish_from(slot, group.as_str(), no_echo, data, effects);
-                self.ack(slot, ack_id);
-            }
-            ClientMessage::Event { ack_id, .. } => {
-                if self.repeated(slot, ack_id) {
-                    return;
-                }
-                self.counters.events_unhandled += 1;
-                self.nack(
-                    slot,
-                    ack_id,
-                    AckError::InternalServerError,
-                    "No event handler is configured for this event.",
-                );
-            }
-            ClientMessage::SequenceAck { sequence_id } => {
-                if let Some(session) = self.session(slot) {
-                    session.acknowledge(sequence_id);
-                }
-            }
-            ClientMessage::Ping => self.text(slot, 16, json::pong),
-            ClientMessage::Invoke { invocation_id } => self.text(slot, 160, |out| {
-                json::invoke_refused(
-                    out,
-                    &invocation_id,
-                    AckError::NotFound,
-                    "No event handler is configured.",
-                );
-            }),
-            ClientMessage::CancelInvocation => {}
-            ClientMessage::Stream { stream_id } => self.text(slot, 160, |out| {
-                json::stream_closed(out, &stream_id, "BadRequest", "Streams are not supported.");
-            }),
-            ClientMessage::GroupState { ack_id } => {
-                self.nack(slot, ack_id, AckError::BadRequest, "Group state is not supported.");
-            }
-        }
-        let _ = now;
-    }
-
-    fn raw(&mut self, _now: Time, slot: u32, data: Data<'_>, effects: &mut Effects) {
-        let Some((group, no_echo)) = self.connections[slot as usize].raw_group.as_deref().cloned() else {
-            self.counters.events_unhandled += 1;
-            let reason = "No event handler is configured for this event.";
-            let category = CloseCategory::EventHandlerNotFound;
-            return self.end(slot, Ending { code: CloseCode::INTERNAL_ERROR, reason, category }, effects);
-        };
-        if !self.connections[slot as usize].permissions.allows(Action::SendToGroup, group.as_str()) {
-            self.counters.forbidden += 1;
-            let reason = "The client does not have permission to send to the group.";
-            let category = CloseCategory::Unauthorized;
-            return self.end(slot, Ending { code: CloseCode::POLICY_VIOLATION, reason, category }, effects);
-        }
-        self.publish_from(slot, group.as_str(), no_echo, data, effects);
-    }
-
-    /// A client's publication: to the members here, and once to each core that has others.
-    fn publish_from(&mut self, slot: u32, group: &str, no_echo: bool, data: Data<'_>, effects: &mut Effects) {
-        let user = self.connections[slot as usize].user.clone();
-        let sender = Sender::Group { group, user: user.as_ref().map(UserId::as_str) };
-        if let Some(&index) = self.group_index.get(group) {
-            let Self { turn, groups, connections, .. } = self;
-            let group = &mut groups[index as usize];
-            if group.len() > 0 {
-                let stream = turn.publish(index, group, sender, data);
-                if no_echo && connections[slot as usize].membership(index).is_ok() {
-                    stream.excluded.push((slot, stream.entries.len() as u32 - 1));
-                }
-            }
-        }
-        let cores = self.directory.cores(group);
-        if !cores.is_empty() {
-            let user = user.map(|user| user.as_str().into());
-            let envelope =
-                Envelope::new(crate::envelope::EnvelopeTarget::Group(group.into(), user), None, data);
-            for core in cores.iter() {
-                effects.push(Effect::Forward(core, MeshItem::Publish(envelope.clone(), None)));
-            }
-        }
-    }
-
-    /// Whether the request has succeeded before; it then gets its `Duplicate`.
-    fn repeated(&mut self, slot: u32, ack_id: Option<u64>) -> bool {
-        let Some(id) = ack_id.filter(|&id| self.connections[slot as usize].acks.contains(id)) else {
-            return false;
-        };
-        self.counters.duplicates += 1;
-        self.nack(
-            slot,
-            ack_id,
-            AckError::Duplicate,
-            &format!("Message with ack-id: {id} has been processed"),
-        );
-        true
-    }
-
-    fn denied(&mut self, slot: u32, action: Action, group: &GroupName<'_>, ack_id: Option<u64>) -> bool {
-        if self.connections[slot as usize].permissions.allows(action, group.as_str()) {
-            return false;
-        }
-        self.counters.forbidden += 1;
-        if ack_id.is_some() {
-            let verb = match action {
-                Action::JoinLeaveGroup => "join or leave",
-                Action::SendToGroup => "send to",
-            };
-            let message =
-                format!("The client does not have permission to {verb} group '{}'.", group.as_str());
-            self.nack(slot, ack_id, AckError::Forbidden, &message);
-        }
-        true
-    }
-
-    /// The request succeeded; its effects are in the log already.
-    pub(crate) fn ack(&mut self, slot: u32, ack_id: Option<u64>) {
-        let Some(id) = ack_id else { return };
-        if self.repeated(slot, ack_id) {
-            return;
-        }
-        self.connections[slot as usize].acks.insert(id, self.limits.ack_ids_max);
-        self.text(slot, 40, |out| json::ack(out, id, Ok(())));
-    }
-
-    pub(crate) fn nack(&mut self, slot: u32, ack_id: Option<u64>, error: AckError, message: &str) {
-        if let Some(id) = ack_id {
-            self.text(slot, message.len() + 100, |out| json::ack(out, id, Err((error, message))));
-        }
-    }
-
-    /// Logs one text frame for one connection.
-    fn text(&mut self, slot: u32, expected_len: usize, write: impl FnOnce(&mut Vec<u8>)) {
-        self.turn.frames(slot, |out| frame::write_frame_with(out, Opcode::Text, expected_len, write));
-    }
-}
-
 /// Looking things up, joining and leaving.
 impl Hub {
     pub(crate) fn find(&self, key: ConnectionKey) -> Option<u32> {
@@ -780,7 +368,7 @@ impl Hub {
     }
 
     /// The connection's slot, if it still holds the socket and its close frame is not yet in the log.
-    fn attached(&self, from: Transport) -> Option<u32> {
+    pub(crate) fn attached(&self, from: Transport) -> Option<u32> {
         let slot = self.find(from.connection)?;
         let holds =
             self.hot[slot as usize].socket == from.socket && self.connections[slot as usize].cut == u32::MAX;
@@ -852,7 +440,7 @@ impl Hub {
         self.leave_at(slot, index, position, effects);
     }
 
-    fn leave_at(&mut self, slot: u32, index: u32, position: u32, effects: &mut Effects) {
+    pub(crate) fn leave_at(&mut self, slot: u32, index: u32, position: u32, effects: &mut Effects) {
         let group = &mut self.groups[index as usize];
         let format = self.connections[slot as usize].format;
         self.turn.before_leave(group, format, position, slot);

@@ -20,10 +20,12 @@ mod group;
 pub mod hub;
 pub mod id;
 mod interest;
+mod lifecycle;
 pub mod limits;
 mod operation;
 pub mod outbox;
 mod permission;
+mod request;
 mod session;
 mod turn;
 

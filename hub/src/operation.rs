@@ -5,8 +5,9 @@
 
 use crate::effect::CloseCategory;
 use crate::envelope::EnvelopeTarget;
-use crate::hub::{EVERYONE, Ending, Hub};
+use crate::hub::{EVERYONE, Hub};
 use crate::interest::Waiter;
+use crate::lifecycle::Ending;
 use crate::{Answer, ConnectionId, CoreSet, Effect, Effects, Envelope, MeshItem, RequestId, Ticket};
 use ringhub_protocol::name::{GroupName, UserId};
 use ringhub_protocol::pubsub::Data;

@@ -1,0 +1,195 @@
+//! Requests of clients: joining, leaving, publishing, and their acks.
+
+use crate::effect::CloseCategory;
+use crate::envelope::EnvelopeTarget;
+use crate::hub::Hub;
+use crate::interest::Waiter;
+use crate::lifecycle::Ending;
+use crate::{ConnectionKey, Effect, Effects, Envelope, MeshItem};
+use ringhub_protocol::auth::role::Action;
+use ringhub_protocol::name::{GroupName, UserId};
+use ringhub_protocol::pubsub::{AckError, ClientMessage, Data, Sender, json};
+use ringhub_protocol::ws::{CloseCode, Opcode, frame};
+
+impl Hub {
+    pub(crate) fn message(&mut self, slot: u32, message: ClientMessage<'_>, effects: &mut Effects) {
+        match message {
+            ClientMessage::JoinGroup { group, ack_id } => {
+                if self.repeated(slot, ack_id) || self.denied(slot, Action::JoinLeaveGroup, &group, ack_id) {
+                    return;
+                }
+                let index = self.group(group.as_str());
+                if !self.may_join_one_more(slot, index) {
+                    self.counters.groups_refused += 1;
+                    self.release(index, effects);
+                    return self.nack(
+                        slot,
+                        ack_id,
+                        AckError::BadRequest,
+                        "The connection is in too many groups.",
+                    );
+                }
+                self.join(slot, index);
+                let key = ConnectionKey { slot, generation: self.connections[slot as usize].generation };
+                if self.announce(index, Waiter::Ack(key, ack_id), effects).is_none() {
+                    self.ack(slot, ack_id);
+                }
+            }
+            ClientMessage::LeaveGroup { group, ack_id } => {
+                if self.repeated(slot, ack_id) || self.denied(slot, Action::JoinLeaveGroup, &group, ack_id) {
+                    return;
+                }
+                if let Some(&index) = self.group_index.get(group.as_str()) {
+                    self.leave(slot, index, effects);
+                }
+                self.ack(slot, ack_id);
+            }
+            ClientMessage::SendToGroup { group, ack_id, no_echo, data } => {
+                if self.repeated(slot, ack_id) || self.denied(slot, Action::SendToGroup, &group, ack_id) {
+                    return;
+                }
+                self.publish_from(slot, group.as_str(), no_echo, data, effects);
+                self.ack(slot, ack_id);
+            }
+            ClientMessage::Event { ack_id, .. } => {
+                if self.repeated(slot, ack_id) {
+                    return;
+                }
+                self.counters.events_unhandled += 1;
+                self.nack(
+                    slot,
+                    ack_id,
+                    AckError::InternalServerError,
+                    "No event handler is configured for this event.",
+                );
+            }
+            ClientMessage::SequenceAck { sequence_id } => {
+                if let Some(session) = self.session(slot) {
+                    session.acknowledge(sequence_id);
+                }
+            }
+            ClientMessage::Ping => self.text(slot, 16, json::pong),
+            ClientMessage::Invoke { invocation_id } => self.text(slot, 160, |out| {
+                json::invoke_refused(
+                    out,
+                    &invocation_id,
+                    AckError::NotFound,
+                    "No event handler is configured.",
+                );
+            }),
+            ClientMessage::CancelInvocation => {}
+            ClientMessage::Stream { stream_id } => self.text(slot, 160, |out| {
+                json::stream_closed(out, &stream_id, "BadRequest", "Streams are not supported.");
+            }),
+            ClientMessage::GroupState { ack_id } => {
+                self.nack(slot, ack_id, AckError::BadRequest, "Group state is not supported.");
+            }
+        }
+    }
+
+    pub(crate) fn raw(&mut self, slot: u32, data: Data<'_>, effects: &mut Effects) {
+        let Some((group, no_echo)) = self.connections[slot as usize].raw_group.as_deref().cloned() else {
+            self.counters.events_unhandled += 1;
+            let reason = "No event handler is configured for this event.";
+            let category = CloseCategory::EventHandlerNotFound;
+            return self.end(slot, Ending { code: CloseCode::INTERNAL_ERROR, reason, category }, effects);
+        };
+        if !self.connections[slot as usize].permissions.allows(Action::SendToGroup, group.as_str()) {
+            self.counters.forbidden += 1;
+            let reason = "The client does not have permission to send to the group.";
+            let category = CloseCategory::Unauthorized;
+            return self.end(slot, Ending { code: CloseCode::POLICY_VIOLATION, reason, category }, effects);
+        }
+        self.publish_from(slot, group.as_str(), no_echo, data, effects);
+    }
+
+    /// A client's publication: to the members here, and once to each core that has others.
+    pub(crate) fn publish_from(
+        &mut self,
+        slot: u32,
+        group: &str,
+        no_echo: bool,
+        data: Data<'_>,
+        effects: &mut Effects,
+    ) {
+        let user = self.connections[slot as usize].user.clone();
+        let sender = Sender::Group { group, user: user.as_ref().map(UserId::as_str) };
+        if let Some(&index) = self.group_index.get(group) {
+            let Self { turn, groups, connections, .. } = self;
+            let group = &mut groups[index as usize];
+            if group.len() > 0 {
+                let stream = turn.publish(index, group, sender, data);
+                if no_echo && connections[slot as usize].membership(index).is_ok() {
+                    stream.excluded.push((slot, stream.entries.len() as u32 - 1));
+                }
+            }
+        }
+        let cores = self.directory.cores(group);
+        if !cores.is_empty() {
+            let user = user.map(|user| user.as_str().into());
+            let envelope = Envelope::new(EnvelopeTarget::Group(group.into(), user), None, data);
+            for core in cores.iter() {
+                effects.push(Effect::Forward(core, MeshItem::Publish(envelope.clone(), None)));
+            }
+        }
+    }
+
+    /// Whether the request has succeeded before; it then gets its `Duplicate`.
+    pub(crate) fn repeated(&mut self, slot: u32, ack_id: Option<u64>) -> bool {
+        let Some(id) = ack_id.filter(|&id| self.connections[slot as usize].acks.contains(id)) else {
+            return false;
+        };
+        self.counters.duplicates += 1;
+        self.nack(
+            slot,
+            ack_id,
+            AckError::Duplicate,
+            &format!("Message with ack-id: {id} has been processed"),
+        );
+        true
+    }
+
+    pub(crate) fn denied(
+        &mut self,
+        slot: u32,
+        action: Action,
+        group: &GroupName<'_>,
+        ack_id: Option<u64>,
+    ) -> bool {
+        if self.connections[slot as usize].permissions.allows(action, group.as_str()) {
+            return false;
+        }
+        self.counters.forbidden += 1;
+        if ack_id.is_some() {
+            let verb = match action {
+                Action::JoinLeaveGroup => "join or leave",
+                Action::SendToGroup => "send to",
+            };
+            let message =
+                format!("The client does not have permission to {verb} group '{}'.", group.as_str());
+            self.nack(slot, ack_id, AckError::Forbidden, &message);
+        }
+        true
+    }
+
+    /// The request succeeded; its effects are in the log already.
+    pub(crate) fn ack(&mut self, slot: u32, ack_id: Option<u64>) {
+        let Some(id) = ack_id else { return };
+        if self.repeated(slot, ack_id) {
+            return;
+        }
+        self.connections[slot as usize].acks.insert(id, self.limits.ack_ids_max);
+        self.text(slot, 40, |out| json::ack(out, id, Ok(())));
+    }
+
+    pub(crate) fn nack(&mut self, slot: u32, ack_id: Option<u64>, error: AckError, message: &str) {
+        if let Some(id) = ack_id {
+            self.text(slot, message.len() + 100, |out| json::ack(out, id, Err((error, message))));
+        }
+    }
+
+    /// Logs one text frame for one connection.
+    pub(crate) fn text(&mut self, slot: u32, expected_len: usize, write: impl FnOnce(&mut Vec<u8>)) {
+        self.turn.frames(slot, |out| frame::write_frame_with(out, Opcode::Text, expected_len, write));
+    }
+}
