@@ -85,3 +85,16 @@ fn decode<'a>(
 fn parse(text: &str) -> Result<ClientMessage<'_>, Broken> {
     json::parse(text).map_err(|error| Broken { code: error.code, reason: error.reason, panicked: false })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_while_decoding_ends_one_connection_with_1011() {
+        let broken = fenced::<()>(|| panic!("raised by a test")).err().expect("the fence held");
+        assert!(broken.panicked);
+        assert_eq!(broken.code, CloseCode::INTERNAL_ERROR);
+        assert!(fenced(|| Ok(1)).is_ok_and(|one| one == 1));
+    }
+}
