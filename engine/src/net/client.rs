@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn a_panic_while_decoding_ends_one_connection_with_1011() {
-        let broken = fenced::<()>(|| panic!("raised by a test")).err().expect("the fence held");
+        let broken = fenced::<()>(|| panic!("raised by a test")).expect_err("the fence held");
         assert!(broken.panicked);
         assert_eq!(broken.code, CloseCode::INTERNAL_ERROR);
         assert!(fenced(|| Ok(1)).is_ok_and(|one| one == 1));
