@@ -22,11 +22,13 @@ pub mod id;
 mod interest;
 mod lifecycle;
 pub mod limits;
+mod mixed;
 mod operation;
 pub mod outbox;
 mod permission;
 mod request;
 mod session;
+mod stamp;
 mod turn;
 
 pub use effect::{

@@ -1,0 +1,145 @@
+//! The bytes of receivers that share none: gathered into chunks, and for reliable members stamped with their
+//! sequence ids.
+
+use crate::SocketKey;
+use crate::effect::{Part, Sink};
+use crate::session::{Batch, digits, tail_len, write_frame};
+use crate::turn::share;
+use ringhub_protocol::pubsub::json;
+use ringhub_protocol::ws::{Opcode, frame};
+
+/// Bytes of private frames that go to the sink at once.
+pub(crate) const CHUNK_BYTES: usize = 64 << 10;
+/// Pieces that together exceed this are sent by reference instead of being copied together.
+pub(crate) const COPY_BYTES_MAX: usize = 32 << 10;
+
+/// Private frames, gathered into chunks for the sink.
+pub(crate) struct Arena<'a, S> {
+    pub(crate) sink: &'a mut S,
+    pub(crate) chunk: Vec<u8>,
+    pub(crate) parts: Vec<Part>,
+}
+
+impl<S: Sink> Arena<'_, S> {
+    /// Hands over what is gathered if `bytes` more would not fit.
+    pub(crate) fn reserve(&mut self, bytes: usize) {
+        if !self.chunk.is_empty() && self.chunk.len() + bytes > CHUNK_BYTES {
+            self.emit();
+        }
+    }
+
+    pub(crate) fn emit(&mut self) {
+        if !self.parts.is_empty() {
+            self.sink.each(&share(&mut self.chunk), &self.parts);
+            self.parts.clear();
+        }
+        self.chunk.clear();
+    }
+}
+
+/// Reliable frames of one stream's segment, made once per next id of its members.
+///
+/// A small table remembers where the bytes for a next id stand; a template per number of digits makes the
+/// bytes for another id a copy and a patch.
+#[derive(Default)]
+pub(crate) struct Stamps {
+    made: Vec<(u64, u32, u32)>,
+    template: Vec<u8>,
+    template_digits: usize,
+    /// One past each id's last digit in the template.
+    patches: Vec<u32>,
+}
+
+impl Stamps {
+    /// Next ids remembered at a time.
+    const TABLE: usize = 256;
+
+    pub(crate) fn begin(&mut self) {
+        self.made.clear();
+        self.template_digits = 0;
+    }
+
+    /// Gives `socket` entries `from..from + count` with ids from `first` on.
+    pub(crate) fn stamp(
+        &mut self,
+        arena: &mut Arena<'_, impl Sink>,
+        socket: SocketKey,
+        batch: &Batch,
+        from: u32,
+        count: u32,
+        first: u64,
+    ) {
+        if batch.bytes(from, count) > COPY_BYTES_MAX {
+            return Self::by_reference(arena, socket, batch, from, count, first);
+        }
+        if self.made.is_empty() {
+            self.made.resize(Self::TABLE, (0, 0, 0));
+        }
+        let cell = first as usize % Self::TABLE;
+        if self.made[cell].0 == first && !arena.parts.is_empty() {
+            let (_, start, end) = self.made[cell];
+            arena.parts.push(Part { socket, start, end });
+            return;
+        }
+        let size = batch.bytes(from, count) + count as usize * (4 + tail_len(20));
+        if !arena.chunk.is_empty() && arena.chunk.len() + size > CHUNK_BYTES {
+            arena.emit();
+            self.made.fill((0, 0, 0));
+        }
+        let start = arena.chunk.len();
+        let width = digits(first);
+        if width == digits(first + u64::from(count) - 1) {
+            if self.template_digits != width {
+                self.build(batch, from, count, width);
+            }
+            arena.chunk.extend_from_slice(&self.template);
+            for (id, &end) in (first..).zip(&self.patches) {
+                let mut id = id;
+                for digit in arena.chunk[start + end as usize - width..start + end as usize].iter_mut().rev()
+                {
+                    *digit = b'0' + (id % 10) as u8;
+                    id /= 10;
+                }
+            }
+        } else {
+            for (id, index) in (first..).zip(from..from + count) {
+                write_frame(&mut arena.chunk, &batch.bodies[batch.range(index)], id);
+            }
+        }
+        let end = arena.chunk.len() as u32;
+        self.made[cell] = (first, start as u32, end);
+        arena.parts.push(Part { socket, start: start as u32, end });
+    }
+
+    fn build(&mut self, batch: &Batch, from: u32, count: u32, width: usize) {
+        self.template.clear();
+        self.patches.clear();
+        self.template_digits = width;
+        let placeholder = 10u64.pow(width as u32 - 1);
+        for index in from..from + count {
+            write_frame(&mut self.template, &batch.bodies[batch.range(index)], placeholder);
+            self.patches.push(self.template.len() as u32 - 1);
+        }
+    }
+
+    /// Large bodies are not copied: their frames go out in pieces.
+    fn by_reference(
+        arena: &mut Arena<'_, impl Sink>,
+        socket: SocketKey,
+        batch: &Batch,
+        from: u32,
+        count: u32,
+        first: u64,
+    ) {
+        for (id, index) in (first..).zip(from..from + count) {
+            let body = batch.bodies.slice(batch.range(index));
+            let mut header = Vec::with_capacity(10);
+            frame::write_header(&mut header, Opcode::Text, body.len() + tail_len(digits(id)));
+            let mut tail = Vec::with_capacity(40);
+            json::sequence_id(&mut tail, id);
+            for piece in [header.into(), body, tail.into()] {
+                arena.sink.shared(&piece, &[socket]);
+            }
+        }
+    }
+}
