@@ -22,8 +22,7 @@ pub(crate) enum Format {
 
 impl Format {
     pub(crate) const COUNT: usize = 3;
-    /// Formats whose frames every receiver shares.
-    pub(crate) const PLAIN: [Self; 2] = [Self::Raw, Self::Json];
+    pub(crate) const ALL: [Self; Self::COUNT] = [Self::Raw, Self::Json, Self::Reliable];
 
     pub(crate) fn of(subprotocol: Subprotocol) -> Self {
         match subprotocol {

@@ -1,22 +1,24 @@
 //! The end of a turn: receivers are walked once, and their bytes handed to the sink.
 //!
-//! First those whom more than one thing reaches are marked as mixed; then each stream's members are scanned:
-//! the unmarked share its buffer, for the marked a reference is noted; last, each mixed receiver's pieces are
-//! put in log order. A reliable receiver's bytes differ by the ids only, so equal next ids share bytes, and
+//! First the streams too large for the turn's budget are set apart (`fan.rs`). Then those whom more than one
+//! thing reaches are marked as mixed; each stream's members are scanned: the unmarked share its buffer, for the
+//! marked a reference is noted; the fans' next slices are scanned likewise; last, each mixed receiver's pieces
+//! are put in log order. A reliable receiver's bytes differ by the ids only, so equal next ids share bytes, and
 //! others are stamped from a template.
 
 use crate::connection::{Connection, Format, Hot, NONE};
 use crate::effect::Sink;
+use crate::fan::Budget;
 use crate::group::{Group, TOMBSTONE};
 use crate::hub::Counters;
 use crate::mixed::{Mixed, Ref, Source, What, chain, note};
-use crate::session::{Batch, Session};
-use crate::stamp::{Arena, Stamps};
-use crate::turn::{Turn, share};
+use crate::session::Session;
+use crate::stamp::{Arena, Frames, Stamps};
+use crate::turn::{Stage, Turn, share};
 use crate::{ConnectionKey, Limits, SocketKey};
 use bytes::Bytes;
 use slab::Slab;
-use std::rc::Rc;
+use std::ops::Range;
 
 /// Scratch of the flush, kept from turn to turn.
 #[derive(Default)]
@@ -26,8 +28,8 @@ pub(crate) struct Scratch {
     pub(crate) pieces: Vec<(u32, Source)>,
     pub(crate) skips: Vec<(u32, u32)>,
     pub(crate) sockets: Vec<SocketKey>,
-    /// By stream: its shared bytes in the plain formats, its batch for the replay logs.
-    pub(crate) shared: Vec<([Bytes; 2], Option<Rc<Batch>>)>,
+    /// Groups with a fan in progress.
+    pub(crate) fans: Vec<u32>,
     pub(crate) frames: Bytes,
     pub(crate) stamps: Stamps,
 }
@@ -44,23 +46,37 @@ pub(crate) struct Flush<'a> {
     pub(crate) counters: &'a mut Counters,
     /// Sessions over a bound, to be ended by the next timeout.
     pub(crate) overflowed: &'a mut Vec<ConnectionKey>,
+    /// Receivers served so far.
+    pub(crate) served: u32,
+    /// Whether a bound made it serve more than the budget allows.
+    pub(crate) forced: bool,
 }
 
 impl Flush<'_> {
-    /// Delivers the log; the caller then clears it.
-    pub(crate) fn run(&mut self, sink: &mut impl Sink) {
+    /// Delivers the log, as far as `budget` goes.
+    pub(crate) fn run(&mut self, sink: &mut impl Sink, budget: Budget) {
+        let sends = self.divide(budget);
         self.mark();
-        self.share();
+        if !self.scratch.fans.is_empty() {
+            self.pull_served();
+        }
+        self.scratch.frames = share(&mut self.turn.frames);
         let mut arena = Arena { sink, chunk: Vec::new(), parts: Vec::new() };
         for at in 0..self.turn.open {
-            self.stream(at, &mut arena);
+            if self.turn.streams[at].stage == Stage::Open {
+                self.stream(at, &mut arena);
+            }
+        }
+        if !self.scratch.fans.is_empty() {
+            self.slices(sends, &mut arena);
         }
         self.mixed(&mut arena);
         arena.emit();
+        self.served += self.scratch.mixed.len() as u32;
         self.scratch.mixed.clear();
         self.scratch.refs.clear();
-        self.scratch.shared.clear();
         self.scratch.frames = Bytes::new();
+        self.settle();
     }
 
     /// Finds the receivers that more than one list, or anything but a list, reaches.
@@ -85,10 +101,11 @@ impl Flush<'_> {
                 note(hot, scratch, epoch, slot, What::Skip { stream: stream_at, entry });
             }
         }
-        if turn.open < 2 {
+        let whole = || turn.streams[..turn.open].iter().filter(|stream| stream.stage == Stage::Open);
+        if whole().nth(1).is_none() {
             return;
         }
-        for stream in &turn.streams[..turn.open] {
+        for stream in whole() {
             for &slot in groups[stream.group as usize].members.iter().flatten() {
                 let Some(hot) = hot.get_mut(slot as usize) else { continue }; // a tombstone
                 if hot.epoch != epoch {
@@ -101,87 +118,80 @@ impl Flush<'_> {
         }
     }
 
-    /// Freezes this turn's buffers.
-    fn share(&mut self) {
-        self.scratch.frames = share(&mut self.turn.frames);
-        for stream in &mut self.turn.streams[..self.turn.open] {
-            let [raw, json, reliable] = &mut stream.encoded;
-            let plain = [share(&mut raw.bytes), share(&mut json.bytes)];
-            let batch = (!reliable.bytes.is_empty())
-                .then(|| Rc::new(Batch { bodies: share(&mut reliable.bytes), ends: reliable.ends.clone() }));
-            self.scratch.shared.push((plain, batch));
-        }
-    }
-
     /// Delivers one stream to the members it alone reaches; notes it for the mixed ones.
     fn stream(&mut self, at: usize, arena: &mut Arena<'_, impl Sink>) {
-        let epoch = self.turn.epoch;
-        let segments = self.turn.streams[at].segments.len();
-        for segment_at in 0..segments {
-            let stream = &self.turn.streams[at];
-            let segment = stream.segments[segment_at];
-            let entries = stream.entries.len() as u32;
-            if segment.entry == entries {
-                continue;
-            }
-            let what = || What::Entries { stream: at as u32, from: segment.entry, to: entries };
-            let group = &self.groups[stream.group as usize];
-            let ends: [usize; Format::COUNT] = match stream.segments.get(segment_at + 1) {
-                Some(next) => next.members.map(|m| m as usize),
-                None => std::array::from_fn(|f| group.members[f].len()),
-            };
-            for format in Format::PLAIN {
-                let f = format as usize;
-                let bytes = &self.scratch.shared[at].0[f];
-                let start = stream.encoded[f].start(segment.entry) as usize;
-                let bytes = if start == 0 { bytes.clone() } else { bytes.slice(start..) };
-                self.scratch.sockets.clear();
-                for &slot in &group.members[f][segment.members[f] as usize..ends[f]] {
-                    let Some(hot) = self.hot.get_mut(slot as usize) else { continue }; // a tombstone
-                    if hot.epoch == epoch && hot.mixed != NONE {
-                        chain(self.scratch, hot.mixed, what());
-                    } else if hot.attached() {
-                        self.scratch.sockets.push(hot.socket);
-                    }
-                }
-                if !self.scratch.sockets.is_empty() {
-                    self.counters.messages_out +=
-                        self.scratch.sockets.len() as u64 * u64::from(entries - segment.entry);
-                    arena.sink.shared(&bytes, &self.scratch.sockets);
-                }
-            }
-            let f = Format::Reliable as usize;
-            let members = segment.members[f] as usize..ends[f];
-            if members.is_empty() {
-                continue;
-            }
-            let Some(batch) = self.scratch.shared[at].1.clone() else { continue };
-            self.scratch.stamps.begin();
-            for place in members {
-                let slot = self.groups[self.turn.streams[at].group as usize].members[f][place];
-                if slot == TOMBSTONE {
-                    continue;
-                }
-                let hot = self.hot[slot as usize];
-                if hot.epoch == epoch && hot.mixed != NONE {
-                    chain(self.scratch, hot.mixed, what());
-                    continue;
-                }
-                let session = &mut self.sessions[hot.session as usize];
-                let sendable = hot.attached() && !session.congested && !session.behind();
-                let count = entries - segment.entry;
-                let first = session.append(&batch, segment.entry, count);
-                self.counters.messages_out += u64::from(count);
-                check_bounds(session, self.limits, &self.connections[slot as usize], slot, self.overflowed);
-                if sendable {
-                    let session = &mut self.sessions[hot.session as usize];
-                    session.sent = session.last;
-                    self.scratch.stamps.stamp(arena, hot.socket, &batch, segment.entry, count, first);
+        for segment in 0..self.turn.streams[at].segments.len() {
+            for format in Format::ALL {
+                let stream = &self.turn.streams[at];
+                let places = self.groups[stream.group as usize].members[format as usize].len() as u32;
+                let (entry, members) = stream.segment(segment, format, places);
+                if !members.is_empty() {
+                    self.members(at, format, entry, members, arena);
                 }
             }
         }
     }
 
+    /// Delivers a stream's entries from `entry` on to some of its group's members.
+    pub(crate) fn members(
+        &mut self,
+        at: usize,
+        format: Format,
+        entry: u32,
+        members: Range<u32>,
+        arena: &mut Arena<'_, impl Sink>,
+    ) {
+        let epoch = self.turn.epoch;
+        let stream = &self.turn.streams[at];
+        let entries = stream.entries.len() as u32;
+        if entry == entries {
+            return;
+        }
+        let (f, count) = (format as usize, entries - entry);
+        let what = || What::Entries { stream: at as u32, from: entry, to: entries };
+        let members =
+            &self.groups[stream.group as usize].members[f][members.start as usize..members.end as usize];
+        if format != Format::Reliable {
+            self.scratch.sockets.clear();
+            for &slot in members {
+                let Some(hot) = self.hot.get_mut(slot as usize) else { continue }; // a tombstone
+                if hot.epoch == epoch && hot.mixed != NONE {
+                    chain(self.scratch, hot.mixed, what());
+                } else if hot.attached() {
+                    self.scratch.sockets.push(hot.socket);
+                }
+            }
+            if !self.scratch.sockets.is_empty() {
+                let start = stream.encoded[f].start(entry) as usize;
+                self.counters.messages_out += self.scratch.sockets.len() as u64 * u64::from(count);
+                arena.sink.shared(&stream.plain[f].slice(start..), &self.scratch.sockets);
+            }
+            return;
+        }
+        let Some((_, batch)) = stream.batches.first() else { return };
+        self.scratch.stamps.begin();
+        for &slot in members {
+            if slot == TOMBSTONE {
+                continue;
+            }
+            let hot = self.hot[slot as usize];
+            if hot.epoch == epoch && hot.mixed != NONE {
+                chain(self.scratch, hot.mixed, what());
+                continue;
+            }
+            let session = &mut self.sessions[hot.session as usize];
+            let sendable = hot.attached() && !session.congested && !session.behind();
+            let first = session.append(batch, entry, count);
+            self.counters.messages_out += u64::from(count);
+            check_bounds(session, self.limits, &self.connections[slot as usize], slot, self.overflowed);
+            if sendable {
+                let session = &mut self.sessions[hot.session as usize];
+                session.sent = session.last;
+                let frames = Frames { batch, from: entry, count, first };
+                self.scratch.stamps.stamp(arena, hot.socket, &frames);
+            }
+        }
+    }
 }
 
 /// Notes a session that is over a bound.

@@ -1,11 +1,13 @@
 //! A group's members on this core.
 //!
 //! Members stand in dense vectors, one per format, so that a fan-out is a linear scan without a branch on
-//! the format. While a turn's log holds publications of the group, its vectors only grow: a leaver leaves a
-//! tombstone, joiners are appended; [`Group::compact`] runs when the turn is flushed.
+//! the format. While the log holds publications of the group, its vectors only grow: a leaver leaves a
+//! tombstone, joiners are appended, and who is served ahead of a fan moves to the end. [`Group::compact`] runs
+//! when a stream or a fan of the group is done.
 
 use crate::connection::{Connection, Format, Hot};
 use crate::directory::Interest;
+use crate::turn::Segment;
 use slab::Slab;
 use std::sync::Arc;
 
@@ -21,11 +23,11 @@ pub(crate) struct Group {
     pub(crate) live: [u32; Format::COUNT],
     /// Clients that will be members once the other cores agree.
     pub(crate) reserved: u32,
-    /// Its publications of this turn.
+    /// The log's stream that takes its publications.
     pub(crate) stream: Option<u32>,
+    /// The log's stream that is delivered to it in slices.
+    pub(crate) fan: Option<u32>,
     pub(crate) interest: Interest,
-    /// Whether the vectors hold tombstones.
-    holes: bool,
 }
 
 /// A connection's place in a group's vector of its format.
@@ -43,8 +45,8 @@ impl Group {
             live: [0; Format::COUNT],
             reserved: 0,
             stream: None,
+            fan: None,
             interest: Interest::None,
-            holes: false,
         }
     }
 
@@ -58,6 +60,11 @@ impl Group {
         self.len() == 0 && self.reserved == 0
     }
 
+    /// Whether the log holds publications of it.
+    pub(crate) fn is_logged(&self) -> bool {
+        self.stream.is_some() || self.fan.is_some()
+    }
+
     /// Appends a member; returns its position.
     pub(crate) fn push(&mut self, format: Format, slot: u32) -> u32 {
         let members = &mut self.members[format as usize];
@@ -66,31 +73,52 @@ impl Group {
         members.len() as u32 - 1
     }
 
-    /// Takes the member at `position` out. Without publications this turn the last member takes its place,
+    /// Takes the member at `position` out. Without publications in the log the last member takes its place,
     /// and that member's slot is returned for its [`Membership`] to be mended.
     pub(crate) fn remove(&mut self, format: Format, position: u32) -> Option<u32> {
+        let is_logged = self.is_logged();
         let members = &mut self.members[format as usize];
         self.live[format as usize] -= 1;
-        if self.stream.is_some() || self.holes {
+        if is_logged {
             members[position as usize] = TOMBSTONE;
-            self.holes = true;
             return None;
         }
-        members.swap_remove(position as usize);
-        if members.capacity() > 64 && members.len() * 4 < members.capacity() {
-            members.shrink_to(members.len() * 2);
+        // Stops at `position` at the latest.
+        while members.last() == Some(&TOMBSTONE) {
+            members.pop();
         }
+        members.swap_remove(position as usize);
+        shrink(members);
         members.get(position as usize).copied()
     }
 
-    /// Closes the gaps tombstones left, keeping the order. The turn's publications must be flushed.
-    pub(crate) fn compact(&mut self, index: u32, connections: &mut Slab<Connection>) {
-        if !std::mem::take(&mut self.holes) {
-            return;
-        }
-        for members in &mut self.members {
+    /// Moves the member at `position` to the end; returns its new position.
+    pub(crate) fn relocate(&mut self, format: Format, position: u32) -> u32 {
+        let members = &mut self.members[format as usize];
+        let slot = std::mem::replace(&mut members[position as usize], TOMBSTONE);
+        members.push(slot);
+        members.len() as u32 - 1
+    }
+
+    /// Closes the gaps that tombstones left, keeping the order, if they are a quarter of the places: so it
+    /// costs each leaver a bounded part. `segments` are those of a stream that goes on. No fan is in progress.
+    pub(crate) fn compact(
+        &mut self,
+        index: u32,
+        connections: &mut Slab<Connection>,
+        segments: &mut [Segment],
+    ) {
+        let live = self.live;
+        for (f, members) in self.members.iter_mut().enumerate() {
+            if (members.len() - live[f] as usize) * 4 < members.len().max(1) {
+                continue;
+            }
+            let mut segments = segments.iter_mut().map(|segment| &mut segment.members[f]).peekable();
             let mut kept = 0;
             for at in 0..members.len() {
+                while let Some(start) = segments.next_if(|start| **start as usize == at) {
+                    *start = kept as u32;
+                }
                 let slot = members[at];
                 if slot == TOMBSTONE {
                     continue;
@@ -101,8 +129,17 @@ impl Group {
                 }
                 kept += 1;
             }
+            segments.for_each(|start| *start = kept as u32);
             members.truncate(kept);
+            shrink(members);
         }
+    }
+}
+
+/// Gives back memory that a group which was much larger left behind.
+fn shrink(members: &mut Vec<u32>) {
+    if members.capacity() > 64 && members.len() * 4 < members.capacity() {
+        members.shrink_to(members.len() * 2);
     }
 }
 

@@ -8,13 +8,14 @@ use crate::Sink;
 use crate::connection::{Connection, Hot, NONE};
 use crate::directory::{Agreement, Directory, Hash};
 use crate::effect::{CloseCategory, CloseHow, Connect, Transport};
+use crate::fan::Budget;
 use crate::flush::{Flush, Scratch};
 use crate::group::{Group, Membership};
 use crate::interest::Waiter;
 use crate::lifecycle::Ending;
 use crate::operation::Pending;
 use crate::session::Session;
-use crate::turn::Turn;
+use crate::turn::{Stage, Turn};
 use crate::{ConnectionId, ConnectionKey, CoreId, Effects, Input, Limits, SocketKey, Ticket, Time};
 use hashbrown::HashMap;
 use ringhub_protocol::name::{HubName, UserId};
@@ -50,7 +51,7 @@ pub struct Hub {
     pub(crate) next_generation: u32,
     pub(crate) turn: Turn,
     pub(crate) scratch: Scratch,
-    /// Groups that lost their last member this turn.
+    /// Groups that lost their last member; they go when the log holds nothing of theirs.
     pub(crate) emptied: Vec<u32>,
     /// Slots to free when the turn is flushed.
     pub(crate) ended: Vec<u32>,
@@ -93,6 +94,10 @@ pub struct Counters {
     pub slow_consumers: u64,
     /// Connections refused because the hub is full.
     pub connections_refused: u64,
+    /// Flushes that left a fan-out unfinished because it was too large for their budget.
+    pub flushes_sliced: u64,
+    /// Flushes that served more than their budget because too much had gathered behind unfinished fan-outs.
+    pub flushes_forced: u64,
 }
 
 /// One row of the list of connections.
@@ -283,8 +288,32 @@ impl Hub {
         self.turn.bytes()
     }
 
-    /// Ends the turn: walks the receivers once and hands their bytes to `sink`.
-    pub fn flush(&mut self, sink: &mut impl Sink) {
+    /// Whether a fan-out is unfinished: it was too large for the last flush.
+    pub fn is_slicing(&self) -> bool {
+        self.turn.open > 0 && self.turn.streams[0].stage != Stage::Open
+    }
+
+    /// Ends the turn: walks the receivers once and hands their bytes to `sink`. Fan-outs too large for `budget`
+    /// are delivered in slices: until they are finished [`Hub::is_dirty`] holds, and each flush serves some.
+    /// Returns roughly how many receivers it served.
+    pub fn flush(&mut self, sink: &mut impl Sink, budget: Budget) -> u32 {
+        if !self.turn.is_over_bound() {
+            let (served, forced) = self.flush_once(sink, budget);
+            self.counters.flushes_sliced += u64::from(self.is_slicing());
+            self.counters.flushes_forced += u64::from(forced);
+            return served;
+        }
+        self.counters.flushes_forced += 1;
+        let mut served = 0;
+        // The second time delivers what was held.
+        while self.is_slicing() {
+            served += self.flush_once(sink, Budget::UNLIMITED).0;
+        }
+        served
+    }
+
+    /// Returns how many receivers it served, and whether a bound made it serve more than `budget` allows.
+    fn flush_once(&mut self, sink: &mut impl Sink, budget: Budget) -> (u32, bool) {
         let mut flush = Flush {
             turn: &mut self.turn,
             scratch: &mut self.scratch,
@@ -295,8 +324,11 @@ impl Hub {
             limits: &self.limits,
             counters: &mut self.counters,
             overflowed: &mut self.overflowed,
+            served: 0,
+            forced: false,
         };
-        flush.run(sink);
+        flush.run(sink, budget);
+        let outcome = (flush.served, flush.forced);
         self.catch_up(sink);
         for slot in self.detaching.drain(..) {
             // Recovered meanwhile if the cut is gone.
@@ -308,12 +340,6 @@ impl Hub {
                 self.sessions[self.hot[slot as usize].session as usize].detach();
             }
         }
-        for stream in &self.turn.streams[..self.turn.open] {
-            let group = &mut self.groups[stream.group as usize];
-            group.stream = None;
-            group.compact(stream.group, &mut self.connections);
-        }
-        self.turn.clear();
         for slot in self.ended.drain(..) {
             let session = self.hot[slot as usize].session;
             if session != NONE {
@@ -322,12 +348,19 @@ impl Hub {
             self.connections.remove(slot as usize);
             self.hot[slot as usize].socket = Hot::NO_SOCKET;
         }
-        for index in self.emptied.drain(..) {
-            if self.groups.get(index as usize).is_some_and(|group| index != EVERYONE && group.is_unused()) {
-                let group = self.groups.remove(index as usize);
-                self.group_index.remove(&group.name);
+        let Self { emptied, groups, group_index, .. } = self;
+        emptied.retain(|&index| {
+            let Some(group) = groups.get(index as usize) else { return false };
+            if group.is_logged() {
+                return true;
             }
-        }
+            if index != EVERYONE && group.is_unused() {
+                let group = groups.remove(index as usize);
+                group_index.remove(&group.name);
+            }
+            false
+        });
+        outcome
     }
 
     /// What happened so far.

@@ -6,8 +6,9 @@
 //! the clock's side. Time ([`Time`]) and randomness are arguments, so a run is a pure function of its inputs.
 //!
 //! What must stay true: effects name targets, never receivers; nothing is allocated, counted atomically or
-//! queued per receiver of a plain group; a receiver gets its bytes in the order of the log; nobody outside
-//! the hub's name, its group's members as of publication, and its permissions is reached.
+//! queued per receiver of a plain group; a receiver gets its bytes in the order of the log, though a large
+//! fan-out is delivered in slices; nobody outside the hub's name, its group's members as of publication, and
+//! its permissions is reached.
 #![forbid(unsafe_code)]
 
 mod ack;
@@ -15,6 +16,7 @@ mod connection;
 mod directory;
 pub mod effect;
 pub mod envelope;
+mod fan;
 mod flush;
 mod group;
 pub mod hub;
@@ -35,6 +37,7 @@ pub use effect::{
     Answer, CloseHow, Connect, Effect, Effects, Input, MeshItem, Part, Recover, Sink, Transport,
 };
 pub use envelope::Envelope;
+pub use fan::Budget;
 pub use hub::Hub;
 pub use id::{ConnectionId, ConnectionKey, CoreId, CoreSet, RequestId, SocketKey, Ticket, Time};
 pub use limits::Limits;

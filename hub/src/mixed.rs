@@ -89,17 +89,19 @@ impl Flush<'_> {
             return;
         }
         let cut = self.connections[slot as usize].cut;
-        let Scratch { pieces, shared, frames, .. } = &*self.scratch;
+        let Scratch { pieces, frames, .. } = &*self.scratch;
+        let streams = &self.turn.streams;
         let range = |source: Source| match source {
             Source::Entry { stream, entry } => {
-                let encoded = &self.turn.streams[stream as usize].encoded[format as usize];
+                let encoded = &streams[stream as usize].encoded[format as usize];
                 (stream, encoded.start(entry) as usize, encoded.ends[entry as usize] as usize)
             }
             Source::Direct(Piece::Frames(start, end)) => (NONE, start as usize, end as usize),
             Source::Direct(Piece::Message(_)) => unreachable!("plain connections are logged frames"),
         };
-        let bytes =
-            |stream: u32| if stream == NONE { frames } else { &shared[stream as usize].0[format as usize] };
+        let bytes = |stream: u32| {
+            if stream == NONE { frames } else { &streams[stream as usize].plain[format as usize] }
+        };
         let sent = pieces
             .iter()
             .take_while(|&&(position, _)| position <= cut)
@@ -143,8 +145,8 @@ impl Flush<'_> {
         let (mut full, mut data_count) = (false, 0);
         for &(position, source) in &self.scratch.pieces {
             let (batch, index) = match source {
-                Source::Entry { stream, entry } => (self.scratch.shared[stream as usize].1.as_ref(), entry),
-                Source::Direct(Piece::Message(at)) => (Some(&self.turn.batches[at as usize]), 0),
+                Source::Entry { stream, entry } => self.turn.streams[stream as usize].batch(entry),
+                Source::Direct(Piece::Message(at)) => (&self.turn.batches[at as usize], 0),
                 Source::Direct(Piece::Frames(from, to)) => {
                     // What was meant for a socket that a recovery has replaced is void.
                     if !hot.attached() || position > connection.cut || position <= connection.floor {
@@ -160,7 +162,6 @@ impl Flush<'_> {
                     continue;
                 }
             };
-            let batch = batch.expect("a reliable member's publication was encoded for it");
             let id = session.append(batch, index, 1);
             data_count += 1;
             if sendable && position <= connection.cut {

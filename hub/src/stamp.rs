@@ -7,6 +7,8 @@ use crate::session::{Batch, digits, tail_len, write_frame};
 use crate::turn::share;
 use ringhub_protocol::pubsub::json;
 use ringhub_protocol::ws::{Opcode, frame};
+use std::ops::Range;
+use std::rc::Rc;
 
 /// Bytes of private frames that go to the sink at once.
 pub(crate) const CHUNK_BYTES: usize = 64 << 10;
@@ -37,6 +39,36 @@ impl<S: Sink> Arena<'_, S> {
     }
 }
 
+/// Messages of a batch with the ids they have for one receiver.
+pub(crate) struct Frames<'a> {
+    pub(crate) batch: &'a Rc<Batch>,
+    /// The first message's place in the batch, how many there are, and the first one's id.
+    pub(crate) from: u32,
+    pub(crate) count: u32,
+    pub(crate) first: u64,
+}
+
+impl Frames<'_> {
+    /// Each message's id and where its body stands.
+    fn iter(&self) -> impl Iterator<Item = (u64, Range<usize>)> {
+        (self.first..).zip((self.from..self.from + self.count).map(|index| self.batch.range(index)))
+    }
+
+    /// Large bodies are not copied: their frames go out in pieces.
+    fn by_reference(&self, arena: &mut Arena<'_, impl Sink>, socket: SocketKey) {
+        for (id, body) in self.iter() {
+            let body = self.batch.bodies.slice(body);
+            let mut header = Vec::with_capacity(10);
+            frame::write_header(&mut header, Opcode::Text, body.len() + tail_len(digits(id)));
+            let mut tail = Vec::with_capacity(40);
+            json::sequence_id(&mut tail, id);
+            for piece in [header.into(), body, tail.into()] {
+                arena.sink.shared(&piece, &[socket]);
+            }
+        }
+    }
+}
+
 /// Reliable frames of one stream's segment, made once per next id of its members.
 ///
 /// A small table remembers where the bytes for a next id stand; a template per number of digits makes the
@@ -59,18 +91,11 @@ impl Stamps {
         self.template_digits = 0;
     }
 
-    /// Gives `socket` entries `from..from + count` with ids from `first` on.
-    pub(crate) fn stamp(
-        &mut self,
-        arena: &mut Arena<'_, impl Sink>,
-        socket: SocketKey,
-        batch: &Batch,
-        from: u32,
-        count: u32,
-        first: u64,
-    ) {
+    /// Gives `socket` these frames.
+    pub(crate) fn stamp(&mut self, arena: &mut Arena<'_, impl Sink>, socket: SocketKey, frames: &Frames<'_>) {
+        let &Frames { batch, from, count, first } = frames;
         if batch.bytes(from, count) > COPY_BYTES_MAX {
-            return Self::by_reference(arena, socket, batch, from, count, first);
+            return frames.by_reference(arena, socket);
         }
         if self.made.is_empty() {
             self.made.resize(Self::TABLE, (0, 0, 0));
@@ -90,7 +115,7 @@ impl Stamps {
         let width = digits(first);
         if width == digits(first + u64::from(count) - 1) {
             if self.template_digits != width {
-                self.build(batch, from, count, width);
+                self.build(frames, width);
             }
             arena.chunk.extend_from_slice(&self.template);
             for (id, &end) in (first..).zip(&self.patches) {
@@ -102,8 +127,8 @@ impl Stamps {
                 }
             }
         } else {
-            for (id, index) in (first..).zip(from..from + count) {
-                write_frame(&mut arena.chunk, &batch.bodies[batch.range(index)], id);
+            for (id, body) in frames.iter() {
+                write_frame(&mut arena.chunk, &batch.bodies[body], id);
             }
         }
         let end = arena.chunk.len() as u32;
@@ -111,35 +136,14 @@ impl Stamps {
         arena.parts.push(Part { socket, start: start as u32, end });
     }
 
-    fn build(&mut self, batch: &Batch, from: u32, count: u32, width: usize) {
+    fn build(&mut self, frames: &Frames<'_>, width: usize) {
         self.template.clear();
         self.patches.clear();
         self.template_digits = width;
         let placeholder = 10u64.pow(width as u32 - 1);
-        for index in from..from + count {
-            write_frame(&mut self.template, &batch.bodies[batch.range(index)], placeholder);
+        for (_, body) in frames.iter() {
+            write_frame(&mut self.template, &frames.batch.bodies[body], placeholder);
             self.patches.push(self.template.len() as u32 - 1);
-        }
-    }
-
-    /// Large bodies are not copied: their frames go out in pieces.
-    fn by_reference(
-        arena: &mut Arena<'_, impl Sink>,
-        socket: SocketKey,
-        batch: &Batch,
-        from: u32,
-        count: u32,
-        first: u64,
-    ) {
-        for (id, index) in (first..).zip(from..from + count) {
-            let body = batch.bodies.slice(batch.range(index));
-            let mut header = Vec::with_capacity(10);
-            frame::write_header(&mut header, Opcode::Text, body.len() + tail_len(digits(id)));
-            let mut tail = Vec::with_capacity(40);
-            json::sequence_id(&mut tail, id);
-            for piece in [header.into(), body, tail.into()] {
-                arena.sink.shared(&piece, &[socket]);
-            }
         }
     }
 }

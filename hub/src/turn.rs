@@ -5,6 +5,9 @@
 //! by this stream alone gets one range of one shared buffer. Membership is as of publication: a joiner opens
 //! a new [`Segment`] (it gets the rest of the stream), a leaver becomes an [`Extra`] (it gets the part so
 //! far). Everything else stands in `directs`.
+//!
+//! A flush empties the log, except for streams too large for one turn and what queues behind them
+//! (`fan.rs`). While there are any, positions go on counting up.
 
 use crate::connection::{Connection, Format};
 use crate::group::Group;
@@ -12,6 +15,7 @@ use crate::session::Batch;
 use bytes::Bytes;
 use ringhub_protocol::pubsub::{Data, DataType, Sender, json};
 use ringhub_protocol::ws::{Opcode, frame};
+use std::ops::Range;
 use std::rc::Rc;
 
 /// One hub's log on one core.
@@ -21,7 +25,8 @@ pub(crate) struct Turn {
     pub(crate) epoch: u32,
     /// The position of the next thing logged.
     pub(crate) position: u32,
-    /// The first `open` are this turn's; the rest keeps its capacity for later turns.
+    /// The first `open` are in use; the rest keeps its capacity for later turns. Those that earlier flushes
+    /// left unfinished come first, oldest first.
     pub(crate) streams: Vec<Stream>,
     pub(crate) open: usize,
     pub(crate) directs: Vec<Direct>,
@@ -48,10 +53,24 @@ pub(crate) enum Piece {
     Message(u32),
 }
 
-/// One group's publications of this turn.
+/// How far along a stream is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Stage {
+    /// Takes publications; the next flush delivers it whole, or makes it a fan.
+    #[default]
+    Open,
+    /// Takes publications, and waits until the fan of its group is finished.
+    Held,
+    /// A fan-out in slices: it takes nothing any more, and members from the cursors to the end marks are
+    /// still to get it.
+    Fan,
+}
+
+/// One group's publications.
 #[derive(Default)]
 pub(crate) struct Stream {
     pub(crate) group: u32,
+    pub(crate) stage: Stage,
     /// Log positions.
     pub(crate) entries: Vec<u32>,
     pub(crate) encoded: [Encoded; Format::COUNT],
@@ -59,7 +78,110 @@ pub(crate) struct Stream {
     pub(crate) extras: Vec<Extra>,
     /// (connection slot, entry) pairs that are not delivered.
     pub(crate) excluded: Vec<(u32, u32)>,
+    /// Of a fan, by format: members before these places are served, or were served out of turn and moved.
+    pub(crate) cursors: [u32; Format::COUNT],
+    /// Of a fan, by format: members from these places on came later.
+    pub(crate) end_marks: [u32; Format::COUNT],
+    /// The frames that receivers share, frozen by a flush.
+    pub(crate) plain: [Bytes; 2],
+    /// The same for replay logs, each with its first entry: one that has everything, or, while the stream is
+    /// held, what each flush needed of it.
+    pub(crate) batches: Vec<(u32, Rc<Batch>)>,
 }
+
+impl Stream {
+    /// Which entries the member at `place` of `format` is still to get.
+    pub(crate) fn due(&self, format: Format, place: u32) -> Option<Range<u32>> {
+        let f = format as usize;
+        if self.stage == Stage::Fan && !(self.cursors[f]..self.end_marks[f]).contains(&place) {
+            return None;
+        }
+        // The first segment starts at 0.
+        let segment = self.segments.partition_point(|segment| segment.members[f] <= place) - 1;
+        let due = self.segments[segment].entry..self.entries.len() as u32;
+        (!due.is_empty()).then_some(due)
+    }
+
+    /// From which entry on the members of a segment get the stream, and which places of a format's first
+    /// `places` are theirs.
+    pub(crate) fn segment(&self, at: usize, format: Format, places: u32) -> (u32, Range<u32>) {
+        let f = format as usize;
+        let segment = &self.segments[at];
+        let end = self.segments.get(at + 1).map_or(places, |next| next.members[f].min(places));
+        (segment.entry, segment.members[f]..end)
+    }
+
+    /// Whether every member it is for has it.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.stage == Stage::Open || self.stage == Stage::Fan && self.cursors == self.end_marks
+    }
+
+    /// Freezes the bytes of a stream that takes no more.
+    pub(crate) fn freeze(&mut self) {
+        let [raw, json, reliable] = &mut self.encoded;
+        self.plain = [share(&mut raw.bytes), share(&mut json.bytes)];
+        self.batches.clear();
+        if !reliable.bytes.is_empty() {
+            let batch = Batch { bodies: share(&mut reliable.bytes), ends: reliable.ends.clone() };
+            self.batches.push((0, Rc::new(batch)));
+        }
+    }
+
+    /// Copies what a receiver of `format` is to get ahead of the others from a stream that goes on.
+    pub(crate) fn freeze_copy(&mut self, format: Format) {
+        let encoded = &self.encoded[format as usize];
+        if format != Format::Reliable {
+            let plain = &mut self.plain[format as usize];
+            if plain.len() < encoded.bytes.len() {
+                *plain = Bytes::copy_from_slice(&encoded.bytes);
+            }
+            return;
+        }
+        // Replay logs keep these for long, so no body is copied twice.
+        let from = self.batches.last().map_or(0, |(from, batch)| from + batch.ends.len() as u32);
+        let start = encoded.start(from);
+        let ends: Vec<u32> = encoded.ends[from as usize..].iter().map(|end| end - start).collect();
+        if !ends.is_empty() {
+            let bodies = Bytes::copy_from_slice(&encoded.bytes[start as usize..]);
+            self.batches.push((from, Rc::new(Batch { bodies, ends })));
+        }
+    }
+
+    /// The frozen batch an entry stands in, and its place there.
+    pub(crate) fn batch(&self, entry: u32) -> (&Rc<Batch>, u32) {
+        let (mut from, mut batch) = self.batches.last().map(|(from, batch)| (*from, batch)).expect(FROZEN);
+        if entry < from {
+            let at = self.batches.partition_point(|(from, _)| *from <= entry) - 1;
+            (from, batch) = (self.batches[at].0, &self.batches[at].1);
+        }
+        (batch, entry - from)
+    }
+
+    /// Roughly its bytes, the frozen ones included.
+    pub(crate) fn bytes(&self) -> usize {
+        let open: usize = self.encoded.iter().map(|encoded| encoded.bytes.len()).sum();
+        let frozen: usize = self.plain.iter().map(Bytes::len).sum();
+        open + frozen + self.batches.iter().map(|(_, batch)| batch.bodies.len()).sum::<usize>()
+    }
+
+    /// Forgets everything, keeping capacity.
+    pub(crate) fn clear(&mut self) {
+        self.stage = Stage::Open;
+        self.entries.clear();
+        self.segments.clear();
+        self.extras.clear();
+        self.excluded.clear();
+        self.plain = Default::default();
+        self.batches.clear();
+        for encoded in &mut self.encoded {
+            encoded.bytes.clear();
+            encoded.ends.clear();
+        }
+    }
+}
+
+/// Why a batch is there.
+const FROZEN: &str = "a reliable member's publication was encoded for it";
 
 /// Publications in one format: frames, or for reliable connections bodies without sequence ids. An entry
 /// that no member needs in this format is empty.
@@ -99,8 +221,7 @@ impl Turn {
 
     /// Roughly the bytes logged, so that the caller can end a turn that grows large.
     pub(crate) fn bytes(&self) -> usize {
-        let streams =
-            self.streams[..self.open].iter().flat_map(|s| &s.encoded).map(|e| e.bytes.len()).sum::<usize>();
+        let streams: usize = self.streams[..self.open].iter().map(Stream::bytes).sum();
         streams + self.frames.len() + self.batches.iter().map(|b| b.bodies.len()).sum::<usize>()
     }
 
@@ -192,34 +313,22 @@ impl Turn {
 
     /// A member at `position` is about to leave `group`: it gets what was published so far.
     pub(crate) fn before_leave(&mut self, group: &Group, format: Format, position: u32, slot: u32) {
-        let Some(at) = group.stream else { return };
-        let stream = &mut self.streams[at as usize];
-        let segment =
-            stream.segments.iter().rev().find(|segment| segment.members[format as usize] <= position);
-        let from = segment.expect("the first segment starts at 0").entry;
-        let to = stream.entries.len() as u32;
-        if from < to {
-            stream.extras.push(Extra { slot, from, to });
+        for at in [group.fan, group.stream].into_iter().flatten() {
+            let stream = &mut self.streams[at as usize];
+            if let Some(Range { start: from, end: to }) = stream.due(format, position) {
+                stream.extras.push(Extra { slot, from, to });
+            }
         }
     }
 
-    /// Forgets everything, keeping capacity.
+    /// A flush is over; the streams it left unfinished are the first `open`.
     pub(crate) fn clear(&mut self) {
-        for stream in &mut self.streams[..self.open] {
-            stream.entries.clear();
-            stream.segments.clear();
-            stream.extras.clear();
-            stream.excluded.clear();
-            for encoded in &mut stream.encoded {
-                encoded.bytes.clear();
-                encoded.ends.clear();
-            }
-        }
-        self.open = 0;
         self.directs.clear();
         self.frames.clear();
         self.batches.clear();
-        self.position = 0;
+        if self.open == 0 {
+            self.position = 0;
+        }
         self.epoch = self.epoch.wrapping_add(1);
     }
 }

@@ -8,7 +8,7 @@
 
 use bytes::Bytes;
 use ringhub_hub::effect::Connect;
-use ringhub_hub::{CoreId, Effects, Hub, Input, Limits, Part, RequestId, Sink, SocketKey, Time};
+use ringhub_hub::{Budget, CoreId, Effects, Hub, Input, Limits, Part, RequestId, Sink, SocketKey, Time};
 use ringhub_protocol::name::{GroupName, HubName};
 use ringhub_protocol::pubsub::{Data, Subprotocol};
 use ringhub_protocol::rest::{Operation, Target};
@@ -107,7 +107,7 @@ fn run(format: &str, members: u32, turns: u32, burst: u32) -> u64 {
             _ => None,
         })
         .collect();
-    hub.flush(&mut sink);
+    hub.flush(&mut sink, Budget::UNLIMITED);
     let send =
         |group_name| Operation::Send { target: Target::Group(group(group_name)), excluded: Box::default() };
     let (to_g, to_h) = (send("g"), send("h"));
@@ -130,7 +130,7 @@ fn run(format: &str, members: u32, turns: u32, burst: u32) -> u64 {
                 );
             }
         }
-        hub.flush(&mut sink);
+        hub.flush(&mut sink, Budget::UNLIMITED);
         effects.clear();
         // The first turns grow the buffers that later ones reuse.
         if turn == turns - 1 {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use ringhub_hub::effect::{CloseCategory, CloseHow, Connect, Effect, Input, Recover, Transport};
 use ringhub_hub::{
-    Answer, ConnectionId, CoreId, Effects, Hub, Limits, Part, RequestId, Sink, SocketKey, Time,
+    Answer, Budget, ConnectionId, CoreId, Effects, Hub, Limits, Part, RequestId, Sink, SocketKey, Time,
 };
 use ringhub_protocol::name::{GroupName, HubName, UserId};
 use ringhub_protocol::pubsub::{Data, Subprotocol, json};
@@ -53,7 +53,7 @@ impl Bench {
 
     fn flush(&mut self) {
         loop {
-            self.hub.flush(&mut Wires(&mut self.wires));
+            self.hub.flush(&mut Wires(&mut self.wires), Budget::UNLIMITED);
             if self.hub.next_timeout().is_some_and(|due| due <= self.now) {
                 self.hub.handle_timeout(self.now, &mut self.effects);
             } else if !self.hub.is_dirty() {

@@ -1,5 +1,6 @@
 //! Several cores of two hubs in one thread under a seeded scheduler: lost sockets, slow readers, recovery on
-//! any core, a mesh whose rings hold one batch each. Checked against a simple model:
+//! any core, a mesh whose rings hold one batch each, flushes with so small a budget that most fan-outs to more
+//! than a few are sliced. Checked against a simple model:
 //!
 //! - a member whose join was acknowledged gets every later publication, once, in each publisher's order, also
 //!   across groups; REST sends arrive in the order of their answers, wherever they came in;
@@ -23,18 +24,19 @@ fn run(setup: Setup, default_seeds: u64) {
         Ok(seed) => seed.parse().map(|seed| seed..seed + 1).expect("RINGHUB_SIM_SEED is a number"),
         Err(_) => 0..number("RINGHUB_SIM_SEEDS", default_seeds),
     };
-    let (mut deliveries, mut operations) = (0, 0);
+    let (mut deliveries, mut operations, mut sliced) = (0, 0, 0);
     for seed in seeds {
         let outcome = std::panic::catch_unwind(|| {
             let mut world = World::new(setup, seed);
             (0..steps).for_each(|_| world.step());
             world.finish();
-            (world.deliveries, world.operations)
+            (world.deliveries, world.operations, world.sliced)
         });
         match outcome {
-            Ok((delivered, operated)) => {
+            Ok((delivered, operated, cut)) => {
                 deliveries += delivered;
                 operations += operated;
+                sliced += cut;
             }
             Err(panic) => {
                 eprintln!(
@@ -44,8 +46,9 @@ fn run(setup: Setup, default_seeds: u64) {
             }
         }
     }
-    println!("{operations} operations, {deliveries} deliveries checked");
+    println!("{operations} operations, {deliveries} deliveries checked, {sliced} flushes sliced");
     assert!(deliveries > operations / 50, "the simulation must deliver something to check");
+    assert!(sliced > operations / 1_000, "the simulation must cut fan-outs into slices");
 }
 
 #[test]
@@ -56,6 +59,11 @@ fn one_core() {
 #[test]
 fn three_cores_with_a_mesh_of_one_batch() {
     run(Setup { cores: 3, clients: 16, groups: 4 }, 60);
+}
+
+#[test]
+fn fan_outs_that_overlap() {
+    run(Setup { cores: 1, clients: 32, groups: 2 }, 30);
 }
 
 #[test]

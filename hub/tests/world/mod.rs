@@ -5,7 +5,7 @@ mod client;
 use bytes::Bytes;
 use client::{Asked, Client, Member, Phase};
 use ringhub_hub::{
-    Connect, CoreId, Effect, Effects, Hub, Input, Limits, MeshItem, Part, Recover, RequestId, Sink,
+    Budget, Connect, CoreId, Effect, Effects, Hub, Input, Limits, MeshItem, Part, Recover, RequestId, Sink,
     SocketKey, Time, Transport,
 };
 use ringhub_protocol::name::{GroupName, HubName, UserId};
@@ -83,6 +83,8 @@ pub(crate) struct World {
     next_request: u64,
     pub(crate) deliveries: u64,
     pub(crate) operations: u64,
+    /// Flushes that left a fan-out unfinished.
+    pub(crate) sliced: u64,
 }
 
 struct Writer<'a> {
@@ -150,6 +152,7 @@ impl World {
             next_request: 0,
             deliveries: 0,
             operations: 0,
+            sliced: 0,
         }
     }
 
@@ -213,6 +216,7 @@ impl World {
         for core in 0..self.cores.len() {
             for hub in &self.cores[core].hubs {
                 assert_eq!((hub.counters().connections, hub.counters().suspended), (0, 0));
+                self.sliced += hub.counters().flushes_sliced;
                 assert_eq!(hub.group_counts(), (0, 0), "groups are left");
                 assert!(!hub.is_dirty() && hub.next_timeout().is_none());
             }
@@ -550,8 +554,13 @@ impl World {
         let Core { hubs, sockets } = &mut self.cores[core];
         let mut sent = Vec::new();
         for hub in hubs {
+            // Mostly so little that a fan-out to more than a few takes several flushes.
+            let budget = match self.random.below(8) {
+                0 => Budget::UNLIMITED,
+                _ => Budget { sends: self.random.below(6) as u32, whole: self.random.below(2) as u32 },
+            };
             let mut writer = Writer { sockets, sent: Vec::new() };
-            hub.flush(&mut writer);
+            hub.flush(&mut writer, budget);
             sent.append(&mut writer.sent);
         }
         for slot in sent {
