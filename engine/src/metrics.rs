@@ -52,7 +52,7 @@ struct HubRow {
     value: u64,
 }
 
-fn hub_rows(counters: &HubCounters) -> [HubRow; 13] {
+fn hub_rows(counters: &HubCounters) -> [HubRow; 15] {
     use Kind::{Counter, Gauge};
     [
         ("connections", "Connections now, sessions without a socket included", Gauge, counters.connections),
@@ -77,6 +77,18 @@ fn hub_rows(counters: &HubCounters) -> [HubRow; 13] {
             "Connections refused at the hub's bound",
             Counter,
             counters.connections_refused,
+        ),
+        (
+            "flushes_sliced",
+            "Flushes that left a fan-out to many members unfinished for the next turn",
+            Counter,
+            counters.flushes_sliced,
+        ),
+        (
+            "flushes_forced",
+            "Flushes that finished fan-outs at once because too much had gathered behind them",
+            Counter,
+            counters.flushes_forced,
         ),
     ]
     .map(|(name, help, kind, value)| HubRow { name, help, kind, value })

@@ -260,7 +260,9 @@ impl Flush<'_> {
                 let index = stream.group;
                 stream.clear();
                 let going_on = group.stream.map(|held| &mut turn.streams[held as usize].segments[..]);
-                group.compact(index, connections, going_on.unwrap_or_default());
+                group.compact(going_on.unwrap_or_default(), |slot, position| {
+                    connections[slot as usize].moved(index, position);
+                });
                 continue;
             }
             stream.extras.clear();
@@ -274,5 +276,66 @@ impl Flush<'_> {
         }
         self.turn.open = kept;
         self.turn.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::effect::{Connect, Effect, Input, Part};
+    use crate::{CoreId, Effects, Hub, Limits, RequestId, SocketKey, Time};
+    use bytes::Bytes;
+    use ringhub_protocol::name::HubName;
+    use ringhub_protocol::pubsub::{Data, Subprotocol};
+    use ringhub_protocol::rest::{Operation, Target};
+
+    #[derive(Default)]
+    struct Sends(usize);
+
+    impl Sink for Sends {
+        fn shared(&mut self, _: &Bytes, sockets: &[SocketKey]) {
+            self.0 += sockets.len();
+        }
+        fn each(&mut self, _: &Bytes, parts: &[Part]) {
+            self.0 += parts.len();
+        }
+    }
+
+    #[test]
+    fn positions_start_anew_before_they_wrap() {
+        let name = HubName::parse("h").unwrap();
+        let mut hub = Hub::new(name, CoreId(0), 1, 1, Limits::default(), Box::new(|_| String::new()));
+        let (mut effects, mut sends) = (Effects::new(), Sends::default());
+        for slot in 0..3 {
+            let connect = Connect {
+                socket: SocketKey { slot, generation: 1 },
+                subprotocol: Subprotocol::Json,
+                random: 0,
+                prologue: Vec::new(),
+                user: None,
+                roles: Vec::new(),
+                groups: Vec::new(),
+                raw_group: None,
+            };
+            hub.handle(Time(0), Input::Connect(Box::new(connect)), &mut effects);
+            assert!(matches!(effects.pop(), Some(Effect::Opened(_))));
+        }
+        hub.flush(&mut sends, Budget::UNLIMITED);
+        let budget = Budget { sends: 1, whole: 0 };
+        let mut publish = |hub: &mut Hub, sends: &mut Sends| {
+            let send = Operation::Send { target: Target::All, excluded: Box::default() };
+            let input = Input::Operation(RequestId(1), &send, Some(Data::text("x")));
+            hub.handle(Time(0), input, &mut effects);
+            hub.flush(sends, budget);
+        };
+        sends.0 = 0;
+        publish(&mut hub, &mut sends);
+        hub.turn.position = POSITIONS_MAX - 1;
+        publish(&mut hub, &mut sends);
+        assert_eq!((sends.0, hub.turn.position, hub.counters.flushes_forced), (2, POSITIONS_MAX, 0));
+        publish(&mut hub, &mut sends);
+        // The rest of the fan, and what was held, to each of the three.
+        assert_eq!((sends.0, hub.turn.position, hub.counters.flushes_forced), (6, 0, 1));
+        assert!(!hub.is_dirty());
     }
 }

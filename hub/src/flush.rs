@@ -170,6 +170,7 @@ impl Flush<'_> {
         }
         let Some((_, batch)) = stream.batches.first() else { return };
         self.scratch.stamps.begin();
+        let frames = Frames::new(batch, entry, count);
         for &slot in members {
             if slot == TOMBSTONE {
                 continue;
@@ -187,8 +188,7 @@ impl Flush<'_> {
             if sendable {
                 let session = &mut self.sessions[hot.session as usize];
                 session.sent = session.last;
-                let frames = Frames { batch, from: entry, count, first };
-                self.scratch.stamps.stamp(arena, hot.socket, &frames);
+                self.scratch.stamps.stamp(arena, hot.socket, &frames, first);
             }
         }
     }

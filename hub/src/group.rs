@@ -5,10 +5,9 @@
 //! tombstone, joiners are appended, and who is served ahead of a fan moves to the end. [`Group::compact`] runs
 //! when a stream or a fan of the group is done.
 
-use crate::connection::{Connection, Format, Hot};
+use crate::connection::{Format, Hot};
 use crate::directory::Interest;
 use crate::turn::Segment;
-use slab::Slab;
 use std::sync::Arc;
 
 /// Stands where a member was.
@@ -102,12 +101,8 @@ impl Group {
 
     /// Closes the gaps that tombstones left, keeping the order, if they are a quarter of the places: so it
     /// costs each leaver a bounded part. `segments` are those of a stream that goes on. No fan is in progress.
-    pub(crate) fn compact(
-        &mut self,
-        index: u32,
-        connections: &mut Slab<Connection>,
-        segments: &mut [Segment],
-    ) {
+    /// `moved` hears of each member that has a new position.
+    pub(crate) fn compact(&mut self, segments: &mut [Segment], mut moved: impl FnMut(u32, u32)) {
         let live = self.live;
         for (f, members) in self.members.iter_mut().enumerate() {
             if (members.len() - live[f] as usize) * 4 < members.len().max(1) {
@@ -125,7 +120,7 @@ impl Group {
                 }
                 if kept != at {
                     members[kept] = slot;
-                    connections[slot as usize].moved(index, kept as u32);
+                    moved(slot, kept as u32);
                 }
                 kept += 1;
             }
@@ -145,3 +140,52 @@ fn shrink(members: &mut Vec<u32>) {
 
 // The scan of a fan-out touches these for every member.
 const _: () = assert!(size_of::<Hot>() <= 40);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A member's slot and the first entry it gets.
+    type Row = (u32, u32);
+
+    proptest! {
+        // The oracle is a list of members with what each segment gives them.
+        #[test]
+        fn compacting_changes_no_order_and_nobody_s_segment(ops in prop::collection::vec(0u8..4, 1..80)) {
+            let mut group = Group::new("g".into());
+            (group.stream, group.fan) = (Some(0), Some(1));
+            let mut places: Vec<u32> = Vec::new();
+            let mut segments = vec![Segment::default()];
+            let (mut oracle, mut entry): (Vec<Row>, u32) = (Vec::new(), 0);
+            for (at, op) in ops.into_iter().enumerate() {
+                match op {
+                    0 if !oracle.is_empty() => {
+                        let (slot, _) = oracle.remove(at % oracle.len());
+                        prop_assert_eq!(group.remove(Format::Json, places[slot as usize]), None);
+                    }
+                    1 => {
+                        entry += 1;
+                        let members = std::array::from_fn(|f| group.members[f].len() as u32);
+                        segments.push(Segment { entry, members });
+                    }
+                    2 => group.compact(&mut segments, |slot, place| places[slot as usize] = place),
+                    _ => {
+                        let slot = places.len() as u32;
+                        places.push(group.push(Format::Json, slot));
+                        oracle.push((slot, entry));
+                    }
+                }
+                let mut rows: Vec<Row> = Vec::new();
+                for (place, &slot) in group.members[1].iter().enumerate().filter(|(_, s)| **s != TOMBSTONE) {
+                    let segment = segments.iter().rev().find(|s| s.members[1] as usize <= place).unwrap();
+                    rows.push((slot, segment.entry));
+                    prop_assert_eq!(places[slot as usize] as usize, place);
+                }
+                prop_assert_eq!(&rows, &oracle);
+                let gaps = group.members[1].len() - oracle.len();
+                prop_assert!(op != 2 || gaps * 4 < group.members[1].len().max(1));
+            }
+        }
+    }
+}

@@ -298,7 +298,7 @@ impl Hub {
     /// Returns roughly how many receivers it served.
     pub fn flush(&mut self, sink: &mut impl Sink, budget: Budget) -> u32 {
         if !self.turn.is_over_bound() {
-            let (served, forced) = self.flush_once(sink, budget);
+            let (served, forced) = self.end_turn(sink, budget);
             self.counters.flushes_sliced += u64::from(self.is_slicing());
             self.counters.flushes_forced += u64::from(forced);
             return served;
@@ -307,13 +307,13 @@ impl Hub {
         let mut served = 0;
         // The second time delivers what was held.
         while self.is_slicing() {
-            served += self.flush_once(sink, Budget::UNLIMITED).0;
+            served += self.end_turn(sink, Budget::UNLIMITED).0;
         }
         served
     }
 
     /// Returns how many receivers it served, and whether a bound made it serve more than `budget` allows.
-    fn flush_once(&mut self, sink: &mut impl Sink, budget: Budget) -> (u32, bool) {
+    fn end_turn(&mut self, sink: &mut impl Sink, budget: Budget) -> (u32, bool) {
         let mut flush = Flush {
             turn: &mut self.turn,
             scratch: &mut self.scratch,

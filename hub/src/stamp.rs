@@ -8,7 +8,6 @@ use crate::turn::share;
 use ringhub_protocol::pubsub::json;
 use ringhub_protocol::ws::{Opcode, frame};
 use std::ops::Range;
-use std::rc::Rc;
 
 /// Bytes of private frames that go to the sink at once.
 pub(crate) const CHUNK_BYTES: usize = 64 << 10;
@@ -39,24 +38,29 @@ impl<S: Sink> Arena<'_, S> {
     }
 }
 
-/// Messages of a batch with the ids they have for one receiver.
+/// Messages of a batch that several receivers get, each with ids of its own.
 pub(crate) struct Frames<'a> {
-    pub(crate) batch: &'a Rc<Batch>,
-    /// The first message's place in the batch, how many there are, and the first one's id.
-    pub(crate) from: u32,
-    pub(crate) count: u32,
-    pub(crate) first: u64,
+    batch: &'a Batch,
+    from: u32,
+    count: u32,
+    /// Of their bodies.
+    bytes: usize,
 }
 
-impl Frames<'_> {
+impl<'a> Frames<'a> {
+    /// `count` messages from place `from` on.
+    pub(crate) fn new(batch: &'a Batch, from: u32, count: u32) -> Self {
+        Self { batch, from, count, bytes: batch.bytes(from, count) }
+    }
+
     /// Each message's id and where its body stands.
-    fn iter(&self) -> impl Iterator<Item = (u64, Range<usize>)> {
-        (self.first..).zip((self.from..self.from + self.count).map(|index| self.batch.range(index)))
+    fn numbered(&self, first: u64) -> impl Iterator<Item = (u64, Range<usize>)> {
+        (first..).zip((self.from..self.from + self.count).map(|index| self.batch.range(index)))
     }
 
     /// Large bodies are not copied: their frames go out in pieces.
-    fn by_reference(&self, arena: &mut Arena<'_, impl Sink>, socket: SocketKey) {
-        for (id, body) in self.iter() {
+    fn by_reference(&self, arena: &mut Arena<'_, impl Sink>, socket: SocketKey, first: u64) {
+        for (id, body) in self.numbered(first) {
             let body = self.batch.bodies.slice(body);
             let mut header = Vec::with_capacity(10);
             frame::write_header(&mut header, Opcode::Text, body.len() + tail_len(digits(id)));
@@ -91,11 +95,17 @@ impl Stamps {
         self.template_digits = 0;
     }
 
-    /// Gives `socket` these frames.
-    pub(crate) fn stamp(&mut self, arena: &mut Arena<'_, impl Sink>, socket: SocketKey, frames: &Frames<'_>) {
-        let &Frames { batch, from, count, first } = frames;
-        if batch.bytes(from, count) > COPY_BYTES_MAX {
-            return frames.by_reference(arena, socket);
+    /// Gives `socket` these frames with ids from `first` on.
+    pub(crate) fn stamp(
+        &mut self,
+        arena: &mut Arena<'_, impl Sink>,
+        socket: SocketKey,
+        frames: &Frames<'_>,
+        first: u64,
+    ) {
+        let &Frames { batch, count, bytes, .. } = frames;
+        if bytes > COPY_BYTES_MAX {
+            return frames.by_reference(arena, socket, first);
         }
         if self.made.is_empty() {
             self.made.resize(Self::TABLE, (0, 0, 0));
@@ -106,7 +116,7 @@ impl Stamps {
             arena.parts.push(Part { socket, start, end });
             return;
         }
-        let size = batch.bytes(from, count) + count as usize * (4 + tail_len(20));
+        let size = bytes + count as usize * (4 + tail_len(20));
         if !arena.chunk.is_empty() && arena.chunk.len() + size > CHUNK_BYTES {
             arena.emit();
             self.made.fill((0, 0, 0));
@@ -127,7 +137,7 @@ impl Stamps {
                 }
             }
         } else {
-            for (id, body) in frames.iter() {
+            for (id, body) in frames.numbered(first) {
                 write_frame(&mut arena.chunk, &batch.bodies[body], id);
             }
         }
@@ -141,7 +151,7 @@ impl Stamps {
         self.patches.clear();
         self.template_digits = width;
         let placeholder = 10u64.pow(width as u32 - 1);
-        for (_, body) in frames.iter() {
+        for (_, body) in frames.numbered(0) {
             write_frame(&mut self.template, &frames.batch.bodies[body], placeholder);
             self.patches.push(self.template.len() as u32 - 1);
         }

@@ -197,6 +197,7 @@ impl Core {
     fn turn(&mut self) -> bool {
         self.io.shared.counters.turns.add(1);
         self.turn_bytes = 0;
+        self.hubs.begin_turn();
         self.close_sockets();
         self.take_outcomes();
         // What comes in meanwhile is for the next turn: a busy source must not keep timers waiting.

@@ -1,159 +1,16 @@
-//! One core, exact bytes: the rules of groups, acks and sessions, and every bound of `limits.rs` reached.
+//! One core, exact bytes: the rules of groups, acks and sessions, of fan-outs in slices, and every bound of
+//! `limits.rs` reached.
 
-use bytes::Bytes;
-use ringhub_hub::effect::{CloseCategory, CloseHow, Connect, Effect, Input, Recover, Transport};
-use ringhub_hub::{
-    Answer, Budget, ConnectionId, CoreId, Effects, Hub, Limits, Part, RequestId, Sink, SocketKey, Time,
-};
-use ringhub_protocol::name::{GroupName, HubName, UserId};
-use ringhub_protocol::pubsub::{Data, Subprotocol, json};
+mod bench;
+mod fans;
+
+use bench::{Bench, group, id_of, publish};
+use ringhub_hub::effect::{CloseCategory, CloseHow, Effect, Input, Recover, Transport};
+use ringhub_hub::{Answer, Limits, RequestId, Time};
+use ringhub_protocol::name::UserId;
+use ringhub_protocol::pubsub::{Data, Subprotocol};
 use ringhub_protocol::rest::{Operation, Target};
 use ringhub_protocol::ws::CloseCode;
-use std::collections::HashMap;
-
-struct Bench {
-    hub: Hub,
-    now: Time,
-    next_socket: u32,
-    effects: Effects,
-    /// What each socket was sent, as payloads of its frames (close frames as `close N`).
-    wires: HashMap<u32, Vec<u8>>,
-}
-
-struct Wires<'a>(&'a mut HashMap<u32, Vec<u8>>);
-
-impl Sink for Wires<'_> {
-    fn shared(&mut self, bytes: &Bytes, sockets: &[SocketKey]) {
-        for socket in sockets {
-            self.0.entry(socket.slot).or_default().extend_from_slice(bytes);
-        }
-    }
-    fn each(&mut self, bytes: &Bytes, parts: &[Part]) {
-        for part in parts {
-            let range = part.start as usize..part.end as usize;
-            self.0.entry(part.socket.slot).or_default().extend_from_slice(&bytes[range]);
-        }
-    }
-}
-
-fn group(name: &str) -> GroupName<'static> {
-    GroupName::parse(name.to_owned()).unwrap()
-}
-
-impl Bench {
-    fn new(limits: Limits) -> Self {
-        let name = HubName::parse("chat").unwrap();
-        let hub = Hub::new(name, CoreId(0), 1, 7, limits, Box::new(|_| "token".into()));
-        Self { hub, now: Time(0), next_socket: 0, effects: Effects::new(), wires: HashMap::new() }
-    }
-
-    fn handle(&mut self, input: Input<'_>) {
-        self.hub.handle(self.now, input, &mut self.effects);
-    }
-
-    fn flush(&mut self) {
-        loop {
-            self.hub.flush(&mut Wires(&mut self.wires), Budget::UNLIMITED);
-            if self.hub.next_timeout().is_some_and(|due| due <= self.now) {
-                self.hub.handle_timeout(self.now, &mut self.effects);
-            } else if !self.hub.is_dirty() {
-                return;
-            }
-        }
-    }
-
-    fn socket(&mut self) -> SocketKey {
-        self.next_socket += 1;
-        SocketKey { slot: self.next_socket, generation: 1 }
-    }
-
-    fn connect(&mut self, subprotocol: Subprotocol, groups: &[&str]) -> Option<Transport> {
-        let socket = self.socket();
-        let roles = ["webpubsub.joinLeaveGroup", "webpubsub.sendToGroups.?*"].map(Into::into);
-        self.handle(Input::Connect(Box::new(Connect {
-            socket,
-            subprotocol,
-            random: 1 + u128::from(socket.slot),
-            prologue: Vec::new(),
-            user: UserId::parse("u").ok(),
-            roles: roles.into(),
-            groups: groups.iter().map(|g| group(g)).collect(),
-            raw_group: None,
-        })));
-        let opened = self.effects.iter().rev().find_map(|effect| match effect {
-            Effect::Opened(transport) if transport.socket == socket => Some(*transport),
-            _ => None,
-        })?;
-        self.flush();
-        self.wires.remove(&socket.slot);
-        Some(opened)
-    }
-
-    fn json(&mut self, groups: &[&str]) -> Transport {
-        self.connect(Subprotocol::Json, groups).expect("opened")
-    }
-
-    fn reliable(&mut self, groups: &[&str]) -> Transport {
-        self.connect(Subprotocol::ReliableJson, groups).expect("opened")
-    }
-
-    fn say(&mut self, from: Transport, request: &str) {
-        self.handle(Input::Message(from, json::parse(request).unwrap()));
-    }
-
-    fn send(&mut self, target: Target, text: &str) {
-        let operation = Operation::Send { target, excluded: Box::default() };
-        self.handle(Input::Operation(RequestId(1), &operation, Some(Data::text(text))));
-    }
-
-    /// The texts a socket got since the last call.
-    fn texts(&mut self, of: Transport) -> Vec<String> {
-        self.flush();
-        let wire = self.wires.remove(&of.socket.slot).unwrap_or_default();
-        let (mut rest, mut texts) = (&wire[..], Vec::new());
-        while let [first, len, tail @ ..] = rest {
-            let (len, tail) = match len {
-                126 => (usize::from(tail[0]) << 8 | usize::from(tail[1]), &tail[2..]),
-                127 => (u64::from_be_bytes(tail[..8].try_into().unwrap()) as usize, &tail[8..]),
-                len => (usize::from(*len), tail),
-            };
-            let (payload, tail) = tail.split_at(len);
-            texts.push(match first & 15 {
-                8 if payload.is_empty() => "close".into(),
-                8 => format!("close {}", u16::from_be_bytes([payload[0], payload[1]])),
-                _ => String::from_utf8(payload.to_vec()).unwrap(),
-            });
-            rest = tail;
-        }
-        texts
-    }
-
-    /// Only the payloads of data messages and the ids of acks, for tests of order.
-    fn short(&mut self, of: Transport) -> Vec<String> {
-        let texts = self.texts(of);
-        let short = texts.iter().map(|text| {
-            let Ok(value) = serde_json::from_str::<serde_json::Value>(text) else { return text.clone() };
-            match value["type"].as_str() {
-                Some("ack") => format!("ack {}", value["ackId"]),
-                Some("message") => value["data"].as_str().unwrap().to_owned(),
-                _ => value["event"].as_str().unwrap_or_default().to_owned(),
-            }
-        });
-        short.collect()
-    }
-
-    fn closed(&self) -> Vec<(u16, CloseCategory)> {
-        let closed = self.effects.iter().filter_map(|effect| match effect {
-            Effect::Closed { code, category, .. } => Some((*code, *category)),
-            _ => None,
-        });
-        closed.collect()
-    }
-}
-
-fn publish(group: &str, data: &str, rest: &str) -> String {
-    format!(r#"{{"type":"sendToGroup","group":"{group}","dataType":"text","data":"{data}"{rest}}}"#)
-}
 
 #[test]
 fn messages_and_acks_are_byte_for_byte() {
@@ -323,10 +180,6 @@ fn a_stuck_reliable_socket_is_sent_the_rest_when_it_can_take_it() {
             && got[2].contains(r#""sequenceId":2"#),
         "{got:?}"
     );
-}
-
-fn id_of(bench: &Bench, of: Transport) -> ConnectionId {
-    bench.hub.connections(of.connection.slot, 1)[0].id
 }
 
 #[test]
