@@ -1,13 +1,15 @@
-//! Sequences of operations on one core's hub. Nothing may panic; bytes go only to a socket that a connection
-//! holds or has just lost; each client's data messages carry one publisher's numbers in order; and when
-//! everyone has gone, nothing is left.
+//! Sequences of operations on one core's hub, flushed with any budget. Nothing may panic; every socket gets
+//! whole frames, data messages in the order they were published and sequence ids without a gap, however
+//! fan-outs are sliced; and when everyone has gone, nothing is left.
 #![no_main]
 
 use arbitrary::Arbitrary;
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use ringhub_hub::effect::{Connect, Effect, Input, Recover, Transport};
-use ringhub_hub::{ConnectionId, CoreId, Effects, Hub, Limits, Part, RequestId, Sink, SocketKey, Time};
+use ringhub_hub::{
+    Budget, ConnectionId, CoreId, Effects, Hub, Limits, Part, RequestId, Sink, SocketKey, Time,
+};
 use ringhub_protocol::name::{GroupName, HubName, UserId};
 use ringhub_protocol::pubsub::{ClientMessage, Data, Subprotocol};
 use ringhub_protocol::rest::{Operation, Target};
@@ -33,7 +35,8 @@ enum Op {
     CloseThem { target: u8 },
     Group { client: u8, group: u8, what: u8 },
     Time { ms: u8 },
-    Flush,
+    Flush { sends: u8, whole: u8 },
+    FlushAll,
 }
 
 struct Client {
@@ -41,9 +44,13 @@ struct Client {
     id: ConnectionId,
 }
 
+/// What sockets are sent.
 #[derive(Default)]
 struct Wires {
+    /// By socket: what came with this flush.
     sent: HashMap<SocketKey, Vec<u8>>,
+    /// By socket: the number of the last data message, and its sequence id.
+    last: HashMap<SocketKey, (u64, u64)>,
 }
 
 impl Sink for Wires {
@@ -57,6 +64,25 @@ impl Sink for Wires {
             let range = part.start as usize..part.end as usize;
             self.sent.entry(part.socket).or_default().extend_from_slice(&bytes[range]);
         }
+    }
+}
+
+impl Wires {
+    fn flush(&mut self, hub: &mut Hub, budget: Budget) {
+        hub.flush(self, budget);
+        for (socket, bytes) in self.sent.drain() {
+            check(&bytes, self.last.entry(socket).or_default());
+        }
+    }
+
+    fn flush_all(&mut self, hub: &mut Hub) {
+        for _ in 0..1_000 {
+            if !hub.is_dirty() {
+                return;
+            }
+            self.flush(hub, Budget::UNLIMITED);
+        }
+        panic!("a flush must come to an end");
     }
 }
 
@@ -78,7 +104,7 @@ fuzz_target!(|ops: Vec<Op>| {
     };
     let mut hub = Hub::new(HubName::parse("h").unwrap(), CoreId(0), 1, 1, limits, Box::new(|_| "t".into()));
     let (mut now, mut effects, mut next, mut number) = (Time(0), Effects::new(), 0u32, 0u64);
-    let mut clients: Vec<Client> = Vec::new();
+    let (mut clients, mut wires) = (Vec::<Client>::new(), Wires::default());
     let large = "x".repeat(40_000);
     for op in ops {
         let pick = |n: u8| {
@@ -126,7 +152,7 @@ fuzz_target!(|ops: Vec<Op>| {
             }
             Op::Publish { client, group: n, ack_id, no_echo, large: is_large } => {
                 if let Some((from, _)) = pick(client) {
-                    let text = if is_large { large.clone() } else { number.to_string() };
+                    let text = if is_large { format!("{number} {large}") } else { number.to_string() };
                     let data = Data::text(&text);
                     let message =
                         ClientMessage::SendToGroup { group: group(n), ack_id: ack(ack_id), no_echo, data };
@@ -224,12 +250,16 @@ fuzz_target!(|ops: Vec<Op>| {
                 now = now.after_ms(u64::from(ms));
                 hub.handle_timeout(now, &mut effects);
             }
-            Op::Flush => flush(&mut hub, &clients),
+            Op::Flush { sends, whole } => {
+                let budget = Budget { sends: u32::from(sends % 8), whole: u32::from(whole % 4) };
+                wires.flush(&mut hub, budget);
+            }
+            Op::FlushAll => wires.flush_all(&mut hub),
         }
         take(&mut hub, &mut effects, &mut clients);
     }
     hub.handle(now, Input::Stop, &mut effects);
-    flush(&mut hub, &clients);
+    wires.flush_all(&mut hub);
     hub.handle_timeout(now, &mut effects);
     assert_eq!((hub.counters().connections, hub.counters().suspended), (0, 0));
     assert_eq!(hub.group_counts(), (0, 0));
@@ -255,22 +285,8 @@ fn take(hub: &mut Hub, effects: &mut Effects, clients: &mut Vec<Client>) {
     }
 }
 
-fn flush(hub: &mut Hub, _clients: &[Client]) {
-    let mut wires = Wires::default();
-    let mut turns = 0;
-    while hub.is_dirty() {
-        hub.flush(&mut wires);
-        turns += 1;
-        assert!(turns < 1_000, "a flush must come to an end");
-    }
-    for bytes in wires.sent.values() {
-        check_frames(bytes);
-    }
-}
-
-/// Whole unmasked frames, whose reliable ids go up.
-fn check_frames(mut bytes: &[u8]) {
-    let mut last = 0;
+/// Whole unmasked frames, whose numbers and ids go up from the last ones.
+fn check(mut bytes: &[u8], (last_number, last_id): &mut (u64, u64)) {
     while let [first, len, rest @ ..] = bytes {
         assert_eq!(first & 0x70, 0);
         let (len, rest) = match len {
@@ -279,12 +295,30 @@ fn check_frames(mut bytes: &[u8]) {
             len => (usize::from(*len), rest),
         };
         let (payload, rest) = rest.split_at(len);
-        if let Some(at) = payload.windows(14).rposition(|window| window == b",\"sequenceId\":") {
-            let id =
-                std::str::from_utf8(&payload[at + 14..payload.len() - 1]).unwrap().parse::<u64>().unwrap();
-            assert!(last == 0 || id == last + 1, "{id} after {last}");
-            last = id;
-        }
         bytes = rest;
+        let data = match payload {
+            // A raw client's message is the data.
+            [b'0'..=b'9', ..] => payload,
+            _ => after(payload, b",\"data\":\"").unwrap_or_default(),
+        };
+        if let Some(number) = leading_number(data) {
+            assert!(number > *last_number, "{number} after {last_number}");
+            *last_number = number;
+        }
+        if let Some(id) = after(payload, b",\"sequenceId\":").and_then(leading_number) {
+            assert!(*last_id == 0 || id == *last_id + 1, "{id} after {last_id}");
+            *last_id = id;
+        }
     }
+}
+
+/// What follows the first `pattern`.
+fn after<'a>(text: &'a [u8], pattern: &[u8]) -> Option<&'a [u8]> {
+    let at = text.windows(pattern.len()).position(|window| window == pattern)?;
+    Some(&text[at + pattern.len()..])
+}
+
+fn leading_number(text: &[u8]) -> Option<u64> {
+    let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    std::str::from_utf8(&text[..digits]).expect("digits").parse().ok()
 }

@@ -4,7 +4,7 @@ use ringhub_tests::{Client, Server, wait_until};
 use serde_json::Value;
 
 /// The sum of a metric's samples, over all labels.
-fn metric(server: &Server, names: &[&str]) -> Option<f64> {
+pub(crate) fn metric(server: &Server, names: &[&str]) -> Option<f64> {
     let body = server.admin().http("GET", "/metrics").expect(200);
     let samples: Vec<f64> = body
         .text()

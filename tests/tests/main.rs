@@ -13,5 +13,6 @@ mod recovery;
 mod reliable;
 mod rest;
 mod sdk;
+mod slices;
 mod slow;
 mod tokens;
