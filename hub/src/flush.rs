@@ -15,9 +15,8 @@ use crate::mixed::{Mixed, Ref, Source, What, chain, note};
 use crate::session::Session;
 use crate::stamp::{Arena, Frames, Stamps};
 use crate::turn::{Stage, Turn, share};
-use crate::{ConnectionKey, Limits, SocketKey};
+use crate::{ConnectionKey, Limits, Paged, SocketKey};
 use bytes::Bytes;
-use slab::Slab;
 use std::ops::Range;
 
 /// Scratch of the flush, kept from turn to turn.
@@ -39,9 +38,9 @@ pub(crate) struct Flush<'a> {
     pub(crate) turn: &'a mut Turn,
     pub(crate) scratch: &'a mut Scratch,
     pub(crate) hot: &'a mut [Hot],
-    pub(crate) connections: &'a mut Slab<Connection>,
-    pub(crate) sessions: &'a mut Slab<Session>,
-    pub(crate) groups: &'a mut Slab<Group>,
+    pub(crate) connections: &'a mut Paged<Connection>,
+    pub(crate) sessions: &'a mut Paged<Session>,
+    pub(crate) groups: &'a mut Paged<Group>,
     pub(crate) limits: &'a Limits,
     pub(crate) counters: &'a mut Counters,
     /// Sessions over a bound, to be ended by the next timeout.

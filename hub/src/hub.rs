@@ -16,12 +16,11 @@ use crate::lifecycle::Ending;
 use crate::operation::Pending;
 use crate::session::Session;
 use crate::turn::{Stage, Turn};
-use crate::{ConnectionId, ConnectionKey, CoreId, Effects, Input, Limits, SocketKey, Ticket, Time};
+use crate::{ConnectionId, ConnectionKey, CoreId, Effects, Input, Limits, Paged, SocketKey, Ticket, Time};
 use hashbrown::HashMap;
 use ringhub_protocol::name::{HubName, UserId};
 use ringhub_protocol::pubsub::Subprotocol;
 use ringhub_protocol::ws::CloseCode;
-use slab::Slab;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -35,17 +34,17 @@ pub struct Hub {
     pub(crate) cores: u16,
     pub(crate) limits: Limits,
     pub(crate) reconnection_token: Box<dyn Fn(&ConnectionId) -> String>,
-    pub(crate) connections: Slab<Connection>,
+    pub(crate) connections: Paged<Connection>,
     /// By connection slot.
     pub(crate) hot: Vec<Hot>,
-    pub(crate) sessions: Slab<Session>,
-    pub(crate) groups: Slab<Group>,
+    pub(crate) sessions: Paged<Session>,
+    pub(crate) groups: Paged<Group>,
     pub(crate) group_index: HashMap<Arc<str>, u32, Hash>,
     pub(crate) users: HashMap<UserId, Vec<u32>, Hash>,
     pub(crate) directory: Directory,
     pub(crate) agreements: HashMap<Ticket, Agreement<Waiter>, Hash>,
     /// Clients that wait for agreement on their token's groups.
-    pub(crate) connecting: Slab<(Box<Connect>, u32)>,
+    pub(crate) connecting: Paged<(Box<Connect>, u32)>,
     pub(crate) pending: HashMap<Ticket, Pending, Hash>,
     pub(crate) next_ticket: u64,
     pub(crate) next_generation: u32,
@@ -132,7 +131,7 @@ impl Hub {
         reconnection_token: Box<dyn Fn(&ConnectionId) -> String>,
     ) -> Self {
         let hash = Hash::with_seed(seed);
-        let mut groups = Slab::new();
+        let mut groups = Paged::new();
         groups.insert(Group::new("".into()));
         Self {
             name,
@@ -140,15 +139,15 @@ impl Hub {
             cores,
             limits,
             reconnection_token,
-            connections: Slab::new(),
+            connections: Paged::new(),
             hot: Vec::new(),
-            sessions: Slab::new(),
+            sessions: Paged::new(),
             groups,
             group_index: HashMap::with_hasher(hash.clone()),
             users: HashMap::with_hasher(hash.clone()),
             directory: Directory::new(hash.clone()),
             agreements: HashMap::with_hasher(hash.clone()),
-            connecting: Slab::new(),
+            connecting: Paged::new(),
             pending: HashMap::with_hasher(hash),
             next_ticket: 0,
             next_generation: 0,
@@ -355,8 +354,8 @@ impl Hub {
                 return true;
             }
             if index != EVERYONE && group.is_unused() {
-                let group = groups.remove(index as usize);
                 group_index.remove(&group.name);
+                groups.remove(index as usize);
             }
             false
         });

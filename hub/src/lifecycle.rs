@@ -52,7 +52,8 @@ impl Hub {
     }
 
     pub(crate) fn open(&mut self, now: Time, entry: usize, effects: &mut Effects) {
-        let connect = *self.connecting.remove(entry).0;
+        let (connect, _) = self.connecting.remove(entry).expect("a connect is opened once");
+        let connect = *connect;
         let format = Format::of(connect.subprotocol);
         self.next_generation = self.next_generation.wrapping_add(1);
         let slot = self.connections.vacant_key() as u32;

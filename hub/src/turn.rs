@@ -9,6 +9,7 @@
 //! A flush empties the log, except for streams too large for one turn and what queues behind them
 //! (`fan.rs`). While there are any, positions go on counting up.
 
+use crate::Paged;
 use crate::connection::{Connection, Format};
 use crate::group::Group;
 use crate::session::Batch;
@@ -244,7 +245,7 @@ impl Turn {
         sender: Sender<'_>,
         data: Data<'_>,
         slots: impl Iterator<Item = u32>,
-        connections: &slab::Slab<Connection>,
+        connections: &Paged<Connection>,
     ) {
         let position = self.next_position();
         let mut pieces = [None; Format::COUNT];

@@ -1,7 +1,7 @@
 //! A core's sockets: slots, what each is doing, and the dense part that fan-out touches.
 
 use crate::net::{HttpHandler, Listener};
-use ringhub_hub::{ConnectionKey, Outbox, SocketKey};
+use ringhub_hub::{ConnectionKey, Outbox, Paged, SocketKey};
 use ringhub_protocol::pubsub::Subprotocol;
 use ringhub_protocol::ws::Decoder;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -134,10 +134,8 @@ impl Socket {
 #[derive(Default)]
 pub(crate) struct Sockets {
     pub(crate) hot: Vec<Hot>,
-    slots: Vec<Option<Socket>>,
-    free: Vec<u32>,
+    slots: Paged<Socket>,
     generation: u32,
-    count: usize,
 }
 
 impl Sockets {
@@ -146,39 +144,30 @@ impl Sockets {
         self.generation = self.generation.wrapping_add(1);
         let generation = self.generation;
         let hot = Hot { fd: socket.fd.as_raw_fd(), generation, epoch: 0, flags: flag::OPEN };
-        self.count += 1;
-        let slot = match self.free.pop() {
-            Some(slot) => {
-                (self.hot[slot as usize], self.slots[slot as usize]) = (hot, Some(socket));
-                slot
-            }
-            None => {
-                self.hot.push(hot);
-                self.slots.push(Some(socket));
-                self.slots.len() as u32 - 1
-            }
-        };
-        SocketKey { slot, generation }
+        let slot = self.slots.insert(socket);
+        match self.hot.get_mut(slot) {
+            Some(place) => *place = hot,
+            None => self.hot.push(hot),
+        }
+        SocketKey { slot: slot as u32, generation }
     }
 
     /// Takes a socket out.
     pub(crate) fn remove(&mut self, slot: u32) -> Option<Socket> {
-        let socket = self.slots.get_mut(slot as usize)?.take()?;
+        let socket = self.slots.remove(slot as usize)?;
         self.hot[slot as usize] = Hot::default();
-        self.free.push(slot);
-        self.count -= 1;
         Some(socket)
     }
 
     /// The socket of this key, if it is still there.
     pub(crate) fn get(&mut self, key: SocketKey) -> Option<&mut Socket> {
         let hot = self.hot.get(key.slot as usize)?;
-        if hot.generation == key.generation { self.slots[key.slot as usize].as_mut() } else { None }
+        if hot.generation == key.generation { self.slots.get_mut(key.slot as usize) } else { None }
     }
 
     /// The socket in this slot, for completions (a slot is not reused while they can come).
     pub(crate) fn at(&mut self, slot: u32) -> Option<&mut Socket> {
-        self.slots.get_mut(slot as usize)?.as_mut()
+        self.slots.get_mut(slot as usize)
     }
 
     /// The key of the socket in this slot.
@@ -187,13 +176,12 @@ impl Sockets {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.count
+        self.slots.len()
     }
 
     /// Keys of all sockets.
     pub(crate) fn keys(&self) -> Vec<SocketKey> {
-        let open = self.slots.iter().enumerate().filter(|(_, socket)| socket.is_some());
-        open.map(|(slot, _)| self.key(slot as u32)).collect()
+        self.slots.iter().map(|(slot, _)| self.key(slot as u32)).collect()
     }
 }
 
