@@ -7,6 +7,7 @@
 use crate::ack::AckWindow;
 use crate::group::Membership;
 use crate::permission::Permissions;
+use crate::users::Beside;
 use crate::{ConnectionId, SocketKey, Time};
 use ringhub_protocol::name::{GroupName, UserId};
 use ringhub_protocol::pubsub::Subprotocol;
@@ -64,6 +65,8 @@ pub(crate) struct Connection {
     pub(crate) format: Format,
     pub(crate) ended: bool,
     pub(crate) user: Option<UserId>,
+    /// Its neighbours among the connections of that user.
+    pub(crate) beside: Beside,
     pub(crate) permissions: Permissions,
     /// Sorted by group; the group of everyone is among them.
     pub(crate) memberships: Vec<Membership>,

@@ -16,6 +16,7 @@ use crate::lifecycle::Ending;
 use crate::operation::Pending;
 use crate::session::Session;
 use crate::turn::{Stage, Turn};
+use crate::users::Users;
 use crate::{ConnectionId, ConnectionKey, CoreId, Effects, Input, Limits, Paged, SocketKey, Ticket, Time};
 use hashbrown::HashMap;
 use ringhub_protocol::name::{HubName, UserId};
@@ -40,7 +41,7 @@ pub struct Hub {
     pub(crate) sessions: Paged<Session>,
     pub(crate) groups: Paged<Group>,
     pub(crate) group_index: HashMap<Arc<str>, u32, Hash>,
-    pub(crate) users: HashMap<UserId, Vec<u32>, Hash>,
+    pub(crate) users: Users,
     pub(crate) directory: Directory,
     pub(crate) agreements: HashMap<Ticket, Agreement<Waiter>, Hash>,
     /// Clients that wait for agreement on their token's groups.
@@ -144,7 +145,7 @@ impl Hub {
             sessions: Paged::new(),
             groups,
             group_index: HashMap::with_hasher(hash.clone()),
-            users: HashMap::with_hasher(hash.clone()),
+            users: Users::new(hash.clone()),
             directory: Directory::new(hash.clone()),
             agreements: HashMap::with_hasher(hash.clone()),
             connecting: Paged::new(),

@@ -131,8 +131,11 @@ impl Hub {
                 (index, Sender::Group { group: name, user: user.as_deref() })
             }
             EnvelopeTarget::User(user) => {
-                let Some(slots) = self.users.get(user) else { return false };
-                self.turn.message_to(Sender::Server, data, slots.iter().copied(), &self.connections);
+                let mut slots = self.users.slots(user, &self.connections).peekable();
+                if slots.peek().is_none() {
+                    return false;
+                }
+                self.turn.message_to(Sender::Server, data, slots, &self.connections);
                 return true;
             }
             EnvelopeTarget::Connection(id) => {

@@ -33,6 +33,7 @@ mod request;
 mod session;
 mod stamp;
 mod turn;
+mod users;
 
 pub use effect::{
     Answer, CloseHow, Connect, Effect, Effects, Input, MeshItem, Part, Recover, Sink, Transport,

@@ -7,6 +7,7 @@ use crate::hub::{EVERYONE, Hub};
 use crate::interest::Waiter;
 use crate::permission::Permissions;
 use crate::session::Session;
+use crate::users::Beside;
 use crate::{ConnectionId, ConnectionKey, Effects, Sink, Time};
 use ringhub_protocol::name::UserId;
 use ringhub_protocol::pubsub::json;
@@ -66,6 +67,7 @@ impl Hub {
             format,
             ended: false,
             user: connect.user,
+            beside: Beside::alone(slot),
             permissions: Permissions::from_roles(roles, &self.limits),
             memberships: Vec::with_capacity(1 + connect.groups.len()),
             acks: Default::default(),
@@ -85,9 +87,7 @@ impl Hub {
         }
         let greeting = self.greeting(slot, connect.prologue);
         self.turn.frames(slot, |out| out.extend_from_slice(&greeting));
-        if let Some(user) = &self.connections[slot as usize].user {
-            self.users.entry(user.clone()).or_default().push(slot);
-        }
+        self.users.insert(slot, &mut self.connections);
         self.join(slot, EVERYONE);
         for group in &connect.groups {
             let index = self.group(group.as_str());
@@ -217,16 +217,8 @@ impl Hub {
         {
             self.leave_at(slot, group, position, effects);
         }
-        let connection = &mut self.connections[slot as usize];
-        connection.ended = true;
-        if let Some(user) = &connection.user
-            && let hashbrown::hash_map::EntryRef::Occupied(mut entry) = self.users.entry_ref(user)
-        {
-            entry.get_mut().retain(|&other| other != slot);
-            if entry.get().is_empty() {
-                entry.remove();
-            }
-        }
+        self.connections[slot as usize].ended = true;
+        self.users.remove(slot, &mut self.connections);
         if self.session(slot).is_some_and(|session| session.until.take().is_some()) {
             self.counters.suspended -= 1;
         }

@@ -174,7 +174,7 @@ impl Hub {
         match target {
             Target::All => self.live_slots(),
             Target::Group(group) => self.members(group),
-            Target::User(user) => self.users.get(user).cloned().unwrap_or_default(),
+            Target::User(user) => self.users.slots(user, &self.connections).collect(),
             Target::Connection(id) => {
                 ConnectionId::parse(id).and_then(|id| self.by_id(&id)).into_iter().collect()
             }
