@@ -3,7 +3,11 @@
 //! A [`Swarm`] opens connections, moves their bytes, answers pings, and hands every data message to the
 //! workload. It knows nothing of workloads. What must stay true: a delivery costs one read, one pass
 //! over a frame header and no allocation, whatever the number of connections; and nothing the server
-//! does wrong is skipped, it ends the run with the connection's number and the reason.
+//! does wrong is skipped: it ends the run with the connection's number and the reason, unless the
+//! workload watches that connection; then it is told by a [`Change`].
+//!
+//! Connections may be cut, abandoned, closed, left unread and opened anew under their old index, and
+//! HTTP/1.1 keep-alive connections live among them.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
@@ -12,6 +16,7 @@ use std::time::{Duration, Instant};
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
+use socket2::SockRef;
 
 use crate::error::Error;
 use crate::report::Progress;
@@ -41,8 +46,58 @@ pub(crate) enum Greeting {
     None,
     /// The `connected` message of the JSON subprotocols.
     Connected,
+    /// The same, and it must name a connection id and a reconnection token, which are kept: see
+    /// [`Swarm::session`].
+    Session,
     /// We send `S`, the server answers `OK`.
     SubscribeOk,
+}
+
+/// What a reliable client needs to come back.
+#[derive(Clone, Debug)]
+pub(crate) struct Session {
+    pub(crate) connection_id: String,
+    pub(crate) reconnection_token: String,
+}
+
+/// What happened to a connection, beside data messages.
+#[derive(Debug)]
+pub(crate) enum Change {
+    /// A watched connection became ready.
+    Ready { connection: usize, now_ns: u64 },
+    /// A watched connection ended.
+    Ended { connection: usize, ending: Ending },
+    /// An HTTP connection received a whole answer.
+    Answer { connection: usize, status: u16, now_ns: u64 },
+}
+
+/// How a connection ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// It never became usable: the upgrade was answered with something other than 101, or the wrong
+    /// first message.
+    Refused(String),
+    /// A close frame came.
+    Closed { code: Option<u16>, reason: String },
+    /// The socket ended without one.
+    Lost(String),
+    /// The server broke the protocol.
+    Broken(String),
+}
+
+impl Ending {
+    fn into_error(self, connection: usize) -> Error {
+        match self {
+            Self::Refused(reason) => Error::Refused { connection, reason },
+            Self::Closed { code: Some(code), reason } => {
+                Error::Ended { connection, reason: format!("close {code} {reason}").trim_end().to_owned() }
+            }
+            Self::Closed { code: None, .. } => {
+                Error::Ended { connection, reason: "close without a code".into() }
+            }
+            Self::Lost(reason) | Self::Broken(reason) => Error::Ended { connection, reason },
+        }
+    }
 }
 
 /// One data message from the server.
@@ -67,6 +122,9 @@ pub(crate) struct Swarm {
     address: SocketAddr,
     host: String,
     random: Random,
+    changes: Vec<Change>,
+    /// Sockets whose client went away without a word; the server finds out by itself.
+    abandoned: Vec<TcpStream>,
 }
 
 impl Swarm {
@@ -81,6 +139,8 @@ impl Swarm {
             address,
             host: host.to_owned(),
             random: Random::new(),
+            changes: Vec::new(),
+            abandoned: Vec::new(),
         })
     }
 
@@ -100,14 +160,34 @@ impl Swarm {
         patience: Duration,
         progress: &mut Progress,
     ) -> Result<(), Error> {
-        let mut specs = specs;
-        let (wanted, mut opened, mut ready) = (specs.len(), 0, 0);
+        let doors = specs.map(|spec| Door::WebSocket(Box::new(spec)));
+        self.open_doors(doors, patience, progress)
+    }
+
+    /// Opens `count` HTTP/1.1 connections; they are ready when the socket is.
+    pub(crate) fn open_http(
+        &mut self,
+        count: usize,
+        patience: Duration,
+        progress: &mut Progress,
+    ) -> Result<(), Error> {
+        self.open_doors((0..count).map(|_| Door::Http), patience, progress)
+    }
+
+    fn open_doors(
+        &mut self,
+        mut doors: impl ExactSizeIterator<Item = Door>,
+        patience: Duration,
+        progress: &mut Progress,
+    ) -> Result<(), Error> {
+        let (wanted, mut opened, mut ready) = (doors.len(), 0, 0);
         let mut last = Instant::now();
         while ready < wanted {
             while opened - ready < OPENING_MAX
-                && let Some(spec) = specs.next()
+                && let Some(door) = doors.next()
             {
-                self.connect(spec)?;
+                self.connections.push(Connection::closed());
+                self.dial(self.connections.len() - 1, door)?;
                 opened += 1;
             }
             let before = ready;
@@ -131,35 +211,138 @@ impl Swarm {
         self.turn(wait, on_message, &mut 0)
     }
 
-    /// Queues one text message. [`Swarm::flush`] sends what is queued.
+    /// Starts to open one connection and returns its index; it becomes ready in some later turn, which
+    /// only a [`Swarm::watch`] tells.
+    pub(crate) fn add(&mut self, spec: Spec) -> Result<usize, Error> {
+        self.connections.push(Connection::closed());
+        let connection = self.connections.len() - 1;
+        self.dial(connection, Door::WebSocket(Box::new(spec)))?;
+        Ok(connection)
+    }
+
+    /// Starts to open a connection that ended under its old index.
+    pub(crate) fn restart(&mut self, connection: usize, spec: Spec) -> Result<(), Error> {
+        self.dial(connection, Door::WebSocket(Box::new(spec)))
+    }
+
+    /// From now on this connection becoming ready, and its end, are [`Change`]s instead of nothing and
+    /// the end of the run.
+    pub(crate) fn watch(&mut self, connection: usize) {
+        self.connections[connection].watched = true;
+    }
+
+    /// Moves what happened since the last call into `into`.
+    pub(crate) fn take_changes(&mut self, into: &mut Vec<Change>) {
+        into.append(&mut self.changes);
+    }
+
+    /// Whether messages can be sent on the connection now.
+    pub(crate) fn is_ready(&self, connection: usize) -> bool {
+        matches!(self.connections[connection].state, State::Ready)
+    }
+
+    /// What the connection needs to come back; only after [`Greeting::Session`].
+    pub(crate) fn session(&self, connection: usize) -> Option<&Session> {
+        self.connections[connection].session.as_deref()
+    }
+
+    /// Ends the socket at once, as a broken network does: with a reset, or with an end of stream.
+    pub(crate) fn cut(&mut self, connection: usize, reset: bool) {
+        let ended = self.connections[connection].end();
+        if let Some(socket) = ended.filter(|_| reset) {
+            // Without it the kernel says goodbye on our behalf; where it fails that is what happens.
+            let _ = SockRef::from(&socket).set_linger(Some(Duration::ZERO));
+        }
+    }
+
+    /// Forgets the socket without ending it, as when the network goes away: the server still has it.
+    pub(crate) fn abandon(&mut self, connection: usize) {
+        if let Some(mut socket) = self.connections[connection].end() {
+            let _ = self.poll.registry().deregister(&mut socket);
+            self.abandoned.push(socket);
+        }
+    }
+
+    /// Ends the connection politely: close 1000, then wait for the answer and the server's end of stream,
+    /// which is told as a [`Change::Ended`] with the code of the answer.
+    pub(crate) fn close(&mut self, connection: usize) -> Result<(), Error> {
+        let closing = &mut self.connections[connection];
+        closing.watched = true;
+        closing.state = State::Closing(None);
+        wire::push_frame(&mut closing.outgoing, opcode::CLOSE, [7; 4], &1000u16.to_be_bytes());
+        self.flush(connection)
+    }
+
+    /// Stops reading the connection: its bytes stay with the kernel and the server.
+    pub(crate) fn stall(&mut self, connection: usize) -> Result<(), Error> {
+        match &mut self.connections[connection].socket {
+            Some(socket) => {
+                self.poll.registry().deregister(socket).map_err(Error::io("stop reading a socket"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Reads it again.
+    pub(crate) fn unstall(&mut self, connection: usize) -> Result<(), Error> {
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        match &mut self.connections[connection].socket {
+            Some(socket) => self
+                .poll
+                .registry()
+                .register(socket, Token(connection), interest)
+                .map_err(Error::io("read a socket again")),
+            None => Ok(()),
+        }
+    }
+
+    /// Queues one text message on a ready connection. [`Swarm::flush`] sends what is queued.
     pub(crate) fn queue(&mut self, connection: usize, text: &[u8]) {
         let mask = self.random.next().to_le_bytes();
         let mask = [mask[0], mask[1], mask[2], mask[3]];
         wire::push_frame(&mut self.connections[connection].outgoing, opcode::TEXT, mask, text);
     }
 
-    /// Writes what is queued on one connection, all of it in one call if the socket takes it.
-    pub(crate) fn flush(&mut self, connection: usize) -> Result<(), Error> {
-        self.connections[connection].flush().map_err(|reason| Error::Ended { connection, reason })
+    /// Queues bytes of an HTTP request, piece by piece.
+    pub(crate) fn queue_http(&mut self, connection: usize, bytes: &[u8]) {
+        self.connections[connection].outgoing.extend_from_slice(bytes);
     }
 
-    fn connect(&mut self, spec: Spec) -> Result<(), Error> {
+    /// Writes what is queued on one connection, all of it in one call if the socket takes it.
+    pub(crate) fn flush(&mut self, connection: usize) -> Result<(), Error> {
+        let Err(ending) = self.connections[connection].flush() else { return Ok(()) };
+        self.ended(connection, ending)
+    }
+
+    fn ended(&mut self, connection: usize, ending: Ending) -> Result<(), Error> {
+        if !self.connections[connection].watched {
+            return Err(ending.into_error(connection));
+        }
+        self.connections[connection].end();
+        self.changes.push(Change::Ended { connection, ending });
+        Ok(())
+    }
+
+    fn dial(&mut self, index: usize, door: Door) -> Result<(), Error> {
         let what = || format!("connect to {}", self.address);
         let mut socket = TcpStream::connect(self.address).map_err(Error::io(what()))?;
-        let token = Token(self.connections.len());
         self.poll
             .registry()
-            .register(&mut socket, token, Interest::READABLE | Interest::WRITABLE)
+            .register(&mut socket, Token(index), Interest::READABLE | Interest::WRITABLE)
             .map_err(Error::io(what()))?;
-        let key = [self.random.next().to_le_bytes(), self.random.next().to_le_bytes()].concat();
-        let key: [u8; 16] = key.try_into().expect("two times eight bytes");
-        let request = wire::upgrade_request(&self.host, &spec.path, key, spec.subprotocol);
-        self.connections.push(Connection {
-            socket,
-            state: State::Upgrading(Box::new(Upgrade { spec, key })),
-            incoming: Vec::new(),
-            outgoing: request,
-        });
+        let connection = &mut self.connections[index];
+        connection.socket = Some(socket);
+        connection.incoming = Vec::new();
+        connection.outgoing.clear();
+        connection.state = match door {
+            Door::Http => State::Dialling,
+            Door::WebSocket(spec) => {
+                let key = [self.random.next().to_le_bytes(), self.random.next().to_le_bytes()].concat();
+                let key: [u8; 16] = key.try_into().expect("two times eight bytes");
+                connection.outgoing = wire::upgrade_request(&self.host, &spec.path, key, spec.subprotocol);
+                State::Upgrading(Box::new(Upgrade { spec: *spec, key }))
+            }
+        };
         Ok(())
     }
 
@@ -175,19 +358,35 @@ impl Swarm {
             Err(error) => return Err(Error::io("wait for sockets")(error)),
         }
         for event in &self.events {
-            let connection = event.token().0;
-            let mut context = Context { connection, now_ns: 0, start: self.start, on_message, ready };
-            self.connections[connection]
-                .on_event(event, &mut self.buffer, &mut context)
-                .map_err(|trouble| trouble.into_error(connection))?;
+            let index = event.token().0;
+            let connection = &mut self.connections[index];
+            let changes = &mut self.changes;
+            let mut context =
+                Context { connection: index, now_ns: 0, start: self.start, on_message, ready, changes };
+            let Err(ending) = connection.on_event(event, &mut self.buffer, &mut context) else { continue };
+            // As in `ended`, which would borrow the events too.
+            if !connection.watched {
+                return Err(ending.into_error(index));
+            }
+            connection.end();
+            self.changes.push(Change::Ended { connection: index, ending });
         }
         Ok(())
     }
 }
 
+/// What is behind a socket.
+enum Door {
+    WebSocket(Box<Spec>),
+    Http,
+}
+
 struct Connection {
-    socket: TcpStream,
+    /// `None` once it ended.
+    socket: Option<TcpStream>,
     state: State,
+    watched: bool,
+    session: Option<Box<Session>>,
     /// The unfinished frame or head at the end of what was read; empty almost always.
     incoming: Vec<u8>,
     /// Masked frames the socket did not take yet. Bounded by what the workload lets be in flight.
@@ -195,9 +394,15 @@ struct Connection {
 }
 
 enum State {
+    /// An HTTP connection whose socket is not connected yet.
+    Dialling,
+    Http,
     Upgrading(Box<Upgrade>),
     Greeting(Greeting),
     Ready,
+    /// We sent a close frame; the code of the answer once it is there.
+    Closing(Option<u16>),
+    Ended,
 }
 
 struct Upgrade {
@@ -211,34 +416,46 @@ struct Context<'a, F> {
     start: Instant,
     on_message: &'a mut F,
     ready: &'a mut usize,
-}
-
-enum Trouble {
-    Refused(String),
-    Ended(String),
-}
-
-impl Trouble {
-    fn into_error(self, connection: usize) -> Error {
-        match self {
-            Self::Refused(reason) => Error::Refused { connection, reason },
-            Self::Ended(reason) => Error::Ended { connection, reason },
-        }
-    }
+    changes: &'a mut Vec<Change>,
 }
 
 impl Connection {
+    fn closed() -> Self {
+        Self {
+            socket: None,
+            state: State::Ended,
+            watched: false,
+            session: None,
+            incoming: Vec::new(),
+            outgoing: Vec::new(),
+        }
+    }
+
+    /// Takes the socket out; dropping it closes it.
+    fn end(&mut self) -> Option<TcpStream> {
+        self.state = State::Ended;
+        self.incoming = Vec::new();
+        self.outgoing = Vec::new();
+        self.socket.take()
+    }
+
     fn on_event<F: FnMut(Delivery<'_>)>(
         &mut self,
         event: &Event,
         buffer: &mut [u8],
         context: &mut Context<'_, F>,
-    ) -> Result<(), Trouble> {
-        if event.is_writable() && !self.outgoing.is_empty() {
-            if matches!(self.state, State::Upgrading(_)) {
-                self.check_connected().map_err(Trouble::Refused)?;
+    ) -> Result<(), Ending> {
+        if event.is_writable() {
+            match self.state {
+                State::Dialling => {
+                    self.check_connected()?;
+                    self.state = State::Http;
+                    *context.ready += 1;
+                }
+                State::Upgrading(_) if !self.outgoing.is_empty() => self.check_connected()?,
+                _ => {}
             }
-            self.flush().map_err(Trouble::Ended)?;
+            self.flush()?;
         }
         if event.is_readable() {
             self.read(event.is_read_closed(), buffer, context)?;
@@ -246,21 +463,25 @@ impl Connection {
         Ok(())
     }
 
-    fn check_connected(&self) -> Result<(), String> {
-        match self.socket.take_error() {
-            Ok(None) => self.socket.set_nodelay(true).map_err(|error| format!("TCP_NODELAY: {error}")),
-            Ok(Some(error)) | Err(error) => Err(error.to_string()),
+    fn check_connected(&self) -> Result<(), Ending> {
+        let Some(socket) = &self.socket else { return Ok(()) };
+        match socket.take_error() {
+            Ok(None) => {
+                socket.set_nodelay(true).map_err(|error| Ending::Refused(format!("TCP_NODELAY: {error}")))
+            }
+            Ok(Some(error)) | Err(error) => Err(Ending::Refused(error.to_string())),
         }
     }
 
-    fn flush(&mut self) -> Result<(), String> {
+    fn flush(&mut self) -> Result<(), Ending> {
+        let Some(socket) = &mut self.socket else { return Ok(()) };
         while !self.outgoing.is_empty() {
-            match self.socket.write(&self.outgoing) {
+            match socket.write(&self.outgoing) {
                 Ok(written) if written == self.outgoing.len() => self.outgoing.clear(),
                 Ok(written) => drop(self.outgoing.drain(..written)),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error.to_string()),
+                Err(error) => return Err(Ending::Lost(error.to_string())),
             }
         }
         Ok(())
@@ -271,14 +492,15 @@ impl Connection {
         to_the_end: bool,
         buffer: &mut [u8],
         context: &mut Context<'_, F>,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), Ending> {
         loop {
-            let read = match self.socket.read(buffer) {
-                Ok(0) => return Err(Trouble::Ended("the socket was closed without a close frame".into())),
+            let Some(socket) = &mut self.socket else { return Ok(()) };
+            let read = match socket.read(buffer) {
+                Ok(0) => return Err(self.end_of_stream()),
                 Ok(read) => read,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) => return Err(Trouble::Ended(error.to_string())),
+                Err(error) => return Err(Ending::Lost(error.to_string())),
             };
             // Here rather than once per wait: a wait may yield thousands of sockets.
             context.now_ns = context.start.elapsed().as_nanos() as u64;
@@ -304,21 +526,39 @@ impl Connection {
         }
     }
 
-    /// Handles whole frames at the start of `bytes` and returns how many bytes they were.
+    fn end_of_stream(&self) -> Ending {
+        match self.state {
+            State::Closing(Some(code)) => Ending::Closed { code: Some(code), reason: String::new() },
+            _ => Ending::Lost("the socket was closed without a close frame".into()),
+        }
+    }
+
+    /// Handles whole frames, or answers, at the start of `bytes` and returns how many bytes they were.
     fn consume<F: FnMut(Delivery<'_>)>(
         &mut self,
         bytes: &[u8],
         context: &mut Context<'_, F>,
-    ) -> Result<usize, Trouble> {
+    ) -> Result<usize, Ending> {
         let mut used = 0;
-        if let State::Upgrading(upgrade) = &self.state {
-            let answer = wire::check_upgrade(bytes, upgrade.key, upgrade.spec.subprotocol);
-            let Some(head) = answer.map_err(Trouble::Refused)? else { return Ok(0) };
-            used = head;
-            let greeting = upgrade.spec.greeting;
-            self.upgraded(greeting, context)?;
+        match &self.state {
+            State::Upgrading(upgrade) => {
+                let answer = wire::check_upgrade(bytes, upgrade.key, upgrade.spec.subprotocol);
+                let Some(head) = answer.map_err(Ending::Refused)? else { return Ok(0) };
+                used = head;
+                let greeting = upgrade.spec.greeting;
+                self.upgraded(greeting, context)?;
+            }
+            State::Http | State::Dialling => {
+                while let Some((status, len)) = wire::parse_answer(&bytes[used..]).map_err(Ending::Broken)? {
+                    used += len;
+                    let Context { connection, now_ns, .. } = *context;
+                    context.changes.push(Change::Answer { connection, status, now_ns });
+                }
+                return Ok(used);
+            }
+            _ => {}
         }
-        while let Some(frame) = wire::parse_frame(&bytes[used..]).map_err(Trouble::Ended)? {
+        while let Some(frame) = wire::parse_frame(&bytes[used..]).map_err(Ending::Broken)? {
             used += frame.len;
             match frame.opcode {
                 opcode::TEXT | opcode::BINARY => match self.state {
@@ -329,31 +569,47 @@ impl Connection {
                         now_ns: context.now_ns,
                     }),
                     State::Greeting(greeting) => self.greeted(greeting, frame.payload, context)?,
-                    State::Upgrading(_) => unreachable!("left above, before the first frame"),
+                    // What was on its way while we closed.
+                    State::Closing(_) | State::Ended => {}
+                    State::Upgrading(_) | State::Http | State::Dialling => {
+                        unreachable!("left above, before the first frame")
+                    }
                 },
                 opcode::PING => {
                     wire::push_frame(&mut self.outgoing, opcode::PONG, [7; 4], frame.payload);
-                    self.flush().map_err(Trouble::Ended)?;
+                    self.flush()?;
                 }
                 opcode::PONG => {}
-                opcode::CLOSE => return Err(Trouble::Ended(close_reason(frame.payload))),
-                other => return Err(Trouble::Ended(format!("a frame with opcode {other}"))),
+                opcode::CLOSE => {
+                    let (code, reason) = close_reason(frame.payload);
+                    match &mut self.state {
+                        State::Closing(answer) => *answer = Some(code.unwrap_or(1005)),
+                        _ => return Err(Ending::Closed { code, reason }),
+                    }
+                }
+                other => return Err(Ending::Broken(format!("a frame with opcode {other}"))),
             }
         }
         Ok(used)
     }
 
-    fn upgraded<F>(&mut self, greeting: Greeting, context: &mut Context<'_, F>) -> Result<(), Trouble> {
+    fn ready<F>(&mut self, context: &mut Context<'_, F>) {
+        self.state = State::Ready;
+        *context.ready += 1;
+        if self.watched {
+            let Context { connection, now_ns, .. } = *context;
+            context.changes.push(Change::Ready { connection, now_ns });
+        }
+    }
+
+    fn upgraded<F>(&mut self, greeting: Greeting, context: &mut Context<'_, F>) -> Result<(), Ending> {
         match greeting {
-            Greeting::None => {
-                self.state = State::Ready;
-                *context.ready += 1;
-            }
-            Greeting::Connected => self.state = State::Greeting(greeting),
+            Greeting::None => self.ready(context),
+            Greeting::Connected | Greeting::Session => self.state = State::Greeting(greeting),
             Greeting::SubscribeOk => {
                 self.state = State::Greeting(greeting);
                 wire::push_frame(&mut self.outgoing, opcode::TEXT, [7; 4], b"S");
-                self.flush().map_err(Trouble::Ended)?;
+                self.flush()?;
             }
         }
         Ok(())
@@ -364,32 +620,40 @@ impl Connection {
         greeting: Greeting,
         message: &[u8],
         context: &mut Context<'_, F>,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), Ending> {
+        let connected = || {
+            let message = serde_json::from_slice::<serde_json::Value>(message).ok()?;
+            (message["type"] == "system" && message["event"] == "connected").then_some(message)
+        };
         let as_wanted = match greeting {
             Greeting::None => false,
             Greeting::SubscribeOk => message == b"OK",
-            Greeting::Connected => serde_json::from_slice::<serde_json::Value>(message)
-                .is_ok_and(|message| message["type"] == "system" && message["event"] == "connected"),
+            Greeting::Connected => connected().is_some(),
+            Greeting::Session => connected().is_some_and(|message| {
+                let text = |key: &str| message[key].as_str().map(str::to_owned);
+                self.session = text("connectionId").zip(text("reconnectionToken")).map(
+                    |(connection_id, reconnection_token)| {
+                        Box::new(Session { connection_id, reconnection_token })
+                    },
+                );
+                self.session.is_some()
+            }),
         };
         if !as_wanted {
             let message = String::from_utf8_lossy(message);
-            return Err(Trouble::Refused(format!(
-                "{greeting:?} was due, but the first message is {message}"
-            )));
+            return Err(Ending::Refused(format!("{greeting:?} was due, but the first message is {message}")));
         }
-        self.state = State::Ready;
-        *context.ready += 1;
+        self.ready(context);
         Ok(())
     }
 }
 
-fn close_reason(payload: &[u8]) -> String {
+fn close_reason(payload: &[u8]) -> (Option<u16>, String) {
     match payload {
         [high, low, reason @ ..] => {
-            let code = u16::from_be_bytes([*high, *low]);
-            format!("close {code} {}", String::from_utf8_lossy(reason)).trim_end().to_owned()
+            (Some(u16::from_be_bytes([*high, *low])), String::from_utf8_lossy(reason).into_owned())
         }
-        _ => "close without a code".into(),
+        _ => (None, String::new()),
     }
 }
 
@@ -401,6 +665,17 @@ impl Random {
     pub(crate) fn new() -> Self {
         let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         Self(clock.map_or(1, |elapsed| elapsed.as_nanos() as u64) | 1)
+    }
+
+    /// The same values for the same seed.
+    pub(crate) fn seeded(seed: u64) -> Self {
+        // Spread, so that neighbouring seeds do not begin alike; 0 would stay 0 for ever.
+        Self(seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    /// A number below `bound`, which is not 0.
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        (self.next() >> 16) % bound
     }
 
     /// The next 64 bits.

@@ -12,13 +12,16 @@
 
 mod cli;
 mod client;
+mod crowd;
 mod echo;
 mod error;
+mod facts;
 mod fanout;
 mod floor;
 mod idle;
 mod ledger;
 mod measure;
+mod pace;
 mod report;
 mod server;
 mod smoke;
