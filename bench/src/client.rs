@@ -30,6 +30,7 @@ const OPENING_MAX: usize = 64;
 const READ_BYTES: usize = 256 * 1024;
 
 /// One connection to be opened.
+#[derive(Clone)]
 pub(crate) struct Spec {
     /// Path and query of the upgrade request.
     pub(crate) path: String,
@@ -86,7 +87,8 @@ pub(crate) enum Ending {
 }
 
 impl Ending {
-    fn into_error(self, connection: usize) -> Error {
+    /// The same as what ends a run.
+    pub(crate) fn into_error(self, connection: usize) -> Error {
         match self {
             Self::Refused(reason) => Error::Refused { connection, reason },
             Self::Closed { code: Some(code), reason } => {

@@ -93,7 +93,7 @@ impl Crowd {
         let layout = self.ledger.layout();
         let group = group_name(layout.group_of(publisher));
         let connection = match layout.source {
-            Source::Members => publisher,
+            Source::Members => publisher % layout.members,
             _ => layout.members + publisher,
         };
         for _ in 0..count {

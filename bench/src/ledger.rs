@@ -28,7 +28,7 @@ const MISSING_MAX: usize = 100_000;
 pub(crate) enum Source {
     /// Connections of their own, after those of the members, that are in no group.
     Publishers,
-    /// The first members: publisher p is member p.
+    /// The members: publisher p is member p modulo their number, which the number of groups must divide.
     Members,
     /// REST, to groups.
     RestToGroup,

@@ -10,9 +10,11 @@
 //!   rounds; wall-clock figures are shown, but a shared machine moves them,
 //! - all unsafe code of this crate is in `sys`.
 
+mod azure;
 mod cli;
 mod client;
 mod crowd;
+mod cuts;
 mod echo;
 mod error;
 mod facts;
@@ -23,9 +25,12 @@ mod ledger;
 mod measure;
 mod pace;
 mod report;
+mod rest;
 mod server;
 mod smoke;
+mod stalled;
 mod stamp;
+mod storm;
 mod sys;
 mod token;
 mod wire;
@@ -57,6 +62,11 @@ fn run(command: &Command) -> Result<Vec<Report>, Error> {
         Command::Fanout(args) => fanout::run(args).map(|report| vec![report]),
         Command::Idle(args) => idle::run(args).map(|report| vec![report]),
         Command::Echo(args) => echo::run(args).map(|report| vec![report]),
+        Command::Storm(args) => storm::run(args).map(|report| vec![report]),
+        Command::Rest(args) => rest::run(args).map(|report| vec![report]),
+        Command::Stalled(args) => stalled::run(args).map(|report| vec![report]),
+        Command::Cuts(args) => cuts::run(args).map(|report| vec![report]),
+        Command::Azure(args) => azure::run(args),
         Command::Smoke(args) => smoke::run(args),
         Command::FloorServer(args) => floor::serve(args).map(|()| Vec::new()),
         Command::FloorDrain(args) => floor::drain(args).map(|()| Vec::new()),
