@@ -389,11 +389,11 @@ impl Column {
         crowd.ledger.report_violations(&mut report);
         report.figure("deliveries_per_second", "deliveries per second", outcome.rate, "", "");
         facts::latency(&mut report, &outcome.latency, &facts::LATENCY[..2]);
-        facts::latency(&mut report, &outcome.latency, &facts::LATENCY[3..]);
         if !outcome.latency.is_empty() {
             let p99 = outcome.latency.value_at_quantile(0.99) as f64 / 1e6;
             report.figure("latency_p99_ms", "latency p99", p99, "ms", AIM);
         }
+        facts::latency(&mut report, &outcome.latency, &facts::LATENCY[3..]);
         if let Some(cores) = outcome.cores {
             report.figure("cores_used", "cores the server used", cores, "", "");
         }
