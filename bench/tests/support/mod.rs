@@ -88,16 +88,16 @@ struct State {
 
 #[derive(Default)]
 struct Groups {
-    /// By group; also by user as `user:NAME`, and everybody under `hub:`.
+    /// By hub and group; also by user as `user:NAME`, and everybody under `hub:`.
     members: HashMap<String, Vec<Arc<Mutex<Member>>>>,
     sessions: HashMap<String, Arc<Mutex<Member>>>,
     silent: bool,
 }
 
 impl Groups {
-    fn join(&mut self, group: &str, member: &Arc<Mutex<Member>>) {
+    fn join(&mut self, hub: &str, group: &str, member: &Arc<Mutex<Member>>) {
         member.lock().unwrap().is_first |= self.members.is_empty();
-        self.members.entry(group.to_owned()).or_default().push(Arc::clone(member));
+        self.members.entry(format!("{hub}/{group}")).or_default().push(Arc::clone(member));
     }
 }
 
@@ -310,11 +310,12 @@ impl State {
             member.lock().unwrap().say(connected(&id));
         }
         groups.sessions.insert(id, Arc::clone(&member));
-        groups.join("hub:", &member);
+        let hub = hub_of(uri);
+        groups.join(hub, "hub:", &member);
         if let Some(claims) = claims(uri) {
-            groups.join(&format!("user:{}", claims["sub"].as_str().unwrap()), &member);
+            groups.join(hub, &format!("user:{}", claims["sub"].as_str().unwrap()), &member);
             for group in claims["webpubsub.group"].as_array().unwrap() {
-                groups.join(group.as_str().unwrap(), &member);
+                groups.join(hub, group.as_str().unwrap(), &member);
             }
         }
         drop(groups);
@@ -365,11 +366,12 @@ impl State {
         if self.fault == Fault::RefuseRequest && count == FAULT_AT {
             return 503;
         }
-        let path = request.target.strip_prefix("/api/hubs/bench/").unwrap();
+        let hub = hub_of(&request.target);
+        let path = request.target.strip_prefix(&format!("/api/hubs/{hub}/")).unwrap();
         match path.strip_suffix(":send?api-version=2024-12-01").unwrap().split('/').collect::<Vec<_>>()[..] {
-            [""] => self.publish("hub:", From::Server, &request.body),
-            ["users", user, ""] => self.publish(&format!("user:{user}"), From::Server, &request.body),
-            ["groups", group, ""] => self.publish(group, From::Rest, &request.body),
+            [""] => self.publish(hub, "hub:", From::Server, &request.body),
+            ["users", user, ""] => self.publish(hub, &format!("user:{user}"), From::Server, &request.body),
+            ["groups", group, ""] => self.publish(hub, group, From::Rest, &request.body),
             _ => panic!("the generator asked for {path}"),
         }
         202
@@ -386,18 +388,20 @@ impl State {
         let kind = member.lock().unwrap().kind;
         if kind == Kind::Bare {
             return match (query(uri, "group"), text) {
-                (Some(group), _) => self.publish(group, From::Client, text),
+                (Some(group), _) => self.publish(hub_of(uri), group, From::Client, text),
                 (None, "S") => {
                     member.lock().unwrap().say("OK".into());
-                    self.groups.lock().unwrap().join("all", member);
+                    self.groups.lock().unwrap().join("", "all", member);
                 }
-                (None, _) => self.publish("all", From::Client, text.strip_prefix('P').expect("S or P")),
+                (None, _) => self.publish("", "all", From::Client, text.strip_prefix('P').expect("S or P")),
             };
         }
         let request: Value = serde_json::from_str(text).unwrap();
         let group = request["group"].as_str().unwrap_or_default();
         match request["type"].as_str().unwrap() {
-            "sendToGroup" => self.publish(group, From::Client, request["data"].as_str().unwrap()),
+            "sendToGroup" => {
+                self.publish(hub_of(uri), group, From::Client, request["data"].as_str().unwrap())
+            }
             "sequenceAck" => {
                 let (id, mut member) = (request["sequenceId"].as_u64().unwrap(), member.lock().unwrap());
                 assert!(id <= member.last_id);
@@ -406,7 +410,11 @@ impl State {
             }
             "leaveGroup" => {
                 let mut groups = self.groups.lock().unwrap();
-                groups.members.get_mut(group).unwrap().retain(|other| !Arc::ptr_eq(other, member));
+                groups
+                    .members
+                    .get_mut(&format!("{}/{group}", hub_of(uri)))
+                    .unwrap()
+                    .retain(|other| !Arc::ptr_eq(other, member));
                 let ack = json!({ "type": "ack", "ackId": request["ackId"], "success": true });
                 member.lock().unwrap().say(ack.to_string());
             }
@@ -414,10 +422,10 @@ impl State {
         }
     }
 
-    fn publish(&self, group: &str, from: From, data: &str) {
+    fn publish(&self, hub: &str, group: &str, from: From, data: &str) {
         let mut groups = self.groups.lock().unwrap();
         let groups = &mut *groups;
-        for member in groups.members.get(group).into_iter().flatten() {
+        for member in groups.members.get(&format!("{hub}/{group}")).into_iter().flatten() {
             if !groups.silent {
                 groups.silent = member.lock().unwrap().deliver(self, group, from, data);
             }
@@ -544,6 +552,12 @@ impl Transport {
 fn connected(id: &str) -> String {
     json!({ "type": "system", "event": "connected", "connectionId": id, "reconnectionToken": format!("t+{id}") })
         .to_string()
+}
+
+/// The hub that a client or a request names; empty where there are none.
+fn hub_of(uri: &str) -> &str {
+    let rest = uri.split_once("/hubs/").map_or("", |(_, rest)| rest);
+    &rest[..rest.find(['?', '/']).unwrap_or(rest.len())]
 }
 
 fn query<'a>(uri: &'a str, name: &str) -> Option<&'a str> {
