@@ -8,11 +8,12 @@ use clap::Args;
 use hdrhistogram::Histogram;
 
 use crate::cli::{Protocol, ServerArgs};
-use crate::client::{Change, Ending, Greeting, Random, Session, Spec};
+use crate::client::{Change, Ending, Greeting, Session, Spec};
 use crate::crowd::{Crowd, Plain, Workload, member_spec};
 use crate::error::Error;
 use crate::facts::{self, Quantile, quantiles};
 use crate::ledger::{Layout, Source, group_name};
+use crate::random::Random;
 use crate::report::Report;
 use crate::server::{Server, Verb};
 

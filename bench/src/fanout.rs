@@ -7,7 +7,6 @@
 use std::time::{Duration, Instant};
 
 use crate::cli::{FanoutArgs, Mode, Protocol};
-use crate::client::Random;
 use crate::crowd::{Crowd, Plain, member_spec};
 use crate::error::Error;
 use crate::facts;
@@ -15,6 +14,7 @@ use crate::floor::Floor;
 use crate::ledger::{Layout, Source, group_name};
 use crate::measure::median;
 use crate::pace::TURN_MAX;
+use crate::random::Random;
 use crate::report::Report;
 use crate::server::{Server, Verb};
 use crate::stamp::{self, Stamp};

@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use crate::cli::Protocol;
 use crate::client::Delivery;
+use crate::envelope::{Prefix, read_end};
 use crate::facts;
 use crate::report::Report;
 use crate::stamp::{self, Stamp};
@@ -90,38 +91,6 @@ pub(crate) struct Ledger {
     frame_bytes: usize,
     latency: Histogram<u64>,
     violations: Violations,
-}
-
-/// What stands before the payload: `head`, then, where a name follows that differs between publishers,
-/// the name and `tail`.
-#[derive(Clone, Default)]
-struct Prefix {
-    head: Vec<u8>,
-    tail: Option<Vec<u8>>,
-}
-
-/// Ends the head of an envelope that names the publisher.
-const USER_KEY: &[u8] = br#""fromUserId":""#;
-
-impl Prefix {
-    fn learn(before: &[u8]) -> Self {
-        let user = before.windows(USER_KEY.len()).position(|window| window == USER_KEY);
-        let Some(user) = user.map(|at| at + USER_KEY.len()) else {
-            return Self { head: before.to_vec(), tail: None };
-        };
-        let name = before[user..].iter().position(|&byte| byte == b'"').unwrap_or(0);
-        Self { head: before[..user].to_vec(), tail: Some(before[user + name..].to_vec()) }
-    }
-
-    fn strip<'a>(&self, message: &'a [u8]) -> Option<&'a [u8]> {
-        if self.head.is_empty() {
-            return None;
-        }
-        let rest = message.strip_prefix(&self.head[..])?;
-        let Some(tail) = &self.tail else { return Some(rest) };
-        let name = rest.iter().position(|&byte| byte == b'"')?;
-        rest[name..].strip_prefix(&tail[..])
-    }
 }
 
 /// One publisher's messages that are not yet with everybody.
@@ -518,15 +487,6 @@ pub(crate) fn group_name(group: usize) -> String {
     format!("g{group}")
 }
 
-/// What may follow the payload: nothing more, or a sequence id. `None`: something else.
-fn read_end(end: &[u8]) -> Option<Option<u64>> {
-    if end == b"\"}" {
-        return Some(None);
-    }
-    let digits = end.strip_prefix(b"\",\"sequenceId\":")?.strip_suffix(b"}")?;
-    std::str::from_utf8(digits).ok()?.parse().ok().map(Some)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -677,9 +637,5 @@ mod tests {
             give(&mut ledger, 0, message.replace(r#"Id":"p""#, &format!(r#"Id":"{name}""#)).as_bytes());
         }
         assert_eq!((ledger.deliveries(), counts(&ledger)[3]), (3, 0));
-        let learnt = Prefix::learn(br#"{"fromUserId":"p","data":""#);
-        assert_eq!(learnt.strip(br#"{"fromUserId":"q","data":"x"#), Some(&b"x"[..]));
-        assert_eq!(learnt.strip(br#"{"fromUserId":"q","dota":"x"#), None);
-        assert_eq!(Prefix::learn(b"a").strip(b"ab"), Some(&b"b"[..]));
     }
 }
