@@ -3,7 +3,12 @@
 use clap::builder::TypedValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::azure::AzureArgs;
+use crate::cuts::CutsArgs;
+use crate::rest::RestArgs;
+use crate::stalled::StalledArgs;
 use crate::stamp;
+use crate::storm::StormArgs;
 
 /// Measures a WebSocket pub/sub server from outside: what does a delivered message cost, and does every
 /// one arrive, once and in order?
@@ -38,7 +43,17 @@ pub(crate) enum Command {
     Idle(IdleArgs),
     /// Ping-pong on many connections against an echo listener (`ringhub echo`): CPU per round trip.
     Echo(EchoArgs),
-    /// Everything above, tiny, in less than 20 seconds: does it work at all?
+    /// Connect storm: clients with tokens, as fast as the server takes them; opened and closed in rounds.
+    Storm(StormArgs),
+    /// Send by REST to users, groups or everybody: cost and latency of requests and deliveries.
+    Rest(RestArgs),
+    /// Some members stop reading: what the others notice, and what becomes of the stalled ones.
+    Stalled(StalledArgs),
+    /// Cut reliable clients at random while messages flow; they must come back and miss nothing.
+    Cuts(CutsArgs),
+    /// The hosted service's published workloads: the highest unit column that holds.
+    Azure(AzureArgs),
+    /// Everything above, tiny, in less than 25 seconds: does it work at all?
     Smoke(SmokeArgs),
     #[command(hide = true)]
     FloorServer(FloorServerArgs),

@@ -45,6 +45,9 @@ pub(crate) enum Error {
     /// The server did not do in time what the workload waits for. A violation.
     #[error("{0}")]
     Stalled(String),
+    /// An open loop was given up: the server, or this generator, falls ever further behind.
+    #[error("overloaded: {0} deliveries were outstanding")]
+    Overloaded(u64),
     /// A server or floor process that we started failed.
     #[error("{0}")]
     Child(String),

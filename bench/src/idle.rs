@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::cli::{IdleArgs, Protocol};
 use crate::client::Swarm;
+use crate::crowd::member_spec;
 use crate::error::Error;
-use crate::fanout::member_spec;
 use crate::report::{Progress, Report};
 use crate::server::{Server, Verb};
 

@@ -3,6 +3,10 @@
 //! What must stay true: a message that is missing, doubled, out of order or damaged at any member is
 //! counted, and a delivery costs a few array accesses. A gap counts the skipped messages as missing at
 //! once and lets the closed loop go on; should they come after all, they become reorderings.
+//!
+//! A member may be set aside: nobody waits for it any more, but what it receives is still checked. And a
+//! reliable member may come back on a new socket: what it is sent again under ids it has seen is dropped,
+//! as clients do, and counted.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -11,6 +15,8 @@ use serde_json::Value;
 
 use crate::cli::Protocol;
 use crate::client::Delivery;
+use crate::envelope::{Prefix, read_end};
+use crate::facts;
 use crate::report::Report;
 use crate::stamp::{self, Stamp};
 
@@ -18,15 +24,28 @@ use crate::stamp::{self, Stamp};
 /// only counted: a run that loses so much has failed anyhow.
 const MISSING_MAX: usize = 100_000;
 
-/// Latencies are kept with three digits, up to a minute; longer ones count as a minute.
-const LATENCY_MAX_NS: u64 = 60_000_000_000;
+/// Where messages come from, which shows in their envelopes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// Connections of their own, after those of the members, that are in no group.
+    Publishers,
+    /// The members: publisher p is member p modulo their number, which the number of groups must divide.
+    Members,
+    /// REST, to groups.
+    RestToGroup,
+    /// REST, to users or to all; what is called a group here is then a user or everybody.
+    RestDirect,
+}
 
 /// What a run's members and publishers are to each other.
 pub(crate) struct Layout {
     pub(crate) protocol: Protocol,
+    pub(crate) source: Source,
+    /// Payload bytes.
     pub(crate) size: usize,
     pub(crate) members: usize,
     pub(crate) groups: usize,
+    /// Streams of messages, each with an order of its own.
     pub(crate) publishers: usize,
 }
 
@@ -36,7 +55,8 @@ impl Layout {
         index % self.groups
     }
 
-    fn members_of(&self, group: usize) -> u32 {
+    /// Members of a group.
+    pub(crate) fn members_of(&self, group: usize) -> u32 {
         (self.members / self.groups + usize::from(group < self.members % self.groups)) as u32
     }
 
@@ -55,8 +75,16 @@ pub(crate) struct Ledger {
     /// Publishers with a message that just reached its last member; may name one twice.
     completed: Vec<u32>,
     /// Per group, the bytes that stand before the payload, learnt from a fully parsed message.
-    prefixes: Vec<Vec<u8>>,
+    prefixes: Vec<Prefix>,
+    /// Per member, the highest sequence id seen.
     sequence_ids: Vec<u64>,
+    /// Per member, the id due next on its socket; 0 on a fresh one, where ids seen before may repeat.
+    ids_due: Vec<u64>,
+    /// Per member, whether it is set aside; and per group, how many are.
+    aside: Vec<bool>,
+    aside_in_group: Vec<u32>,
+    aside_deliveries: u64,
+    replayed: u64,
     warm_up: Vec<u32>,
     acks: u64,
     deliveries: u64,
@@ -72,6 +100,13 @@ struct Flight {
     front: u32,
     /// Members still to be reached, per message.
     remaining: VecDeque<u32>,
+}
+
+impl Flight {
+    /// Sequence number of the message that is published next.
+    fn next(&self) -> u32 {
+        self.front + self.remaining.len() as u32
+    }
 }
 
 #[derive(Default)]
@@ -94,20 +129,23 @@ impl Violations {
 impl Ledger {
     /// Empty books: nothing published, nothing received.
     pub(crate) fn new(layout: Layout) -> Self {
-        let mut latency = Histogram::new_with_bounds(1_000, LATENCY_MAX_NS, 3).expect("constant bounds");
-        latency.auto(false);
         Self {
             due: vec![0; layout.members * layout.publishers_per_group()],
             flights: (0..layout.publishers).map(|_| Flight::default()).collect(),
             outstanding: 0,
             completed: Vec::new(),
-            prefixes: vec![Vec::new(); layout.groups],
+            prefixes: vec![Prefix::default(); layout.groups],
             sequence_ids: vec![0; layout.members],
+            ids_due: vec![1; layout.members],
+            aside: vec![false; layout.members],
+            aside_in_group: vec![0; layout.groups],
+            aside_deliveries: 0,
+            replayed: 0,
             warm_up: vec![0; layout.members],
             acks: 0,
             deliveries: 0,
             frame_bytes: 0,
-            latency,
+            latency: facts::latencies(),
             violations: Violations::default(),
             layout,
         }
@@ -115,9 +153,15 @@ impl Ledger {
 
     /// Enters one message as published and returns its sequence number.
     pub(crate) fn publish(&mut self, publisher: usize) -> u32 {
-        let receivers = self.layout.members_of(self.layout.group_of(publisher));
+        let group = self.layout.group_of(publisher);
+        let receivers = self.layout.members_of(group) - self.aside_in_group[group];
         let flight = &mut self.flights[publisher];
-        let sequence = flight.front + flight.remaining.len() as u32;
+        let sequence = flight.next();
+        if receivers == 0 {
+            flight.front += 1;
+            self.completed.push(publisher as u32);
+            return sequence;
+        }
         flight.remaining.push_back(receivers);
         self.outstanding += u64::from(receivers);
         sequence
@@ -137,6 +181,10 @@ impl Ledger {
                 Envelope::Stamp(stamp) => stamp,
                 Envelope::Ack => {
                     self.acks += 1;
+                    return;
+                }
+                Envelope::Replayed(stamp) => {
+                    self.replay(member, stamp);
                     return;
                 }
             },
@@ -175,6 +223,76 @@ impl Ledger {
     /// Size of the last measured frame that a member received, header included; 0 before the first.
     pub(crate) fn frame_bytes(&self) -> usize {
         self.frame_bytes
+    }
+
+    /// What the run's members and publishers are to each other.
+    pub(crate) fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Messages that came again under ids already seen.
+    pub(crate) fn replayed(&self) -> u64 {
+        self.replayed
+    }
+
+    /// Deliveries to members set aside; not among [`Ledger::deliveries`].
+    pub(crate) fn aside_deliveries(&self) -> u64 {
+        self.aside_deliveries
+    }
+
+    /// From now on nobody waits for this member.
+    pub(crate) fn set_aside(&mut self, member: usize) {
+        if std::mem::replace(&mut self.aside[member], true) {
+            return;
+        }
+        self.aside_in_group[self.layout.group_of(member)] += 1;
+        for (publisher, slot) in self.slots(member) {
+            for sequence in self.due[slot]..self.flights[publisher].next() {
+                self.arrived(publisher, sequence);
+            }
+        }
+    }
+
+    /// Messages published so far that a member set aside has not received.
+    pub(crate) fn missing(&self, member: usize) -> u64 {
+        self.slots(member)
+            .map(|(publisher, slot)| u64::from(self.flights[publisher].next() - self.due[slot]))
+            .sum()
+    }
+
+    /// What the member has not received is lost.
+    pub(crate) fn write_off(&mut self, member: usize) {
+        self.violations.lost += self.missing(member);
+        self.violations.note(|| format!("member {member} will not receive the rest"));
+        for (publisher, slot) in self.slots(member) {
+            self.due[slot] = self.flights[publisher].next();
+        }
+    }
+
+    /// Waits for the member again, from the next message of every publisher on. Nothing may be in flight.
+    pub(crate) fn take_back(&mut self, member: usize) {
+        if std::mem::replace(&mut self.aside[member], false) {
+            self.aside_in_group[self.layout.group_of(member)] -= 1;
+        }
+        for (publisher, slot) in self.slots(member) {
+            self.due[slot] = self.flights[publisher].next();
+        }
+    }
+
+    /// The member has a new socket: `same_session` if it recovered, else its ids begin anew.
+    pub(crate) fn new_socket(&mut self, member: usize, same_session: bool) {
+        if same_session {
+            self.ids_due[member] = 0;
+        } else {
+            (self.sequence_ids[member], self.ids_due[member]) = (0, 1);
+        }
+    }
+
+    /// The publishers whose messages a member receives, with the place of their next number in `due`.
+    fn slots(&self, member: usize) -> impl Iterator<Item = (usize, usize)> + use<> {
+        let (groups, per_group) = (self.layout.groups, self.layout.publishers_per_group());
+        let publishers = (self.layout.group_of(member)..self.layout.publishers).step_by(groups);
+        publishers.map(move |publisher| (publisher, member * per_group + publisher / groups))
     }
 
     /// Last sequence id a reliable member has seen.
@@ -229,9 +347,7 @@ impl Ledger {
         let due = self.due[slot];
         let key = (member as u32, stamp.publisher, stamp.sequence);
         let who = || format!("member {member}, publisher {publisher}: ");
-        let flight = &self.flights[publisher];
-        if stamp.sequence.wrapping_sub(flight.front) >= flight.remaining.len() as u32 && stamp.sequence >= due
-        {
+        if stamp.sequence >= self.flights[publisher].next() {
             self.damaged(|| who() + &format!("{} was never published", stamp.sequence));
             return;
         }
@@ -252,13 +368,35 @@ impl Ledger {
                 self.violations.lost += 1;
             }
             self.violations.note(|| who() + &format!("{} where {due} was due", stamp.sequence));
-            self.arrived(publisher, skipped);
+            if !self.aside[member] {
+                self.arrived(publisher, skipped);
+            }
         }
         self.due[slot] = stamp.sequence + 1;
+        if self.aside[member] {
+            self.aside_deliveries += 1;
+            return;
+        }
         self.arrived(publisher, stamp.sequence);
         self.deliveries += 1;
         self.frame_bytes = delivery.frame_bytes;
         self.latency.saturating_record(delivery.now_ns.saturating_sub(stamp.at_ns).max(1));
+    }
+
+    /// A message under an id seen before must be one received before.
+    fn replay(&mut self, member: usize, stamp: Option<Stamp>) {
+        self.replayed += 1;
+        let seen = stamp.is_some_and(|stamp| {
+            let slot = member * self.layout.publishers_per_group()
+                + usize::from(stamp.publisher) / self.layout.groups;
+            stamp.publisher == stamp::WARM_UP
+                || self.is_for(member, stamp.publisher) && stamp.sequence < self.due[slot]
+        });
+        if !seen {
+            self.damaged(|| {
+                format!("member {member}: an id seen before came with another message, {stamp:?}")
+            });
+        }
     }
 
     fn arrived(&mut self, publisher: usize, sequence: u32) {
@@ -281,58 +419,65 @@ impl Ledger {
     /// ones need only have the same bytes around their payload.
     fn open_envelope(&mut self, member: usize, message: &[u8]) -> Envelope {
         let group = self.layout.group_of(member);
-        let prefix = &self.prefixes[group];
-        if !prefix.is_empty()
-            && let Some(rest) = message.strip_prefix(&prefix[..])
+        if let Some(rest) = self.prefixes[group].strip(message)
             && let Some((payload, end)) = rest.split_at_checked(self.layout.size)
             && let Some(id) = read_end(end)
         {
             let stamp = Stamp::parse(payload, self.layout.size);
-            self.check_id(member, id);
-            return Envelope::Stamp(stamp);
+            return self.check_id(member, id, stamp);
         }
         let Ok(parsed) = serde_json::from_slice::<Value>(message) else { return Envelope::Stamp(None) };
         if parsed["type"] == "ack" && parsed["success"] == true {
             return Envelope::Ack;
         }
         let data = parsed["data"].as_str().unwrap_or_default();
-        if parsed["type"] != "message" || parsed["from"] != "group" || parsed["dataType"] != "text" {
+        let from = if self.layout.source == Source::RestDirect { "server" } else { "group" };
+        if parsed["type"] != "message" || parsed["from"] != from || parsed["dataType"] != "text" {
             return Envelope::Stamp(None);
         }
         let stamp = Stamp::parse(data.as_bytes(), self.layout.size);
-        self.check_id(member, parsed["sequenceId"].as_u64());
-        match stamp {
-            Some(stamp) if stamp.publisher != stamp::WARM_UP => {
-                if parsed["group"] != group_name(group) {
-                    return Envelope::Stamp(None);
-                }
-                let start = message.windows(data.len()).position(|window| window == data.as_bytes());
-                // Absent only if the server escaped a letter, which is legal; then no short cut.
-                self.prefixes[group] = start.map(|start| message[..start].to_vec()).unwrap_or_default();
+        if stamp.is_some_and(|stamp| stamp.publisher != stamp::WARM_UP) {
+            if from == "group" && parsed["group"] != group_name(group) {
+                return Envelope::Stamp(None);
             }
-            _ => {}
+            let start = message.windows(data.len()).position(|window| window == data.as_bytes());
+            // Absent only if the server escaped a letter, which is legal; then no short cut.
+            self.prefixes[group] = start.map(|start| Prefix::learn(&message[..start])).unwrap_or_default();
         }
-        Envelope::Stamp(stamp)
+        self.check_id(member, parsed["sequenceId"].as_u64(), stamp)
     }
 
-    fn check_id(&mut self, member: usize, id: Option<u64>) {
-        let wanted = match self.layout.protocol {
-            Protocol::Reliable => Some(self.sequence_ids[member] + 1),
-            _ => None,
-        };
-        if id != wanted {
-            self.violations.id_gaps += u64::from(wanted.is_some());
-            // Plain clients must not get ids at all (reference client-protocols §3.3).
-            self.violations.damaged += u64::from(wanted.is_none());
+    fn check_id(&mut self, member: usize, id: Option<u64>, stamp: Option<Stamp>) -> Envelope {
+        if self.layout.protocol != Protocol::Reliable {
+            if id.is_some() {
+                // Plain clients must not get ids at all (reference client-protocols §3.3).
+                self.damaged(|| format!("member {member}: sequence id {id:?} for a plain client"));
+            }
+            return Envelope::Stamp(stamp);
+        }
+        let (seen, due) = (self.sequence_ids[member], self.ids_due[member]);
+        // What was seen before may be left out of a replay, but nothing comes twice on one socket, and what
+        // is new begins where the old ended.
+        let wanted = due.max(1)..=seen + 1;
+        if !id.is_some_and(|id| wanted.contains(&id)) {
+            self.violations.id_gaps += 1;
             self.violations.note(|| format!("member {member}: sequence id {id:?} where {wanted:?} was due"));
         }
-        self.sequence_ids[member] = id.unwrap_or(0);
+        let Some(id) = id else { return Envelope::Stamp(stamp) };
+        self.ids_due[member] = id + 1;
+        if id <= seen {
+            return Envelope::Replayed(stamp);
+        }
+        self.sequence_ids[member] = id;
+        Envelope::Stamp(stamp)
     }
 }
 
 enum Envelope {
     /// A message, with its stamp if it carries a whole one.
     Stamp(Option<Stamp>),
+    /// The same, under a sequence id seen before.
+    Replayed(Option<Stamp>),
     /// A successful ack.
     Ack,
 }
@@ -342,21 +487,13 @@ pub(crate) fn group_name(group: usize) -> String {
     format!("g{group}")
 }
 
-/// What may follow the payload: nothing more, or a sequence id. `None`: something else.
-fn read_end(end: &[u8]) -> Option<Option<u64>> {
-    if end == b"\"}" {
-        return Some(None);
-    }
-    let digits = end.strip_prefix(b"\",\"sequenceId\":")?.strip_suffix(b"}")?;
-    std::str::from_utf8(digits).ok()?.parse().ok().map(Some)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn ledger(protocol: Protocol) -> Ledger {
-        Ledger::new(Layout { protocol, size: 40, members: 3, groups: 1, publishers: 1 })
+        let source = Source::Publishers;
+        Ledger::new(Layout { protocol, source, size: 40, members: 3, groups: 1, publishers: 1 })
     }
 
     fn payload(sequence: u32) -> Vec<u8> {
@@ -441,5 +578,64 @@ mod tests {
         assert_eq!((counts(&ledger)[3], ledger.deliveries()), (2, 3));
         give(&mut ledger, 1, br#"{"type":"ack","ackId":1,"success":true}"#);
         assert_eq!(ledger.acks(), 1);
+    }
+
+    #[test]
+    fn nobody_waits_for_a_member_set_aside_but_it_is_checked() {
+        let mut ledger = ledger(Protocol::Raw);
+        assert_eq!(ledger.publish(0), 0);
+        (0..2).for_each(|member| give(&mut ledger, member, &payload(0)));
+        ledger.set_aside(2);
+        ledger.set_aside(2);
+        assert_eq!((ledger.outstanding(), ledger.in_flight(0), ledger.missing(2)), (0, 0, 1));
+        (1..4).for_each(|sequence| assert_eq!(ledger.publish(0), sequence));
+        (1..4).for_each(|sequence| (0..2).for_each(|member| give(&mut ledger, member, &payload(sequence))));
+        assert_eq!((ledger.outstanding(), ledger.missing(2), ledger.deliveries()), (0, 4, 8));
+        give(&mut ledger, 2, &payload(0));
+        give(&mut ledger, 2, &payload(1));
+        assert_eq!((ledger.missing(2), ledger.aside_deliveries(), counts(&ledger)), (2, 2, [0; 4]));
+        give(&mut ledger, 2, &payload(3));
+        assert_eq!((ledger.missing(2), counts(&ledger)), (0, [1, 0, 0, 0]));
+        ledger.take_back(2);
+        assert_eq!(ledger.publish(0), 4);
+        assert_eq!(ledger.outstanding(), 3);
+        ledger.set_aside(2);
+        ledger.write_off(2);
+        assert_eq!((ledger.missing(2), counts(&ledger)), (0, [1 + 1 + 2, 0, 0, 0]));
+    }
+
+    #[test]
+    fn what_is_sent_again_after_a_recovery_is_dropped_by_its_id() {
+        let mut ledger = ledger(Protocol::Reliable);
+        (0..6).for_each(|sequence| assert_eq!(ledger.publish(0), sequence));
+        let message = |sequence: u32, id: u32| json("g0", sequence, &format!(r#","sequenceId":{id}}}"#));
+        (0..3).for_each(|sequence| give(&mut ledger, 0, &message(sequence, sequence + 1)));
+        ledger.new_socket(0, true);
+        (1..4).for_each(|sequence| give(&mut ledger, 0, &message(sequence, sequence + 1)));
+        assert_eq!(
+            (ledger.replayed(), ledger.deliveries(), counts(&ledger)[1..].to_vec()),
+            (2, 4, vec![0; 3])
+        );
+        // Twice on one socket; and another message under an old id.
+        give(&mut ledger, 0, &message(3, 4));
+        assert_eq!((ledger.replayed(), counts(&ledger)[1..].to_vec()), (3, vec![0, 0, 1]));
+        ledger.new_socket(0, true);
+        give(&mut ledger, 0, &message(5, 4));
+        assert_eq!(counts(&ledger)[1..], [0, 0, 2]);
+        // A gap right after the recovery.
+        ledger.new_socket(0, true);
+        give(&mut ledger, 0, &message(5, 6));
+        assert_eq!(counts(&ledger)[1..], [0, 0, 3]);
+    }
+
+    #[test]
+    fn envelopes_may_differ_by_the_publishers_name() {
+        let mut ledger = ledger(Protocol::Json);
+        (0..3).for_each(|sequence| assert_eq!(ledger.publish(0), sequence));
+        for (sequence, name) in [(0, "p"), (1, "somebody else"), (2, "")] {
+            let message = String::from_utf8(json("g0", sequence, "}")).unwrap();
+            give(&mut ledger, 0, message.replace(r#"Id":"p""#, &format!(r#"Id":"{name}""#)).as_bytes());
+        }
+        assert_eq!((ledger.deliveries(), counts(&ledger)[3]), (3, 0));
     }
 }

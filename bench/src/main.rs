@@ -10,19 +10,30 @@
 //!   rounds; wall-clock figures are shown, but a shared machine moves them,
 //! - all unsafe code of this crate is in `sys`.
 
+mod azure;
 mod cli;
 mod client;
+mod connection;
+mod crowd;
+mod cuts;
 mod echo;
+mod envelope;
 mod error;
+mod facts;
 mod fanout;
 mod floor;
 mod idle;
 mod ledger;
 mod measure;
+mod pace;
+mod random;
 mod report;
+mod rest;
 mod server;
 mod smoke;
+mod stalled;
 mod stamp;
+mod storm;
 mod sys;
 mod token;
 mod wire;
@@ -54,6 +65,11 @@ fn run(command: &Command) -> Result<Vec<Report>, Error> {
         Command::Fanout(args) => fanout::run(args).map(|report| vec![report]),
         Command::Idle(args) => idle::run(args).map(|report| vec![report]),
         Command::Echo(args) => echo::run(args).map(|report| vec![report]),
+        Command::Storm(args) => storm::run(args).map(|report| vec![report]),
+        Command::Rest(args) => rest::run(args).map(|report| vec![report]),
+        Command::Stalled(args) => stalled::run(args).map(|report| vec![report]),
+        Command::Cuts(args) => cuts::run(args).map(|report| vec![report]),
+        Command::Azure(args) => azure::run(args),
         Command::Smoke(args) => smoke::run(args),
         Command::FloorServer(args) => floor::serve(args).map(|()| Vec::new()),
         Command::FloorDrain(args) => floor::drain(args).map(|()| Vec::new()),

@@ -2,67 +2,94 @@
 
 use clap::Parser;
 
-use crate::cli::{Cli, Command, EchoArgs, FanoutArgs, IdleArgs, ServerArgs, SmokeArgs};
+use crate::cli::{self, Cli, Command, FanoutArgs, ServerArgs, SmokeArgs};
 use crate::error::Error;
 use crate::report::Report;
 use crate::server::{Server, Verb};
-use crate::{echo, fanout, idle};
+use crate::{azure, cuts, echo, fanout, idle, rest, stalled, storm};
 
-/// Runs in less than 20 seconds. `echo` takes part only with `--server-bin`, since it needs a listener
+/// Runs in less than 25 seconds. `echo` takes part only with `--server-bin`, since it needs a listener
 /// of its own.
 pub(crate) fn run(args: &SmokeArgs) -> Result<Vec<Report>, Error> {
     let mut reports = Vec::new();
     {
         let server = Server::start(&args.server, Verb::Serve)?;
-        for options in [
-            "--protocol raw --members 100 --messages 50 --rounds 3 --floor",
-            "--protocol raw --members 100 --mode burst --messages 640 --rounds 3 --floor",
-            "--protocol json --members 100 --groups 10 --publishers 20 --messages 400 --rounds 2",
-            "--protocol reliable --members 100 --distinct-ids --mode burst --messages 640 --rounds 3",
-            "--protocol reliable --members 50 --mode rate --rate 100 --messages 100 --rounds 2",
+        for line in [
+            "fanout --protocol raw --members 100 --messages 50 --rounds 3 --floor",
+            "fanout --protocol raw --members 100 --mode burst --messages 640 --rounds 3 --floor",
+            "fanout --protocol json --members 100 --groups 10 --publishers 20 --messages 400 --rounds 2",
+            "fanout --protocol reliable --members 100 --distinct-ids --mode burst --messages 640 --rounds 3",
+            "fanout --protocol reliable --members 50 --mode rate --rate 100 --messages 100 --rounds 2",
+            "idle --connections 200 --protocol raw",
+            "idle --connections 200 --protocol json",
+            "idle --connections 200 --protocol reliable",
+            "storm --connections 200 --rounds 2",
+            "rest --members 20 --messages 200 --rounds 2 --target user",
+            "rest --members 20 --messages 100 --rounds 2 --target group --groups 4 --protocol raw",
+            "rest --members 20 --messages 100 --rounds 2 --target all --protocol reliable --rate 400",
+            "stalled --members 5 --stalled 2 --size 30000 --messages 600 --rounds 1",
+            "stalled --members 5 --stalled 2 --messages 1000 --rounds 1 --resume",
+            "cuts --members 40 --rate 200 --cuts 40 --away 200 --seconds 1",
+            "azure --units 1 --connections-max 100 --senders 4 --seconds 0.3",
         ] {
-            reports.push(fanout::run_against(&server, &fanout_args(options, &args.server)?)?);
-        }
-        for protocol in ["raw", "json", "reliable"] {
-            let options = format!("--connections 200 --protocol {protocol}");
-            reports.push(idle::run_against(&server, &idle_args(&options, &args.server)?)?);
+            // A hub each: lost sockets of reliable members keep their sessions for a while.
+            let line = format!("{line} --hub smoke{}", reports.len());
+            reports.append(&mut run_line(&server, &line, &args.server)?);
         }
     }
     if args.server.server_bin.is_some() {
-        reports.push(echo::run(&echo_args("--connections 50 --messages 5000 --rounds 2", &args.server)?)?);
+        match parse("echo --connections 50 --messages 5000 --rounds 2")? {
+            Command::Echo(echo) => {
+                reports.push(echo::run(&cli::EchoArgs { server: args.server.clone(), ..echo })?)
+            }
+            _ => unreachable!("the verb decides the variant"),
+        }
     }
     Ok(reports)
 }
 
-fn fanout_args(options: &str, server: &ServerArgs) -> Result<FanoutArgs, Error> {
-    match parse("fanout", options)? {
+/// Runs one line against `server`, whose options the line does not repeat.
+fn run_line(server: &Server, line: &str, found: &ServerArgs) -> Result<Vec<Report>, Error> {
+    let timeout = found.timeout;
+    let report = match parse(line)? {
         Command::Fanout(args) => {
-            let args = FanoutArgs { server: server.clone(), ..args };
+            let args = FanoutArgs { server: found.clone(), ..args };
             args.check().map_err(Error::Usage)?;
-            Ok(args)
+            fanout::run_against(server, &args)?
         }
-        _ => unreachable!("the verb decides the variant"),
-    }
-}
-
-fn idle_args(options: &str, server: &ServerArgs) -> Result<IdleArgs, Error> {
-    match parse("idle", options)? {
-        Command::Idle(args) => Ok(IdleArgs { server: server.clone(), ..args }),
-        _ => unreachable!("the verb decides the variant"),
-    }
-}
-
-fn echo_args(options: &str, server: &ServerArgs) -> Result<EchoArgs, Error> {
-    match parse("echo", options)? {
-        Command::Echo(args) => Ok(EchoArgs { server: server.clone(), ..args }),
-        _ => unreachable!("the verb decides the variant"),
-    }
+        Command::Idle(mut args) => {
+            args.server.timeout = timeout;
+            idle::run_against(server, &args)?
+        }
+        Command::Storm(mut args) => {
+            args.server.timeout = timeout;
+            storm::run_against(server, &args)?
+        }
+        Command::Rest(mut args) => {
+            args.server.timeout = timeout;
+            rest::run_against(server, &args)?
+        }
+        Command::Stalled(mut args) => {
+            args.server.timeout = timeout;
+            stalled::run_against(server, &args)?
+        }
+        Command::Cuts(mut args) => {
+            args.server.timeout = timeout;
+            cuts::run_against(server, &args)?
+        }
+        Command::Azure(mut args) => {
+            args.server.timeout = timeout;
+            return azure::run_against(server, &args);
+        }
+        _ => unreachable!("the lines above name no other"),
+    };
+    Ok(vec![report])
 }
 
 /// Options as a person would type them, so that the smoke test covers the command line too. The server
 /// is put in afterwards.
-fn parse(verb: &str, options: &str) -> Result<Command, Error> {
-    let words = ["ringhub-bench", verb, "--server-bin", "-"];
-    let words = words.into_iter().chain(options.split_ascii_whitespace());
+fn parse(line: &str) -> Result<Command, Error> {
+    let words = ["ringhub-bench"].into_iter().chain(line.split_ascii_whitespace());
+    let words = words.chain(["--server-bin", "-"]);
     Cli::try_parse_from(words).map(|cli| cli.command).map_err(|error| Error::Usage(error.to_string()))
 }

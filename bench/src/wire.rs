@@ -128,6 +128,35 @@ pub(crate) fn check_upgrade(
     Ok(Some(len))
 }
 
+/// Reads the HTTP/1.1 answer at the start of `bytes`: status and length, body included; `None` when it is
+/// not complete yet.
+///
+/// # Errors
+/// What a server did that it must not: not HTTP, or a body without a length (RFC 9112 §6.3 allows chunks,
+/// but the answers asked for here have no body to speak of).
+pub(crate) fn parse_answer(bytes: &[u8]) -> Result<Option<(u16, usize)>, String> {
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    let mut headers = [httparse::EMPTY_HEADER; 64];
+    let mut head = httparse::Response::new(&mut headers);
+    let len = match head.parse(bytes) {
+        Ok(httparse::Status::Complete(len)) => len,
+        Ok(httparse::Status::Partial) if bytes.len() < 64 * 1024 => return Ok(None),
+        Ok(httparse::Status::Partial) => return Err("an answer head of more than 64 KiB".into()),
+        Err(error) => return Err(format!("the answer is not HTTP: {error}")),
+    };
+    let status = head.code.unwrap_or(0);
+    let length = head.headers.iter().find(|header| header.name.eq_ignore_ascii_case("content-length"));
+    let body = match length {
+        Some(length) => std::str::from_utf8(length.value).ok().and_then(|text| text.trim().parse().ok()),
+        None if status == 204 => Some(0),
+        None => None,
+    };
+    let body: usize = body.ok_or_else(|| format!("an answer {status} without a Content-Length"))?;
+    Ok((bytes.len() >= len + body).then_some((status, len + body)))
+}
+
 /// RFC 6455 §4.2.2, point 5.4.
 fn accept_value(key: [u8; 16]) -> String {
     let mut hash = Sha1::new();
@@ -179,7 +208,21 @@ mod tests {
         assert_eq!(check_upgrade(whole.as_bytes(), key, None), Ok(Some(whole.len())));
         assert!(check_upgrade(whole.as_bytes(), *b"some other nonce", None).unwrap_err().contains("Accept"));
         assert!(check_upgrade(whole.as_bytes(), key, Some("json")).unwrap_err().contains("subprotocol"));
+        assert_eq!(parse_answer(&whole.as_bytes()[..20]), Ok(None));
         let refused = check_upgrade(b"HTTP/1.1 401 Unauthorized\r\n\r\nno token", key, None);
         assert_eq!(refused.unwrap_err(), "401 Unauthorized no token");
+    }
+
+    #[test]
+    fn answers_are_read_at_any_split_and_one_by_one() {
+        let one = b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n";
+        let two = b"HTTP/1.1 404 Not Found\r\ncontent-length: 2\r\n\r\nno";
+        for cut in 0..two.len() {
+            assert_eq!(parse_answer(&two[..cut]), Ok(None), "cut at {cut}");
+        }
+        let both = [&one[..], two].concat();
+        assert_eq!(parse_answer(&both), Ok(Some((202, one.len()))));
+        assert_eq!(parse_answer(&both[one.len()..]), Ok(Some((404, two.len()))));
+        assert!(parse_answer(b"HTTP/1.1 200 OK\r\n\r\n").unwrap_err().contains("Content-Length"));
     }
 }

@@ -1,20 +1,27 @@
-//! A pub/sub server small enough to be trusted by reading: a thread per connection, one lock over
+//! A pub/sub server small enough to be trusted by reading: two threads per connection, one lock over
 //! everything, and one fault on request.
 
-use std::collections::HashMap;
-use std::net::{TcpListener, TcpStream};
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::collections::{HashMap, VecDeque};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
 
 use base64_simd::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
+use socket2::SockRef;
 use tungstenite::handshake::server::{ErrorResponse, Request, Response};
-use tungstenite::protocol::Role;
+use tungstenite::protocol::{CloseFrame, Role};
 use tungstenite::{Message, WebSocket};
 
-/// What the server does wrong, once, at the [`FAULT_AT`]th message to its first member.
+mod http;
+
+/// What the server does wrong, once; where nothing else is said, at the [`FAULT_AT`]th message to its
+/// first member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// Nothing.
@@ -35,10 +42,31 @@ pub(crate) enum Fault {
     Close,
     /// Answers every upgrade with 401.
     Refuse,
+    /// Answers the [`FAULT_AT`]th request with 503 and does not send.
+    RefuseRequest,
+    /// Ends the first connection that is closed without answering.
+    NoGoodbye,
+    /// Keeps a connection open that is closed.
+    NeverEnds,
+    /// Keeps everything for readers that do not read.
+    KeepAll,
+    /// Leaves out one message to a reader that does not read, and its id.
+    StalledLoses,
+    /// Refuses the first recovery.
+    RefuseRecovery,
+    /// Leaves out of a replay a message that was never sent.
+    ReplayLoses,
+    /// Sends such a message again, after the replay and under a new id.
+    ReplayDoubles,
+    /// Sends such a message twice under its id.
+    ReplayRepeats,
 }
 
 /// In the middle of a burst of eight, and not among the last messages of a round.
-const FAULT_AT: u64 = 29;
+pub(crate) const FAULT_AT: u64 = 29;
+
+/// Bytes kept for a plain reader that does not read, before it is cut off.
+const QUEUED_MAX: usize = 256 * 1024;
 
 /// The server; it ends with the test process.
 pub(crate) struct TestServer {
@@ -48,23 +76,54 @@ pub(crate) struct TestServer {
 
 struct State {
     fault: Fault,
+    /// `name:port`, part of the audience of every token.
+    host: String,
     groups: Mutex<Groups>,
     sequence_acks: AtomicU64,
+    requests: AtomicU64,
+    recoveries: AtomicU64,
+    /// Whether the fault that happens once, wherever it comes first, has happened.
+    happened: AtomicBool,
 }
 
 #[derive(Default)]
 struct Groups {
+    /// By hub and group; also by user as `user:NAME`, and everybody under `hub:`.
     members: HashMap<String, Vec<Arc<Mutex<Member>>>>,
+    sessions: HashMap<String, Arc<Mutex<Member>>>,
     silent: bool,
 }
 
+impl Groups {
+    fn join(&mut self, hub: &str, group: &str, member: &Arc<Mutex<Member>>) {
+        member.lock().unwrap().is_first |= self.members.is_empty();
+        self.members.entry(format!("{hub}/{group}")).or_default().push(Arc::clone(member));
+    }
+}
+
 struct Member {
-    socket: WebSocket<TcpStream>,
+    transport: Option<Transport>,
     kind: Kind,
     is_first: bool,
     messages: u64,
     last_id: u64,
     held: Option<Message>,
+    /// Reliable: what is not acknowledged.
+    log: VecDeque<Logged>,
+}
+
+struct Logged {
+    id: u64,
+    text: String,
+    /// Whether there was a socket to send it on.
+    sent: bool,
+}
+
+struct Transport {
+    number: u64,
+    queue: mpsc::Sender<Message>,
+    queued: Arc<AtomicUsize>,
+    socket: TcpStream,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,13 +137,24 @@ impl TestServer {
     /// Listens on a free port of loopback.
     pub(crate) fn start(fault: Fault) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("ws://{}", listener.local_addr().unwrap());
-        let state = Arc::new(State { fault, groups: Mutex::default(), sequence_acks: AtomicU64::default() });
+        // Storms would overflow the default queue and wait for retries.
+        SockRef::from(&listener).listen(1024).unwrap();
+        let host = listener.local_addr().unwrap().to_string();
+        let url = format!("ws://{host}");
+        let state = Arc::new(State {
+            fault,
+            host,
+            groups: Mutex::default(),
+            sequence_acks: AtomicU64::default(),
+            requests: AtomicU64::default(),
+            recoveries: AtomicU64::default(),
+            happened: AtomicBool::default(),
+        });
         let serving = Arc::clone(&state);
         std::thread::spawn(move || {
-            for socket in listener.incoming() {
+            for (number, socket) in (0..).zip(listener.incoming()) {
                 let (socket, state) = (socket.unwrap(), Arc::clone(&serving));
-                std::thread::spawn(move || state.serve(socket));
+                std::thread::spawn(move || state.serve(socket, number));
             }
         });
         Self { url, state }
@@ -100,6 +170,16 @@ impl TestServer {
     pub(crate) fn sequence_acks(&self) -> u64 {
         self.state.sequence_acks.load(SeqCst)
     }
+
+    /// Requests answered so far.
+    pub(crate) fn requests(&self) -> u64 {
+        self.state.requests.load(SeqCst)
+    }
+
+    /// Recoveries asked for so far.
+    pub(crate) fn recoveries(&self) -> u64 {
+        self.state.recoveries.load(SeqCst)
+    }
 }
 
 /// Runs the generator against `server`; its exit code, and its report or null if it made none.
@@ -107,6 +187,13 @@ pub(crate) fn bench(server: &TestServer, options: &str) -> (i32, Value) {
     let pid = std::process::id().to_string();
     let (code, reports) = run(options, &["--url", &server.url, "--key", "a key", "--pid", &pid]);
     (code, reports[0].clone())
+}
+
+/// The same, with all reports.
+pub(crate) fn bench_all(server: &TestServer, options: &str) -> (i32, Vec<Value>) {
+    let pid = std::process::id().to_string();
+    let (code, reports) = run(options, &["--url", &server.url, "--key", "a key", "--pid", &pid]);
+    (code, reports.as_array().unwrap().clone())
 }
 
 /// The same, with all reports, and with `server` met through a program that the generator starts: it
@@ -140,8 +227,11 @@ fn run(options: &str, server: &[&str]) -> (i32, Value) {
 
 impl State {
     #[expect(clippy::result_large_err, reason = "tungstenite's signature for refusals")]
-    fn serve(&self, socket: TcpStream) {
+    fn serve(&self, socket: TcpStream, number: u64) {
         socket.set_nodelay(true).unwrap();
+        if http::is_request(&socket) {
+            return http::serve(&socket, |request| self.on_request(request));
+        }
         let writing = socket.try_clone().unwrap();
         let mut uri = String::new();
         let mut kind = Kind::Bare;
@@ -163,29 +253,128 @@ impl State {
             Ok(response)
         });
         let Ok(mut reading) = accepted else { return };
+        let transport = Transport::new(number, writing);
+        let Some(member) = self.admit(&uri, kind, transport) else {
+            return drop(reading.close(Some(CloseFrame { code: 1008.into(), reason: "".into() })));
+        };
+        // Ends with the connection; what the generator does wrong shows as an error here, too.
+        loop {
+            match reading.read() {
+                Ok(Message::Text(text)) => self.on_text(&uri, &member, &text),
+                Ok(Message::Close(_)) => {
+                    if self.fault == Fault::NeverEnds && self.once() {
+                        std::thread::sleep(Duration::from_secs(600));
+                    }
+                    if self.fault != Fault::NoGoodbye || !self.once() {
+                        let _ = reading.flush();
+                    }
+                    break;
+                }
+                Ok(other) => panic!("the generator sent {other:?}"),
+                Err(_) => break,
+            }
+        }
+        let mut member = member.lock().unwrap();
+        if member.transport.as_ref().is_some_and(|transport| transport.number == number) {
+            member.transport = None;
+        }
+        // The writing half must not keep the socket open.
+        let _ = reading.get_ref().shutdown(Shutdown::Both);
+    }
+
+    /// A new member, or an old one on a new socket; none if the recovery is refused.
+    fn admit(&self, uri: &str, kind: Kind, transport: Transport) -> Option<Arc<Mutex<Member>>> {
+        if let Some(id) = query(uri, "awps_connection_id") {
+            self.recoveries.fetch_add(1, SeqCst);
+            assert_eq!(query(uri, "awps_reconnection_token"), Some(&*format!("t%2B{id}")));
+            if self.fault == Fault::RefuseRecovery && self.once() {
+                return None;
+            }
+            let member = Arc::clone(self.groups.lock().unwrap().sessions.get(id)?);
+            self.recover(&mut member.lock().unwrap(), id, transport);
+            return Some(member);
+        }
+        let id = format!("c{}", transport.number);
         let member = Arc::new(Mutex::new(Member {
-            socket: WebSocket::from_raw_socket(writing, Role::Server, None),
+            transport: Some(transport),
             kind,
             is_first: false,
             messages: 0,
             last_id: 0,
             held: None,
+            log: VecDeque::new(),
         }));
+        let mut groups = self.groups.lock().unwrap();
+        // First of all messages, but nothing is published before the memberships hold.
         if kind != Kind::Bare {
-            let connected = json!({ "type": "system", "event": "connected", "connectionId": "c" });
-            member.lock().unwrap().say(connected.to_string());
+            member.lock().unwrap().say(connected(&id));
         }
-        for group in groups_of_token(&uri) {
-            self.join(&group, &member);
-        }
-        // Ends with the connection; what the generator does wrong shows as an error here, too.
-        while let Ok(message) = reading.read() {
-            match message {
-                Message::Text(text) => self.on_text(&uri, &member, &text),
-                Message::Close(_) => return,
-                other => panic!("the generator sent {other:?}"),
+        groups.sessions.insert(id, Arc::clone(&member));
+        let hub = hub_of(uri);
+        groups.join(hub, "hub:", &member);
+        if let Some(claims) = claims(uri) {
+            groups.join(hub, &format!("user:{}", claims["sub"].as_str().unwrap()), &member);
+            for group in claims["webpubsub.group"].as_array().unwrap() {
+                groups.join(hub, group.as_str().unwrap(), &member);
             }
         }
+        drop(groups);
+        Some(member)
+    }
+
+    fn recover(&self, member: &mut Member, id: &str, transport: Transport) {
+        if let Some(old) = member.transport.replace(transport) {
+            old.end();
+        }
+        member.say(connected(id));
+        let unsent = member.log.iter().rposition(|logged| !logged.sent);
+        let fault = unsent.filter(|_| self.fault.is_in_replay() && self.once());
+        if self.fault == Fault::ReplayLoses
+            && let Some(fault) = fault
+        {
+            member.log.remove(fault);
+        }
+        let repeated = fault.filter(|_| self.fault == Fault::ReplayRepeats);
+        for (index, logged) in member.log.iter_mut().enumerate() {
+            logged.sent = true;
+            let text = logged.text.clone();
+            for _ in 0..1 + usize::from(repeated == Some(index)) {
+                member.transport.as_ref().unwrap().send(Message::text(text.clone()));
+            }
+        }
+        if self.fault == Fault::ReplayDoubles
+            && let Some(fault) = fault
+        {
+            member.last_id += 1;
+            let old = &member.log[fault];
+            let (from, to) = (format!(r#"Id":{}}}"#, old.id), format!(r#"Id":{}}}"#, member.last_id));
+            let again = old.text.replace(&from, &to);
+            member.say(again);
+        }
+    }
+
+    /// True the first time.
+    fn once(&self) -> bool {
+        !self.happened.swap(true, SeqCst)
+    }
+
+    /// Sends as a REST request asks; its status.
+    fn on_request(&self, request: &http::Request) -> u16 {
+        let count = self.requests.fetch_add(1, SeqCst) + 1;
+        let audience = format!("http://{}{}", self.host, request.target);
+        assert_eq!(token_claims(&request.bearer)["aud"], *audience, "the audience is the URL");
+        if self.fault == Fault::RefuseRequest && count == FAULT_AT {
+            return 503;
+        }
+        let hub = hub_of(&request.target);
+        let path = request.target.strip_prefix(&format!("/api/hubs/{hub}/")).unwrap();
+        match path.strip_suffix(":send?api-version=2024-12-01").unwrap().split('/').collect::<Vec<_>>()[..] {
+            [""] => self.publish(hub, "hub:", From::Server, &request.body),
+            ["users", user, ""] => self.publish(hub, &format!("user:{user}"), From::Server, &request.body),
+            ["groups", group, ""] => self.publish(hub, group, From::Rest, &request.body),
+            _ => panic!("the generator asked for {path}"),
+        }
+        202
     }
 
     fn on_text(&self, uri: &str, member: &Arc<Mutex<Member>>, text: &str) {
@@ -199,25 +388,33 @@ impl State {
         let kind = member.lock().unwrap().kind;
         if kind == Kind::Bare {
             return match (query(uri, "group"), text) {
-                (Some(group), _) => self.publish(group, text),
+                (Some(group), _) => self.publish(hub_of(uri), group, From::Client, text),
                 (None, "S") => {
                     member.lock().unwrap().say("OK".into());
-                    self.join("all", member);
+                    self.groups.lock().unwrap().join("", "all", member);
                 }
-                (None, _) => self.publish("all", text.strip_prefix('P').expect("S or P")),
+                (None, _) => self.publish("", "all", From::Client, text.strip_prefix('P').expect("S or P")),
             };
         }
         let request: Value = serde_json::from_str(text).unwrap();
         let group = request["group"].as_str().unwrap_or_default();
         match request["type"].as_str().unwrap() {
-            "sendToGroup" => self.publish(group, request["data"].as_str().unwrap()),
+            "sendToGroup" => {
+                self.publish(hub_of(uri), group, From::Client, request["data"].as_str().unwrap())
+            }
             "sequenceAck" => {
-                assert!(request["sequenceId"].as_u64().unwrap() <= member.lock().unwrap().last_id);
+                let (id, mut member) = (request["sequenceId"].as_u64().unwrap(), member.lock().unwrap());
+                assert!(id <= member.last_id);
+                member.log.retain(|logged| logged.id > id);
                 self.sequence_acks.fetch_add(1, SeqCst);
             }
             "leaveGroup" => {
                 let mut groups = self.groups.lock().unwrap();
-                groups.members.get_mut(group).unwrap().retain(|other| !Arc::ptr_eq(other, member));
+                groups
+                    .members
+                    .get_mut(&format!("{}/{group}", hub_of(uri)))
+                    .unwrap()
+                    .retain(|other| !Arc::ptr_eq(other, member));
                 let ack = json!({ "type": "ack", "ackId": request["ackId"], "success": true });
                 member.lock().unwrap().say(ack.to_string());
             }
@@ -225,18 +422,12 @@ impl State {
         }
     }
 
-    fn join(&self, group: &str, member: &Arc<Mutex<Member>>) {
-        let mut groups = self.groups.lock().unwrap();
-        member.lock().unwrap().is_first |= groups.members.is_empty();
-        groups.members.entry(group.to_owned()).or_default().push(Arc::clone(member));
-    }
-
-    fn publish(&self, group: &str, data: &str) {
+    fn publish(&self, hub: &str, group: &str, from: From, data: &str) {
         let mut groups = self.groups.lock().unwrap();
         let groups = &mut *groups;
-        for member in groups.members.get(group).into_iter().flatten() {
+        for member in groups.members.get(&format!("{hub}/{group}")).into_iter().flatten() {
             if !groups.silent {
-                groups.silent = member.lock().unwrap().deliver(self.fault, group, data);
+                groups.silent = member.lock().unwrap().deliver(self, group, from, data);
             }
             if groups.silent {
                 return;
@@ -245,15 +436,34 @@ impl State {
     }
 }
 
+/// Who sent a message, which shows in its envelope.
+#[derive(Clone, Copy)]
+enum From {
+    Client,
+    Rest,
+    Server,
+}
+
+impl Fault {
+    fn is_in_replay(self) -> bool {
+        matches!(self, Self::ReplayLoses | Self::ReplayDoubles | Self::ReplayRepeats)
+    }
+}
+
 impl Member {
     /// Sends one message, or does the fault. True: from now on, silence.
-    fn deliver(&mut self, fault: Fault, group: &str, data: &str) -> bool {
+    fn deliver(&mut self, state: &State, group: &str, from: From, data: &str) -> bool {
+        let fault = state.fault;
         self.messages += 1;
         let now = self.is_first && self.messages == FAULT_AT;
         if now && fault == Fault::DropOne {
             return false;
         }
         self.last_id += 1 + u64::from(now && fault == Fault::SkipId);
+        let queued = self.transport.as_ref().map_or(0, |transport| transport.queued.load(SeqCst));
+        if fault == Fault::StalledLoses && queued > QUEUED_MAX && state.once() {
+            return false;
+        }
         let damaged = format!("{}!", &data[..data.len() - 1]);
         let data = if now && fault == Fault::DamageOne { &damaged } else { data };
         let id = if self.kind == Kind::Reliable {
@@ -261,17 +471,29 @@ impl Member {
         } else {
             "".into()
         };
+        let from = match from {
+            From::Client => format!(r#""group","group":"{group}","fromUserId":"publisher""#),
+            From::Rest => format!(r#""group","group":"{group}""#),
+            From::Server => r#""server""#.into(),
+        };
         let text = match self.kind {
             Kind::Bare => data.to_owned(),
-            _ => format!(
-                r#"{{"type":"message","from":"group","group":"{group}","fromUserId":"publisher","dataType":"text","data":"{data}"{id}}}"#
-            ),
+            _ => format!(r#"{{"type":"message","from":{from},"dataType":"text","data":"{data}"{id}}}"#),
         };
+        if self.kind == Kind::Reliable {
+            let sent = self.transport.is_some();
+            self.log.push_back(Logged { id: self.last_id, text: text.clone(), sent });
+        } else if queued > QUEUED_MAX && fault != Fault::KeepAll {
+            if let Some(transport) = self.transport.take() {
+                transport.end();
+            }
+            return false;
+        }
         match fault {
             Fault::Silence if now => return true,
             Fault::Close if now => {
-                let frame = tungstenite::protocol::CloseFrame { code: 1008.into(), reason: "slow".into() };
-                let _ = self.socket.close(Some(frame));
+                let frame = CloseFrame { code: 1008.into(), reason: "slow".into() };
+                self.transport.as_ref().unwrap().send(Message::Close(Some(frame)));
             }
             Fault::SwapOne if now => self.held = Some(Message::text(text)),
             _ => {
@@ -280,7 +502,7 @@ impl Member {
                 }
                 self.say(text);
                 if let Some(held) = self.held.take() {
-                    let _ = self.socket.send(held);
+                    self.transport.as_ref().unwrap().send(held);
                 }
             }
         }
@@ -288,9 +510,54 @@ impl Member {
     }
 
     fn say(&mut self, text: String) {
-        // The generator may have gone: it ends at the first closed connection.
-        let _ = self.socket.send(Message::text(text));
+        if let Some(transport) = &self.transport {
+            transport.send(Message::text(text));
+        }
     }
+}
+
+impl Transport {
+    /// A thread writes, so that a reader that does not read holds up nobody else.
+    fn new(number: u64, socket: TcpStream) -> Self {
+        let (queue, messages) = mpsc::channel::<Message>();
+        let queued = Arc::new(AtomicUsize::new(0));
+        let (writing, written) = (socket.try_clone().unwrap(), Arc::clone(&queued));
+        std::thread::spawn(move || {
+            let mut writing = WebSocket::from_raw_socket(writing, Role::Server, None);
+            for message in messages {
+                let len = message.len();
+                // The generator may have gone: it ends at the first closed connection.
+                if writing.send(message).is_err() {
+                    return;
+                }
+                written.fetch_sub(len, SeqCst);
+            }
+        });
+        Self { number, queue, queued, socket }
+    }
+
+    fn send(&self, message: Message) {
+        self.queued.fetch_add(message.len(), SeqCst);
+        // Nobody writes any more once the connection ended.
+        let _ = self.queue.send(message);
+    }
+
+    /// Ends the socket with a reset, whatever is unsent.
+    fn end(self) {
+        let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
+        let _ = self.socket.shutdown(Shutdown::Both);
+    }
+}
+
+fn connected(id: &str) -> String {
+    json!({ "type": "system", "event": "connected", "connectionId": id, "reconnectionToken": format!("t+{id}") })
+        .to_string()
+}
+
+/// The hub that a client or a request names; empty where there are none.
+fn hub_of(uri: &str) -> &str {
+    let rest = uri.split_once("/hubs/").map_or("", |(_, rest)| rest);
+    &rest[..rest.find(['?', '/']).unwrap_or(rest.len())]
 }
 
 fn query<'a>(uri: &'a str, name: &str) -> Option<&'a str> {
@@ -298,11 +565,12 @@ fn query<'a>(uri: &'a str, name: &str) -> Option<&'a str> {
     query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
 }
 
-/// The groups that a token joins. Its signature is checked where it is made.
-fn groups_of_token(uri: &str) -> Vec<String> {
-    let Some(token) = query(uri, "access_token") else { return Vec::new() };
+/// What the token of a client says. Its signature is checked where it is made.
+fn claims(uri: &str) -> Option<Value> {
+    query(uri, "access_token").map(token_claims)
+}
+
+fn token_claims(token: &str) -> Value {
     let claims = URL_SAFE_NO_PAD.decode_to_vec(token.split('.').nth(1).unwrap()).unwrap();
-    let claims: Value = serde_json::from_slice(&claims).unwrap();
-    let groups = claims["webpubsub.group"].as_array().unwrap();
-    groups.iter().map(|group| group.as_str().unwrap().to_owned()).collect()
+    serde_json::from_slice(&claims).unwrap()
 }

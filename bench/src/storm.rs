@@ -1,0 +1,270 @@
+//! Connect storm: how many clients with tokens does the server take a second, at what price, and is
+//! everything given back when they leave?
+
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use hdrhistogram::Histogram;
+
+use crate::cli::{Protocol, ServerArgs};
+use crate::client::{Change, Ending, Spec, Swarm};
+use crate::crowd::member_spec;
+use crate::error::Error;
+use crate::facts::{self, Quantile, quantiles};
+use crate::measure::median;
+use crate::pace::{Schedule, Stall, TURN_MAX};
+use crate::report::{Progress, Report};
+use crate::server::{Server, Verb};
+
+/// How long the server may take to give memory back before it is read.
+const GIVE_BACK_WAIT: Duration = Duration::from_millis(300);
+
+const CONNECT_LATENCY: [Quantile; 5] = quantiles!("connect", "connect");
+
+/// Options of `storm`.
+#[derive(Args, Clone)]
+pub(crate) struct StormArgs {
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+    /// Hub to use.
+    #[arg(long, default_value = "bench")]
+    pub(crate) hub: String,
+    /// Connections per round, each a user with a token of its own (signed before the clock runs).
+    #[arg(long, default_value_t = 10_000)]
+    pub(crate) connections: usize,
+    /// How clients talk. A connection counts as open when the 101 is there, with the subprotocols when
+    /// the `connected` message is.
+    #[arg(long, value_enum, default_value_t = Protocol::Json)]
+    pub(crate) protocol: Protocol,
+    /// Closed loop: connections being opened at the same time.
+    #[arg(long, default_value_t = 64, conflicts_with = "rate")]
+    pub(crate) concurrency: usize,
+    /// Open loop instead: connects a second, whatever the server does; latency counts from the scheduled
+    /// time.
+    #[arg(long)]
+    pub(crate) rate: Option<f64>,
+    /// Rounds of opening and closing all connections; memory after the first and after the last tells
+    /// whether the server gives everything back.
+    #[arg(long, default_value_t = 3)]
+    pub(crate) rounds: u32,
+}
+
+/// Everything for one run of `storm`.
+pub(crate) fn run(args: &StormArgs) -> Result<Report, Error> {
+    if args.protocol != Protocol::Simple {
+        facts::check_key(&args.server)?;
+    }
+    let counts = [
+        ("connections", args.connections as u64),
+        ("concurrency", args.concurrency as u64),
+        ("rounds", u64::from(args.rounds)),
+    ];
+    facts::check_counts(&counts, &[("rate", args.rate.unwrap_or(1.0))])?;
+    Server::check_room_for(args.connections)?;
+    let server = Server::start(&args.server, Verb::Serve)?;
+    run_against(&server, args)
+}
+
+/// The same against a server that has been found already.
+pub(crate) fn run_against(server: &Server, args: &StormArgs) -> Result<Report, Error> {
+    let spec = |index| member_spec(server, &args.hub, args.protocol, index, &[]);
+    let mut storm = Storm {
+        args,
+        swarm: Swarm::new(server.address, &server.host)?,
+        specs: (0..args.connections).map(spec).collect(),
+        began_ns: vec![0; args.connections],
+        latency: facts::latencies(),
+        progress: Progress::new("storm"),
+        refused: 0,
+        unclean: 0,
+        stray: 0,
+        first: None,
+    };
+    let memory_before = facts::resident_mib(server)?;
+    let mut rounds = Vec::new();
+    for round in 0..args.rounds {
+        let before = facts::settled_cpu_ns(server)?;
+        let seconds = storm.open(round == 0)?;
+        let opened = facts::settled_cpu_ns(server)?;
+        let open_mib = facts::resident_mib(server)?;
+        storm.close()?;
+        let closed = facts::settled_cpu_ns(server)?;
+        std::thread::sleep(GIVE_BACK_WAIT);
+        rounds.push(Round {
+            seconds,
+            connect_cpu_ns: facts::spent(before, opened),
+            close_cpu_ns: facts::spent(opened, closed),
+            open_mib,
+            closed_mib: facts::resident_mib(server)?,
+        });
+        storm.progress.tick(|| format!("round {} of {} done", round + 1, args.rounds));
+    }
+    Ok(storm.report(&rounds, memory_before))
+}
+
+struct Storm<'a> {
+    args: &'a StormArgs,
+    swarm: Swarm,
+    specs: Vec<Spec>,
+    /// Per connection, when it was begun or due.
+    began_ns: Vec<u64>,
+    latency: Histogram<u64>,
+    progress: Progress,
+    refused: u64,
+    unclean: u64,
+    stray: u64,
+    first: Option<String>,
+}
+
+struct Round {
+    seconds: f64,
+    connect_cpu_ns: Option<u64>,
+    close_cpu_ns: Option<u64>,
+    open_mib: Option<f64>,
+    closed_mib: Option<f64>,
+}
+
+impl Storm<'_> {
+    /// Opens all connections. Returns the seconds it took.
+    fn open(&mut self, first_time: bool) -> Result<f64, Error> {
+        let wanted = self.specs.len();
+        let mut stall = Stall::new(Duration::from_secs(self.args.server.timeout));
+        let start = Instant::now();
+        let mut schedule =
+            self.args.rate.map(|rate| Schedule::new(self.swarm.now_ns(), rate, wanted as u32, true));
+        let (mut begun, mut settled) = (0, 0);
+        let mut changes = Vec::new();
+        while settled < wanted {
+            let now = self.swarm.now_ns();
+            loop {
+                let due = match &mut schedule {
+                    Some(schedule) => schedule.take(now).map(|(_, due_ns)| due_ns),
+                    None if begun < wanted && begun - settled < self.args.concurrency => {
+                        Some(self.swarm.now_ns())
+                    }
+                    None => None,
+                };
+                let Some(due_ns) = due else { break };
+                self.began_ns[begun] = due_ns;
+                let spec = self.specs[begun].clone();
+                if first_time {
+                    let connection = self.swarm.add(spec)?;
+                    self.swarm.watch(connection);
+                } else {
+                    self.swarm.restart(begun, spec)?;
+                }
+                begun += 1;
+            }
+            self.pump(schedule.as_ref().map_or(TURN_MAX, |schedule| schedule.wait(now)))?;
+            self.swarm.take_changes(&mut changes);
+            for change in changes.drain(..) {
+                settled += 1;
+                match change {
+                    Change::Ready { connection, now_ns } => {
+                        let took = now_ns.saturating_sub(self.began_ns[connection]);
+                        self.latency.saturating_record(took.max(1));
+                    }
+                    Change::Ended { connection, ending } => {
+                        self.refused += 1;
+                        self.first.get_or_insert_with(|| ending.into_error(connection).to_string());
+                    }
+                    Change::Answer { .. } => unreachable!("there are no HTTP connections here"),
+                }
+            }
+            stall.check_that(settled as u64, begun > settled, || {
+                format!("{} of {begun} connections did not become ready", begun - settled)
+            })?;
+            self.progress.tick(|| format!("{settled} of {wanted} connections"));
+        }
+        Ok(start.elapsed().as_secs_f64())
+    }
+
+    /// Closes all that are open with 1000 and waits for every answer and end of stream.
+    fn close(&mut self) -> Result<(), Error> {
+        let mut stall = Stall::new(Duration::from_secs(self.args.server.timeout));
+        let mut open = 0;
+        for connection in 0..self.specs.len() {
+            if self.swarm.is_ready(connection) {
+                self.swarm.close(connection)?;
+                open += 1;
+            }
+        }
+        let (wanted, mut ended, mut changes) = (open, 0, Vec::new());
+        while ended < wanted {
+            self.pump(TURN_MAX)?;
+            self.swarm.take_changes(&mut changes);
+            for change in changes.drain(..) {
+                let Change::Ended { connection, ending } = change else { continue };
+                ended += 1;
+                if !matches!(ending, Ending::Closed { code: Some(1000), .. }) {
+                    self.unclean += 1;
+                    self.first.get_or_insert_with(|| ending.into_error(connection).to_string());
+                }
+            }
+            stall.check_that(ended as u64, true, || {
+                format!(
+                    "{} of {wanted} connections were closed by us but not ended by the server",
+                    wanted - ended
+                )
+            })?;
+        }
+        Ok(())
+    }
+
+    fn pump(&mut self, wait: Duration) -> Result<(), Error> {
+        let stray = &mut self.stray;
+        self.swarm.pump(wait, &mut |_| *stray += 1)
+    }
+
+    fn report(self, rounds: &[Round], memory_before: Option<f64>) -> Report {
+        let args = self.args;
+        let name = args.protocol.name();
+        let pace = match args.rate {
+            Some(rate) => format!("{rate} a second"),
+            None => format!("{} at a time", args.concurrency),
+        };
+        let count = args.connections as f64;
+        let mut report =
+            Report::new("storm", format!("connect storm, {name}, {} connections, {pace}", args.connections));
+        report.fact("protocol", "protocol", name);
+        report.fact("pace", "pace", pace);
+        report.fact("connections", "connections per round", args.connections);
+        report.fact("rounds", "rounds", rounds.len());
+        report.violation("refused", "refused or ended", self.refused);
+        report.violation("unclean_closes", "closes not answered with 1000", self.unclean);
+        report.violation("stray_messages", "messages nobody sent", self.stray);
+        if let Some(first) = &self.first {
+            report.fact("first_violation", "first violation", first.as_str());
+        }
+        let mut median_of = |fact, figure: &dyn Fn(&Round) -> Option<f64>| {
+            facts::median_of(&mut report, rounds, fact, figure);
+        };
+        median_of(("connects_per_second", "connects per second", "", ""), &|round| {
+            Some(count / round.seconds)
+        });
+        let hold = if args.protocol == Protocol::Json { "(hold 60, aim 40)" } else { "" };
+        median_of(("cpu_us_per_connect", "server CPU per connect", "µs", hold), &|round| {
+            Some(round.connect_cpu_ns? as f64 / 1e3 / count)
+        });
+        median_of(("cpu_us_per_close", "server CPU per close", "µs", ""), &|round| {
+            Some(round.close_cpu_ns? as f64 / 1e3 / count)
+        });
+        facts::latency(&mut report, &self.latency, &CONNECT_LATENCY);
+        if let Some(mib) = memory_before {
+            report.figure("resident_before_mib", "server memory before", mib, "MiB", "");
+        }
+        if let Some(open) = facts::all(rounds, |round| round.open_mib) {
+            report.figure("resident_open_mib", "with all open", median(&open), "MiB", "");
+        }
+        if let Some(closed) = facts::all(rounds, |round| round.closed_mib) {
+            let (first, last) = (closed[0], closed[closed.len() - 1]);
+            report.figure("resident_closed_first_mib", "after the first round", first, "MiB", "");
+            report.figure("resident_closed_last_mib", "after the last round", last, "MiB", "");
+            if rounds.len() > 1 {
+                let kib = (last - first) * 1024.0 / ((rounds.len() - 1) as f64 * count);
+                report.figure("leak_kib_per_connection", "kept per connection and round", kib, "KiB", "");
+            }
+        }
+        report
+    }
+}
