@@ -418,8 +418,14 @@ impl Io {
         }
         if socket.in_flight() {
             let _ = SockRef::from(&socket.fd).shutdown(Shutdown::Both);
+        }
+        if socket.receiving != Receiving::No {
             socket.cancels += 1;
-            self.ring.cancel_all(socket.fd.as_raw_fd(), key.slot);
+            self.ring.cancel_receive(key.slot);
+        }
+        if socket.writing {
+            socket.cancels += 1;
+            self.ring.cancel_write(key.slot);
         }
         self.deadlines.clear(key.slot);
         let hot = &mut self.sockets.hot[key.slot as usize];

@@ -15,8 +15,8 @@ use bytes::Bytes;
 use io_uring::squeue::{Entry, Flags};
 use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode};
-use slab::Slab;
 use std::collections::VecDeque;
+use std::collections::hash_map::{Entry as Place, HashMap};
 use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -120,7 +120,8 @@ pub(crate) struct Ring {
     buffers: ManuallyDrop<Buffers>,
     sends: Vec<FastSend>,
     turn_buffers: Vec<Bytes>,
-    writes: Slab<Box<Write>>,
+    /// By socket slot: each has at most one.
+    writes: HashMap<u32, Box<Write>>,
     inbox: VecDeque<Completion>,
     failed_sends: Vec<Completion>,
     /// Requests that will still complete, fast sends not counted.
@@ -151,7 +152,7 @@ impl Ring {
             buffers: ManuallyDrop::new(buffers),
             sends: Vec::new(),
             turn_buffers: Vec::new(),
-            writes: Slab::new(),
+            writes: HashMap::new(),
             inbox: VecDeque::new(),
             failed_sends: Vec::new(),
             in_flight: 0,
@@ -198,6 +199,9 @@ impl Ring {
 
     /// A gathered send that waits until the socket takes `chunks` (at most [`CHUNKS_MAX`]); completes as
     /// [`Op::Write`] with the bytes sent.
+    ///
+    /// # Panics
+    /// If the socket has one in flight already.
     pub(crate) fn write<'a>(&mut self, fd: RawFd, slot: u32, chunks: impl Iterator<Item = &'a Bytes>) {
         let chunks: Vec<Bytes> = chunks.take(CHUNKS_MAX).cloned().collect();
         let iovecs: Vec<_> = chunks
@@ -212,11 +216,14 @@ impl Ring {
         let entry = opcode::SendMsg::new(Fd(fd), &raw const write.header)
             .flags((libc::MSG_NOSIGNAL | libc::MSG_WAITALL) as u32)
             .build();
-        let index = self.writes.insert(write) as u32;
+        match self.writes.entry(slot) {
+            Place::Vacant(place) => place.insert(write),
+            Place::Occupied(_) => panic!("a socket has one write at a time"),
+        };
         self.in_flight += 1;
         // SAFETY: header, vectors and bytes are owned by the boxed write (a stable address), which stays in
-        // `writes` until its completion is reaped.
-        unsafe { self.push(&entry.user_data(user_data(Op::Write, index, slot))) };
+        // `writes` until its completion is reaped: none replaces it.
+        unsafe { self.push(&entry.user_data(user_data(Op::Write, 0, slot))) };
     }
 
     /// Receives once into a provided buffer.
@@ -244,15 +251,16 @@ impl Ring {
         unsafe { self.push(&entry.user_data(user_data(Op::Accept, 0, listener))) };
     }
 
-    /// Ends the receive of `slot`.
+    /// Ends the receive of `slot`. Requests are found by their user data, which the kernel hashes: naming the
+    /// descriptor instead would have it look at every socket there is.
     pub(crate) fn cancel_receive(&mut self, slot: u32) {
         let target = CancelBuilder::user_data(user_data(Op::Receive, 0, slot));
         self.cancel(target, slot);
     }
 
-    /// Ends everything in flight on `fd`.
-    pub(crate) fn cancel_all(&mut self, fd: RawFd, slot: u32) {
-        self.cancel(CancelBuilder::fd(Fd(fd)).all(), slot);
+    /// Ends the write of `slot`.
+    pub(crate) fn cancel_write(&mut self, slot: u32) {
+        self.cancel(CancelBuilder::user_data(user_data(Op::Write, 0, slot)), slot);
     }
 
     fn cancel(&mut self, target: CancelBuilder, slot: u32) {
@@ -338,7 +346,7 @@ impl Ring {
                         continue;
                     }
                     Op::Doorbell => continue,
-                    Op::Write => drop(writes.remove(completion.index as usize)),
+                    Op::Write => drop(writes.remove(&completion.slot)),
                     _ => {}
                 }
                 *in_flight -= usize::from(!completion.more());
