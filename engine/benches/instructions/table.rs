@@ -76,7 +76,7 @@ impl Machine {
                 "rustc",
                 run(Command::new(std::env::var_os("RUSTC").unwrap_or("rustc".into())).arg("--version"))?,
             ),
-            ("valgrind", run(Command::new("valgrind").arg("--version"))?),
+            ("valgrind", run(&mut super::valgrind(&["--version"])?)?),
             ("libc", run(Command::new("getconf").arg("GNU_LIBC_VERSION"))?),
             ("cpu", run(cpu.arg("--cpu"))?),
             ("build", if cfg!(debug_assertions) { "debug" } else { "release" }.to_owned()),
