@@ -72,10 +72,7 @@ impl Machine {
     pub(crate) fn here() -> Result<Self, String> {
         let mut cpu = super::valgrind(&["--tool=none", "--quiet"])?;
         let values = [
-            (
-                "rustc",
-                run(Command::new(std::env::var_os("RUSTC").unwrap_or("rustc".into())).arg("--version"))?,
-            ),
+            ("rustc", run(Command::new("rustc").arg("--version"))?),
             ("valgrind", run(&mut super::valgrind(&["--version"])?)?),
             ("libc", run(Command::new("getconf").arg("GNU_LIBC_VERSION"))?),
             ("cpu", run(cpu.arg("--cpu"))?),
