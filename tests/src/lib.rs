@@ -60,7 +60,7 @@ pub const KEY: &str = "harness-key-0123456789-0123456789-0123456789";
 /// The REST version that the released SDKs send.
 pub const API_VERSION: &str = "2024-12-01";
 
-/// Asks again every [`ASK_EVERY`], at most for [`DEADLINE`], until `holds`: for state of another process
+/// Asks again every few milliseconds, at most for [`DEADLINE`], until `holds`: for state of another process
 /// that only asking shows. Everything else is awaited where it happens.
 #[track_caller]
 pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
