@@ -16,7 +16,8 @@
 //!
 //! More than [`TOLERANCE`] above the table fails. More than that below is a note: a gain must not keep a change
 //! from landing, but until it is recorded as much can be lost again unseen. The tolerance is not for noise, of
-//! which there is none, but for the compiler, which inlines differently after changes elsewhere.
+//! which there is none, but for the compiler, which may inline differently after a change nearby; that changes
+//! elsewhere move nothing takes our crates compiled in one unit each (`profile.bench.package`).
 
 mod cases;
 #[path = "../support/publisher.rs"]
