@@ -101,17 +101,23 @@ fn inner_loops(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("unmask", payload_bytes), |bencher| {
             bencher.iter(|| mask::unmask(black_box(&mut payload), black_box([1, 2, 3, 4]), black_box(1)));
         });
-        let payload = text(payload_bytes);
+        let (ascii, mixed) = (vec![b'x'; payload_bytes], text(payload_bytes));
         let mut collected = String::with_capacity(payload_bytes + 4);
-        group.bench_function(BenchmarkId::new("utf8_in_two_parts", payload_bytes), |bencher| {
-            bencher.iter(|| {
-                collected.clear();
-                let mut reader = utf8::Utf8Reader::default();
-                let (first, second) = black_box(&payload).split_at(payload_bytes / 2);
-                let legal = reader.append(first, &mut collected).is_ok();
-                legal && reader.append(second, &mut collected).is_ok() && reader.is_complete()
+        for (name, payload, chunk_bytes) in [
+            ("utf8_ascii", &ascii, payload_bytes),
+            ("utf8_mixed", &mixed, payload_bytes),
+            ("utf8_mixed_in_two_parts", &mixed, payload_bytes / 2 + 1),
+            ("utf8_mixed_by_61", &mixed, 61),
+        ] {
+            group.bench_function(BenchmarkId::new(name, payload_bytes), |bencher| {
+                bencher.iter(|| {
+                    collected.clear();
+                    let mut reader = utf8::Utf8Reader::default();
+                    let mut chunks = black_box(payload).chunks(chunk_bytes);
+                    chunks.all(|chunk| reader.append(chunk, &mut collected).is_ok()) && reader.is_complete()
+                });
             });
-        });
+        }
     }
     group.finish();
 }

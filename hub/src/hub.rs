@@ -283,11 +283,6 @@ impl Hub {
             && self.catching_up.is_empty())
     }
 
-    /// Roughly the bytes in the log: the caller flushes early when they grow large.
-    pub fn log_bytes(&self) -> usize {
-        self.turn.bytes()
-    }
-
     /// Whether a fan-out is unfinished: it was too large for the last flush.
     pub fn is_slicing(&self) -> bool {
         self.turn.open > 0 && self.turn.streams[0].stage != Stage::Open

@@ -9,6 +9,57 @@
 //! queued per receiver of a plain group; a receiver gets its bytes in the order of the log, though a large
 //! fan-out is delivered in slices; nobody outside the hub's name, its group's members as of publication, and
 //! its permissions is reached.
+//!
+//! From a client's token to its bytes, without I/O: the sink is where sockets would be.
+//!
+//! ```
+//! use bytes::Bytes;
+//! use ringhub_hub::{Budget, Connect, CoreId, Effect, Effects, Hub, Input, Limits};
+//! use ringhub_hub::{Part, Sink, SocketKey, Time};
+//! use ringhub_protocol::name::{GroupName, HubName};
+//! use ringhub_protocol::pubsub::{ClientMessage, Data, Subprotocol};
+//!
+//! #[derive(Default)]
+//! struct Wire(Vec<(u32, Vec<u8>)>);
+//! impl Sink for Wire {
+//!     fn shared(&mut self, bytes: &Bytes, sockets: &[SocketKey]) {
+//!         self.0.extend(sockets.iter().map(|socket| (socket.slot, bytes.to_vec())));
+//!     }
+//!     fn each(&mut self, bytes: &Bytes, parts: &[Part]) {
+//!         let part = |part: &Part| (part.socket.slot, bytes[part.start as usize..part.end as usize].to_vec());
+//!         self.0.extend(parts.iter().map(part));
+//!     }
+//! }
+//!
+//! let name = HubName::parse("chat")?;
+//! let mut hub = Hub::new(name, CoreId(0), 1, 42, Limits::default(), Box::new(|_| "a MAC".into()));
+//! let (mut effects, mut wire) = (Effects::new(), Wire::default());
+//!
+//! // Two raw clients in one group; the first may publish to it.
+//! for slot in [1, 2] {
+//!     let connect = Connect {
+//!         socket: SocketKey { slot, generation: 0 },
+//!         subprotocol: Subprotocol::Raw,
+//!         random: u128::from(slot),
+//!         prologue: Vec::new(),
+//!         user: None,
+//!         roles: vec!["webpubsub.sendToGroup.g".into()],
+//!         groups: vec![GroupName::parse("g")?],
+//!         raw_group: None,
+//!     };
+//!     hub.handle(Time(0), Input::Connect(Box::new(connect)), &mut effects);
+//! }
+//! let Effect::Opened(ann) = effects[0] else { panic!("nobody else has to agree") };
+//!
+//! let group = GroupName::parse("g")?;
+//! let message = ClientMessage::SendToGroup { group, ack_id: None, no_echo: true, data: Data::text("hi") };
+//! hub.handle(Time(5), Input::Message(ann, message), &mut effects);
+//! hub.flush(&mut wire, Budget::UNLIMITED);
+//! // One frame, final and text, of two bytes; not for its sender.
+//! assert_eq!(wire.0, [(2, b"\x81\x02hi".to_vec())]);
+//! assert_eq!(hub.next_timeout(), None);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 #![forbid(unsafe_code)]
 
 mod ack;

@@ -1,10 +1,6 @@
 //! The boundary of hub and engine without an engine: publications to one large group, flushed into a sink
-//! that does nothing. As a test it holds that a turn allocates nothing per member; under callgrind it counts
-//! instructions (`docs/performance.md` has the figures and the command):
-//!
-//! `valgrind --tool=callgrind --toggle-collect='*Hub*flush*' FLUSH_COST json 20000 100 1`
-//! — arguments: format (raw, json, reliable, mixed), members, turns, publications a turn. `mixed` is json
-//! with one member in ten in a second group that is published to as well.
+//! that does nothing. Holds that a turn allocates nothing per member; instructions are counted, and compared, by
+//! `engine/benches/instructions`.
 
 use bytes::Bytes;
 use ringhub_hub::effect::Connect;
@@ -59,13 +55,6 @@ fn group(name: &str) -> GroupName<'static> {
 }
 
 fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let [format, members, turns, burst] = &arguments[..]
-        && let (Ok(members), Ok(turns), Ok(burst)) = (members.parse(), turns.parse(), burst.parse())
-    {
-        run(format, members, turns, burst);
-        return;
-    }
     for format in ["raw", "json", "reliable", "mixed"] {
         let allocations = run(format, 20_000, 4, 2);
         assert!(allocations < 200, "{format}: {allocations} allocations in a turn of 20,000 members");

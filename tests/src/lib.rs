@@ -51,19 +51,22 @@ pub use token::{Token, json_object, now_seconds};
 /// needs, far below what a person waits.
 pub const DEADLINE: Duration = Duration::from_secs(20);
 
+/// How often [`wait_until`] asks. No test depends on it: longer is slower, shorter is busier.
+const ASK_EVERY: Duration = Duration::from_millis(5);
+
 /// The access key of every server that a test does not give another one.
 pub const KEY: &str = "harness-key-0123456789-0123456789-0123456789";
 
 /// The REST version that the released SDKs send.
 pub const API_VERSION: &str = "2024-12-01";
 
-/// Asks again until `holds`, for state that only asking shows. Everything else is awaited where it
-/// happens.
+/// Asks again every few milliseconds, at most for [`DEADLINE`], until `holds`: for state of another process
+/// that only asking shows. Everything else is awaited where it happens.
 #[track_caller]
 pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + DEADLINE;
     while !holds() {
         assert!(Instant::now() < deadline, "still not so after {DEADLINE:?}: {what}");
-        thread::sleep(Duration::from_millis(5));
+        thread::sleep(ASK_EVERY);
     }
 }

@@ -45,13 +45,8 @@ fn with(name: &str, value: Value) -> Value {
 }
 
 fn admit(verifier: &Verifier, target: &str, offered: &[&str]) -> Admission {
-    let request = UpgradeRequest {
-        target,
-        host: "localhost:8080",
-        forwarded_host: None,
-        authorization: None,
-        subprotocols: offered,
-    };
+    let request =
+        UpgradeRequest { target, host: "localhost:8080", authorization: None, subprotocols: offered };
     verifier.admit(NOW, &request)
 }
 
@@ -186,7 +181,6 @@ fn where_the_token_may_be() {
         let request = UpgradeRequest {
             target,
             host: "localhost:8080",
-            forwarded_host: None,
             authorization: Some(authorization),
             subprotocols: &[],
         };

@@ -13,26 +13,26 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A number with one writer and any number of readers.
 #[derive(Debug, Default)]
-pub struct Cell(AtomicU64);
+pub(crate) struct Cell(AtomicU64);
 
 impl Cell {
     /// Adds; only the owning core may.
-    pub fn add(&self, n: u64) {
+    pub(crate) fn add(&self, n: u64) {
         self.0.store(self.get().wrapping_add(n), Ordering::Relaxed);
     }
 
     /// Subtracts; only the owning core may.
-    pub fn sub(&self, n: u64) {
+    pub(crate) fn sub(&self, n: u64) {
         self.0.store(self.get().wrapping_sub(n), Ordering::Relaxed);
     }
 
     /// Replaces; only the owning core may.
-    pub fn set(&self, n: u64) {
+    pub(crate) fn set(&self, n: u64) {
         self.0.store(n, Ordering::Relaxed);
     }
 
     /// The value now.
-    pub fn get(&self) -> u64 {
+    pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
@@ -41,11 +41,11 @@ macro_rules! counters {
     ($($(#[doc = $doc:literal])+ $name:ident: $kind:ident,)+) => {
         /// One core's counters.
         #[derive(Debug, Default)]
-        pub struct Counters { $($(#[doc = $doc])+ pub $name: Cell,)+ }
+        pub(crate) struct Counters { $($(#[doc = $doc])+ pub(crate) $name: Cell,)+ }
 
         impl Counters {
             /// Name, help text, kind and value of each, in the order above.
-            pub fn rows(&self) -> Vec<(&'static str, &'static str, Kind, u64)> {
+            pub(crate) fn rows(&self) -> Vec<(&'static str, &'static str, Kind, u64)> {
                 vec![$((stringify!($name), concat!($($doc),+), Kind::$kind, self.$name.get()),)+]
             }
         }
@@ -54,7 +54,7 @@ macro_rules! counters {
 
 /// How a number moves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// Up only.
     Counter,
     /// Up and down.
@@ -120,41 +120,41 @@ counters! {
 
 /// One closed connection.
 #[derive(Debug, Clone)]
-pub struct ClosedRow {
+pub(crate) struct ClosedRow {
     /// Its hub.
-    pub hub: HubName,
+    pub(crate) hub: HubName,
     /// Its id.
-    pub id: ConnectionId,
+    pub(crate) id: ConnectionId,
     /// Its user.
-    pub user: Option<UserId>,
+    pub(crate) user: Option<UserId>,
     /// Close code.
-    pub code: u16,
+    pub(crate) code: u16,
     /// Why, in words.
-    pub reason: Box<str>,
+    pub(crate) reason: Box<str>,
     /// Why, as a metric's label.
-    pub category: CloseCategory,
+    pub(crate) category: CloseCategory,
     /// Seconds since 1970 when it closed.
-    pub closed_unix: u64,
+    pub(crate) closed_unix: u64,
 }
 
 /// What a core shows to other threads. The locks are taken for closes and once a second, never per message.
 #[derive(Debug, Default)]
-pub struct CoreShared {
+pub(crate) struct CoreShared {
     /// The counters.
-    pub counters: Counters,
+    pub(crate) counters: Counters,
     /// Connections closed, by category in the order of [`CloseCategory::ALL`].
-    pub closes: [Cell; CloseCategory::ALL.len()],
+    pub(crate) closes: [Cell; CloseCategory::ALL.len()],
     /// The last closed connections, oldest first.
-    pub closed: Mutex<VecDeque<ClosedRow>>,
+    pub(crate) closed: Mutex<VecDeque<ClosedRow>>,
     /// Each hub's counters as of the last second.
-    pub hubs: Mutex<Vec<(HubName, HubCounters)>>,
+    pub(crate) hubs: Mutex<Vec<(HubName, HubCounters)>>,
 }
 
 /// A page of the list of connections, one core's part.
 #[derive(Debug, Clone)]
-pub struct ConnectionPage {
+pub(crate) struct ConnectionPage {
     /// Rows with their hub, at most as many as asked for.
-    pub rows: Vec<(HubName, ConnectionRow)>,
+    pub(crate) rows: Vec<(HubName, ConnectionRow)>,
     /// This core's clock when it answered, to make ages of [`ConnectionRow::opened`].
-    pub now: Time,
+    pub(crate) now: Time,
 }

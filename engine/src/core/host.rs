@@ -22,7 +22,7 @@ const IO_MEMORY: usize = 64 << 10;
 
 /// What the service listener does with WebSockets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
+pub(crate) enum Mode {
     /// Clients of hubs.
     Serve,
     /// Everything said comes back (`ringhub echo`).
@@ -30,36 +30,18 @@ pub enum Mode {
 }
 
 /// Running cores.
-#[derive(Debug)]
-pub struct Server {
-    peers: PeersHandle,
+pub(crate) struct Server {
+    peers: Arc<Peers>,
     handles: PoolThreadHandles<()>,
     /// Where clients and REST calls come in.
-    pub service: Vec<SocketAddr>,
+    pub(crate) service: Vec<SocketAddr>,
     /// Where the admin pages are.
-    pub admin: Vec<SocketAddr>,
-}
-
-/// Stops a server from any thread.
-#[derive(Clone)]
-pub struct PeersHandle(Arc<Peers>);
-
-impl std::fmt::Debug for PeersHandle {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("PeersHandle")
-    }
-}
-
-impl PeersHandle {
-    /// Asks every core to stop: no new sockets, 1001 to every client, then a deadline.
-    pub fn stop(&self) {
-        self.0.stop();
-    }
+    pub(crate) admin: Vec<SocketAddr>,
 }
 
 /// Why cores cannot be started.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
+pub(crate) enum StartError {
     /// An address is not to be had.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -84,7 +66,7 @@ pub enum StartError {
 ///
 /// # Panics
 /// If the number of cores is 0, over 64, or not that of `shared`.
-pub fn start(
+pub(crate) fn start(
     settings: Settings,
     mode: Mode,
     gate: Arc<dyn Gate>,
@@ -134,7 +116,7 @@ pub fn start(
             host_core(parts.expect("there are as many executors as cores"), &ready);
         })
         .map_err(|error| StartError::Host(error.to_string()))?;
-    let server = Server { peers: PeersHandle(peers), handles, service, admin };
+    let server = Server { peers, handles, service, admin };
     for _ in 0..cores {
         match readiness.recv() {
             Ok(Ok(())) => {}
@@ -156,18 +138,13 @@ pub fn start(
 }
 
 impl Server {
-    /// Asks every core to stop.
-    pub fn stop(&self) {
+    /// Asks every core to stop: no new sockets, 1001 to every client, then a deadline.
+    pub(crate) fn stop(&self) {
         self.peers.stop();
     }
 
-    /// A handle that can stop the server from another thread.
-    pub fn stopper(&self) -> PeersHandle {
-        self.peers.clone()
-    }
-
     /// Waits until every core has ended.
-    pub fn join(self) {
+    pub(crate) fn join(self) {
         // A core that panics has ended the process; executors have no other way to fail by now.
         drop(self.handles.join_all());
     }

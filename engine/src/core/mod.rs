@@ -12,13 +12,13 @@
 //! What must stay true: nothing here is shared with another core but what `mesh` and `counters` hold.
 
 pub(crate) mod buffers;
-pub mod counters;
-pub mod host;
+pub(crate) mod counters;
+pub(crate) mod host;
 pub(crate) mod hubs;
 pub(crate) mod io;
 pub(crate) mod mesh;
 pub(crate) mod ring;
-pub mod settings;
+pub(crate) mod settings;
 pub(crate) mod sleep;
 pub(crate) mod socket;
 #[cfg(test)]
@@ -26,4 +26,4 @@ mod tests;
 pub(crate) mod timer;
 pub(crate) mod turn;
 
-pub use host::{Mode, Server, StartError, start};
+pub(crate) use host::{Mode, Server, start};

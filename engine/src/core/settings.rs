@@ -11,38 +11,38 @@ use std::time::Duration;
 
 /// Settings of the whole data plane.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// Service listeners; each core opens each of them with SO_REUSEPORT.
-    pub listen: Vec<SocketAddr>,
+    pub(crate) listen: Vec<SocketAddr>,
     /// Admin listeners; opened by core 0 only.
-    pub admin_listen: Vec<SocketAddr>,
+    pub(crate) admin_listen: Vec<SocketAddr>,
     /// Cores, 1 to 64.
-    pub cores: u16,
+    pub(crate) cores: u16,
     /// Bounds of sockets and messages.
-    pub sockets: SocketSettings,
+    pub(crate) sockets: SocketSettings,
     /// Sizes of the ring and its buffers, per core.
-    pub ring: RingSettings,
+    pub(crate) ring: RingSettings,
     /// Bounds between cores.
-    pub mesh: MeshSettings,
+    pub(crate) mesh: MeshSettings,
     /// Hubs with settings of their own.
-    pub hubs: HashMap<HubName, HubSettings>,
+    pub(crate) hubs: HashMap<HubName, HubSettings>,
     /// What a hub without a section gets.
-    pub hub_default: HubSettings,
+    pub(crate) hub_default: HubSettings,
     /// Most hubs one core keeps; a connect that would make one more is answered 503.
-    pub hubs_max: usize,
+    pub(crate) hubs_max: usize,
     /// How long a stop waits for close frames to be taken and answered, before sockets are cut.
-    pub stop_deadline: Duration,
+    pub(crate) stop_deadline: Duration,
     /// Last closed connections each core remembers.
-    pub closed_max: usize,
+    pub(crate) closed_max: usize,
 }
 
 /// One hub's settings as far as a core needs them.
 #[derive(Debug, Clone, Copy)]
-pub struct HubSettings {
+pub(crate) struct HubSettings {
     /// Bounds of the hub.
-    pub limits: Limits,
+    pub(crate) limits: Limits,
     /// Silence after which a client is pinged (`service-model` §5); two unanswered pings end it.
-    pub keepalive: Duration,
+    pub(crate) keepalive: Duration,
 }
 
 impl Default for HubSettings {
@@ -53,29 +53,29 @@ impl Default for HubSettings {
 
 /// Bounds of one socket and of what comes in over it.
 #[derive(Debug, Clone, Copy)]
-pub struct SocketSettings {
+pub(crate) struct SocketSettings {
     /// Sockets of one core, listeners not counted; one more is accepted and closed at once.
-    pub sockets_max: usize,
+    pub(crate) sockets_max: usize,
     /// Longest request head, in bytes; a longer one is answered 431 and closed.
-    pub head_bytes_max: usize,
+    pub(crate) head_bytes_max: usize,
     /// Time a client has to send its whole request head; then the socket is closed.
-    pub head_deadline: Duration,
+    pub(crate) head_deadline: Duration,
     /// Silence after which an HTTP connection without a request in progress is closed.
-    pub http_idle: Duration,
+    pub(crate) http_idle: Duration,
     /// Bounds of messages; over the size: 1009.
-    pub decoder: DecoderLimits,
+    pub(crate) decoder: DecoderLimits,
     /// Unsent bytes of a plain client; one more closes it with 1008.
-    pub outbox_bytes_max: usize,
+    pub(crate) outbox_bytes_max: usize,
     /// Pings in a row that may stay unanswered; one more ends the client.
-    pub pings_missed_max: u8,
+    pub(crate) pings_missed_max: u8,
     /// Time a client has to answer a close frame.
-    pub close_deadline: Duration,
+    pub(crate) close_deadline: Duration,
     /// `TCP_NOTSENT_LOWAT` of client sockets, in bytes, so that the kernel does not hide a stalled reader.
-    pub notsent_lowat_bytes: u32,
+    pub(crate) notsent_lowat_bytes: u32,
     /// `SO_SNDBUF` of client sockets, in bytes; the kernel's own choice by default.
-    pub send_buffer_bytes: Option<u32>,
+    pub(crate) send_buffer_bytes: Option<u32>,
     /// `listen`'s backlog.
-    pub backlog: i32,
+    pub(crate) backlog: i32,
 }
 
 impl Default for SocketSettings {
@@ -98,15 +98,15 @@ impl Default for SocketSettings {
 
 /// Sizes of a core's ring.
 #[derive(Debug, Clone, Copy)]
-pub struct RingSettings {
+pub(crate) struct RingSettings {
     /// Submission entries (a power of two); a full queue is submitted early, nothing is lost.
-    pub submissions: u32,
+    pub(crate) submissions: u32,
     /// Completion entries (a power of two); more completions wait in the kernel.
-    pub completions: u32,
+    pub(crate) completions: u32,
     /// Provided receive buffers (a power of two, at most 32,768); without a free one receiving waits.
-    pub buffers: u16,
+    pub(crate) buffers: u16,
     /// Size of one of them, in bytes.
-    pub buffer_bytes: u32,
+    pub(crate) buffer_bytes: u32,
 }
 
 impl Default for RingSettings {
@@ -117,11 +117,11 @@ impl Default for RingSettings {
 
 /// Bounds between cores.
 #[derive(Debug, Clone, Copy)]
-pub struct MeshSettings {
+pub(crate) struct MeshSettings {
     /// Batches on their way from one core to another; more pile up at the sender as one batch.
-    pub batches_max: usize,
+    pub(crate) batches_max: usize,
     /// Bytes of one unsent batch; at more, the core takes no new socket input until it is sent.
-    pub batch_bytes_max: usize,
+    pub(crate) batch_bytes_max: usize,
 }
 
 impl Default for MeshSettings {
@@ -150,7 +150,7 @@ impl Default for Settings {
 
 impl Settings {
     /// The settings of `hub`.
-    pub fn hub(&self, hub: &HubName) -> &HubSettings {
+    pub(crate) fn hub(&self, hub: &HubName) -> &HubSettings {
         self.hubs.get(hub).unwrap_or(&self.hub_default)
     }
 }

@@ -9,29 +9,29 @@ use std::net::{SocketAddr, TcpListener};
 /// A listener that cannot be opened.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {source}; {advice}")]
-pub struct ListenError {
+pub(crate) struct ListenError {
     /// Where.
-    pub address: SocketAddr,
+    pub(crate) address: SocketAddr,
     source: io::Error,
     advice: &'static str,
 }
 
 /// Bound listeners.
 #[derive(Debug)]
-pub struct Bound {
+pub(crate) struct Bound {
     /// Each core's.
     pub(crate) per_core: Vec<Vec<(Listener, TcpListener)>>,
     /// Where clients and REST calls come in; a port 0 is replaced by the one taken.
-    pub service: Vec<SocketAddr>,
+    pub(crate) service: Vec<SocketAddr>,
     /// Where the admin pages are.
-    pub admin: Vec<SocketAddr>,
+    pub(crate) admin: Vec<SocketAddr>,
 }
 
 /// Binds every listener of every core.
 ///
 /// # Errors
 /// For the first address that cannot be bound.
-pub fn bind(settings: &Settings) -> Result<Bound, ListenError> {
+pub(crate) fn bind(settings: &Settings) -> Result<Bound, ListenError> {
     let mut bound = Bound {
         per_core: (0..settings.cores).map(|_| Vec::new()).collect(),
         service: Vec::new(),

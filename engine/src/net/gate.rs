@@ -6,21 +6,19 @@ use ringhub_protocol::pubsub::Subprotocol;
 
 /// The parts of an upgrade request that decide about it; the head they come from passed the strict check.
 #[derive(Debug, Clone, Copy)]
-pub struct UpgradeRequest<'a> {
+pub(crate) struct UpgradeRequest<'a> {
     /// The request target as sent: path and query.
-    pub target: &'a str,
+    pub(crate) target: &'a str,
     /// The `Host` header.
-    pub host: &'a str,
-    /// The first `X-Forwarded-Host` header.
-    pub forwarded_host: Option<&'a str>,
+    pub(crate) host: &'a str,
     /// The `Authorization` header.
-    pub authorization: Option<&'a str>,
+    pub(crate) authorization: Option<&'a str>,
     /// The offered subprotocols, in order, as the client spelled them.
-    pub subprotocols: &'a [&'a str],
+    pub(crate) subprotocols: &'a [&'a str],
 }
 
 /// Answers upgrades. One for all cores.
-pub trait Gate: Send + Sync {
+pub(crate) trait Gate: Send + Sync {
     /// Decides about one upgrade at `now_unix` (seconds since 1970).
     fn admit(&self, now_unix: u64, request: &UpgradeRequest<'_>) -> Admission;
 
@@ -31,7 +29,7 @@ pub trait Gate: Send + Sync {
 /// What is to be done with an upgrade. `echoed` is the value of `Sec-WebSocket-Protocol` in the 101, spelled
 /// as the client did.
 #[derive(Debug)]
-pub enum Admission {
+pub(crate) enum Admission {
     /// A new client.
     Connect(Box<Admitted>),
     /// A client comes back for its session, with a good reconnection token.
@@ -59,19 +57,19 @@ pub enum Admission {
 
 /// A new client's facts.
 #[derive(Debug)]
-pub struct Admitted {
+pub(crate) struct Admitted {
     /// The hub.
-    pub hub: HubName,
+    pub(crate) hub: HubName,
     /// What it speaks.
-    pub subprotocol: Subprotocol,
+    pub(crate) subprotocol: Subprotocol,
     /// `Sec-WebSocket-Protocol` of the 101.
-    pub echoed: Option<Box<str>>,
+    pub(crate) echoed: Option<Box<str>>,
     /// `sub` of the token.
-    pub user: Option<UserId>,
+    pub(crate) user: Option<UserId>,
     /// `role` of the token.
-    pub roles: Vec<Box<str>>,
+    pub(crate) roles: Vec<Box<str>>,
     /// `webpubsub.group` of the token.
-    pub groups: Vec<GroupName<'static>>,
+    pub(crate) groups: Vec<GroupName<'static>>,
     /// Raw clients in `sendToGroup` mode: the group, and whether the sender is left out.
-    pub raw_group: Option<(GroupName<'static>, bool)>,
+    pub(crate) raw_group: Option<(GroupName<'static>, bool)>,
 }

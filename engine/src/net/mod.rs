@@ -3,11 +3,11 @@
 //! HTTP is a protocol on the same sockets as WebSocket: a [`HttpHandler`] is fed bytes and gives bytes back;
 //! the core does all I/O. This module holds the boundary, so that the codec knows nothing of rings.
 
-pub mod accept;
+pub(crate) mod accept;
 pub(crate) mod client;
 mod echo;
-pub mod gate;
-pub mod http;
+pub(crate) mod gate;
+pub(crate) mod http;
 mod request;
 
 use crate::core::counters::ConnectionPage;
@@ -19,7 +19,7 @@ use ringhub_protocol::rest::Operation;
 
 /// Which listener a socket came in by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Listener {
+pub(crate) enum Listener {
     /// Clients and REST.
     Service,
     /// Metrics, lists, the page.
@@ -27,7 +27,7 @@ pub enum Listener {
 }
 
 /// Makes the HTTP side of sockets. One for all cores.
-pub trait HttpFactory: Send + Sync {
+pub(crate) trait HttpFactory: Send + Sync {
     /// The handler of one socket, made on the core that owns the socket and never leaving it.
     fn open(&self, core: CoreId, listener: Listener) -> Box<dyn HttpHandler>;
 }
@@ -35,7 +35,7 @@ pub trait HttpFactory: Send + Sync {
 /// One HTTP connection without I/O.
 ///
 /// Its requests are handled one after another: at most one [`HttpCall`] waits for its answer at any time.
-pub trait HttpHandler {
+pub(crate) trait HttpHandler {
     /// Takes bytes from the peer, any split. The first request's head has passed the strict check already;
     /// later ones are the handler's to check.
     fn feed(&mut self, bytes: &[u8]);
@@ -56,21 +56,21 @@ pub trait HttpHandler {
 
 /// What became of polling.
 #[derive(Debug, Default)]
-pub struct HttpProgress {
+pub(crate) struct HttpProgress {
     /// Bytes for the peer, in order.
-    pub output: Bytes,
+    pub(crate) output: Bytes,
     /// A call to carry out.
-    pub call: Option<HttpCall>,
+    pub(crate) call: Option<HttpCall>,
     /// Close after the output is sent.
-    pub close: bool,
+    pub(crate) close: bool,
     /// The next request is a WebSocket upgrade: everything not yet read, its head first. The handler is
     /// dropped when the output is sent.
-    pub upgrade: Option<Vec<u8>>,
+    pub(crate) upgrade: Option<Vec<u8>>,
 }
 
 /// Something only cores can answer.
 #[derive(Debug)]
-pub enum HttpCall {
+pub(crate) enum HttpCall {
     /// A data-plane call.
     Operation {
         /// The hub.
@@ -86,7 +86,7 @@ pub enum HttpCall {
 
 /// Its answer.
 #[derive(Debug)]
-pub enum HttpAnswer {
+pub(crate) enum HttpAnswer {
     /// To [`HttpCall::Operation`].
     Operation(Answer),
     /// To [`HttpCall::Connections`]: every core's part.
@@ -97,18 +97,18 @@ pub enum HttpAnswer {
 
 /// A payload that owns its bytes.
 #[derive(Debug, Clone)]
-pub struct OwnedData {
+pub(crate) struct OwnedData {
     /// What it is.
-    pub data_type: DataType,
+    pub(crate) data_type: DataType,
     /// How it is written.
-    pub form: Form,
+    pub(crate) form: Form,
     /// The bytes in that form.
-    pub bytes: Bytes,
+    pub(crate) bytes: Bytes,
 }
 
 impl OwnedData {
     /// Borrows it.
-    pub fn data(&self) -> Data<'_> {
+    pub(crate) fn data(&self) -> Data<'_> {
         Data::from_parts(self.data_type, self.form, &self.bytes)
     }
 }

@@ -282,7 +282,6 @@ fn upgrade_request<'a>(head: &Head<'a>, subprotocols: &'a [&'a str]) -> UpgradeR
     UpgradeRequest {
         target: head.target,
         host: head.header("host").unwrap_or_default(),
-        forwarded_host: head.header("x-forwarded-host"),
         authorization: head.header("authorization"),
         subprotocols,
     }

@@ -34,12 +34,6 @@ pub enum Scope {
     Pattern(Pattern),
 }
 
-/// Most patterns per connection and action.
-pub const PATTERNS_MAX: usize = 10;
-
-/// Most literal groups per connection and action.
-pub const LITERALS_MAX: usize = 1000;
-
 impl Role {
     /// Reads a role string; `None` for an unknown or invalid one, which is ignored (§4).
     pub fn parse(text: &str) -> Option<Self> {
@@ -68,25 +62,6 @@ impl Role {
             }
         };
         Some(Self { action, scope })
-    }
-
-    /// Reads the roles of a token or a `connect` answer, within [`PATTERNS_MAX`] and [`LITERALS_MAX`]; what
-    /// exceeds them is ignored like what is unknown.
-    pub fn parse_all<'a>(texts: impl IntoIterator<Item = &'a str>) -> Vec<Self> {
-        let mut patterns = [0; 2];
-        let mut literals = [0; 2];
-        let mut roles: Vec<Self> = texts.into_iter().filter_map(Self::parse).collect();
-        roles.retain(|role| {
-            let action = usize::from(role.action == Action::SendToGroup);
-            let (count, max) = match role.scope {
-                Scope::AllGroups => return true,
-                Scope::Group(_) => (&mut literals[action], LITERALS_MAX),
-                Scope::Pattern(_) => (&mut patterns[action], PATTERNS_MAX),
-            };
-            *count += 1;
-            *count <= max
-        });
-        roles
     }
 }
 
@@ -308,16 +283,6 @@ mod tests {
         ] {
             assert_eq!(Role::parse(unknown), None, "{unknown}");
         }
-    }
-
-    #[test]
-    fn numbers_of_rules_are_bounded_per_action() {
-        let texts: Vec<String> = (0..1100)
-            .flat_map(|i| [format!("webpubsub.sendToGroup.g{i}"), format!("webpubsub.joinLeaveGroups.g{i}*")])
-            .collect();
-        let roles = Role::parse_all(texts.iter().map(String::as_str));
-        assert_eq!(roles.len(), LITERALS_MAX + PATTERNS_MAX);
-        assert_eq!(roles[0], Role::parse("webpubsub.sendToGroup.g0").unwrap());
     }
 
     #[test]

@@ -11,6 +11,7 @@ export { assert };
 export const ALL_ROLES = ["webpubsub.joinLeaveGroup", "webpubsub.sendToGroup"];
 
 const DEADLINE_MS = 60_000;
+const LOOK_EVERY_MS = 2;
 
 // A service client of a hub, as an application makes it.
 export function service(connectionString = process.env.CONNECTION_STRING, hub = "chat") {
@@ -66,12 +67,13 @@ export async function expectRefused(promise, name) {
   });
 }
 
-// Waits for a condition that SDK callbacks make true.
+// Waits for a condition that SDK callbacks make true. A bounded poll, since the SDK has no event for most of them;
+// how often it looks changes no outcome.
 export async function until(what, holds) {
   const deadline = Date.now() + DEADLINE_MS;
   while (!(await holds())) {
     if (Date.now() > deadline) throw new Error(`still waiting: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 2));
+    await new Promise((resolve) => setTimeout(resolve, LOOK_EVERY_MS));
   }
 }
 

@@ -24,6 +24,7 @@ from azure.messaging.webpubsubservice.aio import WebPubSubServiceClient
 ALL_ROLES = ["webpubsub.joinLeaveGroup", "webpubsub.sendToGroup"]
 JSON, TEXT, BINARY = WebPubSubDataType.JSON, WebPubSubDataType.TEXT, WebPubSubDataType.BINARY
 DEADLINE_SECONDS = 60
+LOOK_EVERY_SECONDS = 0.002
 
 
 def service(connection_string=None, hub="chat"):
@@ -124,7 +125,9 @@ async def expect_refused(awaitable, name):
 
 
 async def until(what, holds):
-    """Waits for a condition that SDK callbacks make true."""
+    """Waits for a condition that SDK callbacks make true.
+
+    A bounded poll, since the SDK has no event for most of them; how often it looks changes no outcome."""
     deadline = time.monotonic() + DEADLINE_SECONDS
     while True:
         result = holds()
@@ -134,7 +137,7 @@ async def until(what, holds):
             return
         if time.monotonic() > deadline:
             raise TimeoutError(f"still waiting: {what}")
-        await asyncio.sleep(0.002)
+        await asyncio.sleep(LOOK_EVERY_SECONDS)
 
 
 async def ask(what):

@@ -1,0 +1,41 @@
+//! The server: command line → configuration → cores.
+//!
+//! [`run`] is all of it; `main.rs` only calls it. The crate is a library so that its parts can be measured where
+//! they are: [`measured`] is a door for this crate's own benches and nobody else's.
+//!
+//! `core` and `net` are the data plane; the rest is the cold side: it decides who may come in, answers HTTP as
+//! a value-to-value function, and shows what the cores count.
+
+mod admin;
+mod auth;
+mod cli;
+mod config;
+mod core;
+#[doc(hidden)]
+pub mod measured;
+mod metrics;
+mod net;
+mod probe;
+mod rest;
+mod server;
+mod trace;
+
+use clap::Parser;
+use cli::Verb;
+use std::process::ExitCode;
+
+/// Carries out the verb of this process's command line, `serve` by default. Returns when the verb is done (a
+/// server when it was told to stop); what went wrong has then been said on standard error.
+pub fn run() -> ExitCode {
+    let verb = cli::Cli::parse().verb.unwrap_or_else(|| Verb::Serve(cli::Serve::from_environment()));
+    let outcome = match &verb {
+        Verb::Serve(arguments) => server::serve(arguments),
+        Verb::Token(arguments) => server::token(arguments),
+        Verb::Check(arguments) => server::check(arguments),
+        Verb::Echo(arguments) => server::echo(arguments),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
