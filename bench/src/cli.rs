@@ -1,9 +1,14 @@
 //! The command line; `--help` is made from it.
 
+use std::path::PathBuf;
+
 use clap::builder::TypedValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::compare::CompareArgs;
+use crate::peer::Dialect;
 use crate::stamp;
+use crate::sweep::SweepArgs;
 
 /// Measures a WebSocket pub/sub server from outside: what does a delivered message cost, and does every
 /// one arrive, once and in order?
@@ -25,6 +30,9 @@ pub(crate) struct Cli {
     /// Print JSON (an array with one object per workload) instead of tables.
     #[arg(long, global = true)]
     pub(crate) json: bool,
+    /// Also write the report into this directory: report.md, report.json, and plots as SVG.
+    #[arg(long, global = true, visible_alias = "out", value_name = "DIR")]
+    pub(crate) report: Option<PathBuf>,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -38,7 +46,11 @@ pub(crate) enum Command {
     Idle(IdleArgs),
     /// Ping-pong on many connections against an echo listener (`ringhub echo`): CPU per round trip.
     Echo(EchoArgs),
-    /// Everything above, tiny, in less than 20 seconds: does it work at all?
+    /// Several servers side by side in one run, rounds interleaved: ours and any others.
+    Compare(CompareArgs),
+    /// What a delivery costs against the number of members, with the floor and plots.
+    Sweep(SweepArgs),
+    /// The workloads, tiny, in less than 20 seconds: does it work at all?
     Smoke(SmokeArgs),
     #[command(hide = true)]
     FloorServer(FloorServerArgs),
@@ -88,6 +100,12 @@ pub(crate) enum Protocol {
     /// Any other server: first message `S` subscribes and is answered `OK`, `P...` publishes the rest to
     /// all.
     Simple,
+    /// NATS over WebSocket, one subject.
+    Nats,
+    /// MQTT 3.1.1 over WebSocket, one topic, QoS 0.
+    Mqtt,
+    /// nginx with nchan: members at PATH/sub, publishers at PATH/pub.
+    Nchan,
 }
 
 impl Protocol {
@@ -98,7 +116,25 @@ impl Protocol {
             Self::Json => "json",
             Self::Reliable => "reliable",
             Self::Simple => "simple",
+            Self::Nats => "nats",
+            Self::Mqtt => "mqtt",
+            Self::Nchan => "nchan",
         }
+    }
+
+    /// The foreign protocol behind the name, if it is one that needs more than bare payloads.
+    pub(crate) fn dialect(self) -> Option<Dialect> {
+        match self {
+            Self::Nats => Some(Dialect::Nats),
+            Self::Mqtt => Some(Dialect::Mqtt),
+            Self::Nchan => Some(Dialect::Nchan),
+            _ => None,
+        }
+    }
+
+    /// Whether it is one of the service's own: with hubs, groups and tokens.
+    pub(crate) fn is_own(self) -> bool {
+        matches!(self, Self::Raw | Self::Json | Self::Reliable)
     }
 }
 
@@ -189,10 +225,10 @@ impl FanoutArgs {
         if self.distinct_ids && self.protocol != Protocol::Reliable {
             return Err("--distinct-ids makes sense with --protocol reliable only".into());
         }
-        if self.protocol == Protocol::Simple && self.groups != 1 {
-            return Err("--protocol simple has no groups".into());
+        if !self.protocol.is_own() && self.groups != 1 {
+            return Err(format!("--protocol {} has no groups", self.protocol.name()));
         }
-        if self.protocol != Protocol::Simple && self.server.url.is_some() && self.server.key.is_none() {
+        if self.protocol.is_own() && self.server.url.is_some() && self.server.key.is_none() {
             return Err("--key is needed to sign client tokens".into());
         }
         Ok(())

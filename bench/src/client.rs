@@ -14,6 +14,7 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
 use crate::error::Error;
+use crate::peer::{Dialect, Role, Talk};
 use crate::report::Progress;
 use crate::wire::{self, opcode};
 
@@ -43,6 +44,8 @@ pub(crate) enum Greeting {
     Connected,
     /// We send `S`, the server answers `OK`.
     SubscribeOk,
+    /// Whatever a foreign protocol does before its clients may publish or receive.
+    Foreign(Dialect, Role),
 }
 
 /// One data message from the server.
@@ -135,7 +138,12 @@ impl Swarm {
     pub(crate) fn queue(&mut self, connection: usize, text: &[u8]) {
         let mask = self.random.next().to_le_bytes();
         let mask = [mask[0], mask[1], mask[2], mask[3]];
-        wire::push_frame(&mut self.connections[connection].outgoing, opcode::TEXT, mask, text);
+        let connection = &mut self.connections[connection];
+        let opcode = match &connection.state {
+            State::Foreign(talk) => talk.opcode(),
+            _ => opcode::TEXT,
+        };
+        wire::push_frame(&mut connection.outgoing, opcode, mask, text);
     }
 
     /// Writes what is queued on one connection, all of it in one call if the socket takes it.
@@ -198,6 +206,8 @@ enum State {
     Upgrading(Box<Upgrade>),
     Greeting(Greeting),
     Ready,
+    /// A foreign protocol from the upgrade on: it knows itself whether it is ready.
+    Foreign(Box<Talk>),
 }
 
 struct Upgrade {
@@ -329,6 +339,7 @@ impl Connection {
                         now_ns: context.now_ns,
                     }),
                     State::Greeting(greeting) => self.greeted(greeting, frame.payload, context)?,
+                    State::Foreign(_) => self.foreign(&frame, context)?,
                     State::Upgrading(_) => unreachable!("left above, before the first frame"),
                 },
                 opcode::PING => {
@@ -355,6 +366,43 @@ impl Connection {
                 wire::push_frame(&mut self.outgoing, opcode::TEXT, [7; 4], b"S");
                 self.flush().map_err(Trouble::Ended)?;
             }
+            Greeting::Foreign(dialect, role) => {
+                let talk = Talk::new(dialect, role);
+                *context.ready += usize::from(talk.is_ready());
+                let first = talk.first_message();
+                if !first.is_empty() {
+                    wire::push_frame(&mut self.outgoing, talk.opcode(), [7; 4], &first);
+                }
+                self.state = State::Foreign(Box::new(talk));
+                self.flush().map_err(Trouble::Ended)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One frame of a foreign protocol: what it carries is delivered, what it asks for is answered.
+    fn foreign<F: FnMut(Delivery<'_>)>(
+        &mut self,
+        frame: &wire::Frame<'_>,
+        context: &mut Context<'_, F>,
+    ) -> Result<(), Trouble> {
+        let State::Foreign(talk) = &mut self.state else { return Ok(()) };
+        let was_ready = talk.is_ready();
+        let header = frame.len - frame.payload.len();
+        let mut answer = Vec::new();
+        talk.receive(frame.payload, &mut answer, &mut |payload, wire_bytes| {
+            (context.on_message)(Delivery {
+                connection: context.connection,
+                payload,
+                frame_bytes: header + wire_bytes,
+                now_ns: context.now_ns,
+            });
+        })
+        .map_err(|reason| if was_ready { Trouble::Ended(reason) } else { Trouble::Refused(reason) })?;
+        *context.ready += usize::from(!was_ready && talk.is_ready());
+        if !answer.is_empty() {
+            wire::push_frame(&mut self.outgoing, talk.opcode(), [7; 4], &answer);
+            self.flush().map_err(Trouble::Ended)?;
         }
         Ok(())
     }
@@ -366,7 +414,7 @@ impl Connection {
         context: &mut Context<'_, F>,
     ) -> Result<(), Trouble> {
         let as_wanted = match greeting {
-            Greeting::None => false,
+            Greeting::None | Greeting::Foreign(..) => false,
             Greeting::SubscribeOk => message == b"OK",
             Greeting::Connected => serde_json::from_slice::<serde_json::Value>(message)
                 .is_ok_and(|message| message["type"] == "system" && message["event"] == "connected"),

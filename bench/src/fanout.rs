@@ -11,7 +11,8 @@ use crate::client::{Greeting, Random, Spec, Swarm};
 use crate::error::Error;
 use crate::floor::Floor;
 use crate::ledger::{Layout, Ledger, group_name};
-use crate::measure::median;
+use crate::measure::{extremes, median};
+use crate::peer::{self, Role};
 use crate::report::{Progress, Report};
 use crate::server::{Server, Verb};
 use crate::stamp::{self, Stamp};
@@ -48,10 +49,11 @@ pub(crate) fn run_against(server: &Server, args: &FanoutArgs) -> Result<Report, 
     }
 }
 
-struct Run<'a> {
+/// One server with its clients and their books; `compare` drives several of them in turn.
+pub(crate) struct Run<'a> {
     args: &'a FanoutArgs,
     swarm: Swarm,
-    ledger: Ledger,
+    pub(crate) ledger: Ledger,
     publishers: usize,
     acker: Option<Acker>,
     message: Vec<u8>,
@@ -76,7 +78,8 @@ impl Round {
 }
 
 impl<'a> Run<'a> {
-    fn open(server: &Server, args: &'a FanoutArgs, publishers: usize) -> Result<Self, Error> {
+    /// Opens all members and publishers.
+    pub(crate) fn open(server: &Server, args: &'a FanoutArgs, publishers: usize) -> Result<Self, Error> {
         let patience = Duration::from_secs(args.server.timeout);
         let layout = Layout {
             protocol: args.protocol,
@@ -189,7 +192,7 @@ impl<'a> Run<'a> {
     }
 
     /// Publishes `messages` and waits until all are delivered. Returns the seconds it took.
-    fn round(&mut self, messages: u32) -> Result<f64, Error> {
+    pub(crate) fn round(&mut self, messages: u32) -> Result<f64, Error> {
         let start = Instant::now();
         match self.args.mode {
             Mode::Window => self.closed_loop(messages, self.args.window, 1)?,
@@ -257,7 +260,7 @@ impl<'a> Run<'a> {
     }
 
     /// One step of everything: messages in, acknowledgements out.
-    fn turn(&mut self, wait: Duration) -> Result<(), Error> {
+    pub(crate) fn turn(&mut self, wait: Duration) -> Result<(), Error> {
         let ledger = &mut self.ledger;
         self.swarm.pump(wait, &mut |delivery| ledger.receive(&delivery))?;
         if let Some(acker) = &mut self.acker {
@@ -320,6 +323,9 @@ impl<'a> Run<'a> {
                 stamp.write(out, self.args.size);
                 out.extend_from_slice(br#""}"#);
             }
+            Protocol::Nats | Protocol::Mqtt | Protocol::Nchan => {
+                peer::write_publication(self.args.protocol, out, stamp, self.args.size);
+            }
         }
     }
 
@@ -372,6 +378,7 @@ impl<'a> Run<'a> {
             report.figure("deliveries_per_second", "deliveries per second", median(&values), "", "");
         }
         let latency = self.ledger.latency();
+        report.distribution(latency, "", "");
         if !latency.is_empty() {
             for (key, label, quantile) in [
                 ("latency_p50_ms", "latency p50", 0.5),
@@ -402,11 +409,6 @@ fn hold(args: &FanoutArgs) -> &'static str {
         (Mode::Burst, 1) if plain && args.burst == 32 && args.size == 64 => "(hold 0.06, aim 0.04)",
         _ => "",
     }
-}
-
-fn extremes(values: &[f64]) -> [f64; 2] {
-    let low = values.iter().copied().fold(f64::INFINITY, f64::min);
-    [low, values.iter().copied().fold(0.0, f64::max)]
 }
 
 fn warm_group(bit: usize) -> String {
@@ -484,6 +486,9 @@ pub(crate) fn member_spec(
     if protocol == Protocol::Simple {
         return Spec { path: server.path.clone(), subprotocol: None, greeting: Greeting::SubscribeOk };
     }
+    if let Some(dialect) = protocol.dialect() {
+        return dialect.spec(&server.path, Role::Member);
+    }
     let token = token::sign(&server.key, &server.host, hub, &format!("member-{index}"), groups);
     web_pubsub_spec(protocol, format!("/client/hubs/{hub}?access_token={token}"))
 }
@@ -491,6 +496,9 @@ pub(crate) fn member_spec(
 fn publisher_spec(server: &Server, args: &FanoutArgs, group: &str) -> Spec {
     if args.protocol == Protocol::Simple {
         return Spec { path: server.path.clone(), subprotocol: None, greeting: Greeting::None };
+    }
+    if let Some(dialect) = args.protocol.dialect() {
+        return dialect.spec(&server.path, Role::Publisher);
     }
     // One user for all publishers: members then see the same bytes before every payload of a group.
     let token = token::sign(&server.key, &server.host, &args.hub, "publisher", &[]);
@@ -503,9 +511,10 @@ fn publisher_spec(server: &Server, args: &FanoutArgs, group: &str) -> Spec {
 
 fn web_pubsub_spec(protocol: Protocol, path: String) -> Spec {
     let (subprotocol, greeting) = match protocol {
-        Protocol::Raw | Protocol::Simple => (None, Greeting::None),
         Protocol::Json => (Some("json.webpubsub.azure.v1"), Greeting::Connected),
         Protocol::Reliable => (Some("json.reliable.webpubsub.azure.v1"), Greeting::Connected),
+        // Of the service's protocols only this one has no subprotocol; foreign ones do not come here.
+        _ => (None, Greeting::None),
     };
     Spec { path, subprotocol, greeting }
 }

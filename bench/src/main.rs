@@ -12,6 +12,7 @@
 
 mod cli;
 mod client;
+mod compare;
 mod echo;
 mod error;
 mod fanout;
@@ -19,12 +20,17 @@ mod floor;
 mod idle;
 mod ledger;
 mod measure;
+mod peer;
+mod plot;
+mod publish;
 mod report;
 mod server;
 mod smoke;
 mod stamp;
+mod sweep;
 mod sys;
 mod token;
+mod trace;
 mod wire;
 
 use std::process::ExitCode;
@@ -32,13 +38,22 @@ use std::process::ExitCode;
 use clap::Parser;
 use cli::{Cli, Command};
 use error::Error;
-use report::Report;
+use publish::Circumstances;
+use report::{Report, Style};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    let about = Circumstances::now();
     match run(&cli.command) {
         Ok(reports) => {
-            print!("{}", if cli.json { report::as_json(&reports) } else { report::as_tables(&reports) });
+            let tables = || report::as_tables(&reports, Style::Plain);
+            print!("{}", if cli.json { report::as_json(&reports) } else { tables() });
+            if let Some(dir) = &cli.report
+                && let Err(error) = publish::write(dir, &reports, &about)
+            {
+                eprintln!("ringhub-bench: {error}");
+                return ExitCode::from(2);
+            }
             // 1 is kept for "the server broke its promise".
             if reports.iter().all(Report::is_clean) { ExitCode::SUCCESS } else { ExitCode::from(1) }
         }
@@ -54,6 +69,8 @@ fn run(command: &Command) -> Result<Vec<Report>, Error> {
         Command::Fanout(args) => fanout::run(args).map(|report| vec![report]),
         Command::Idle(args) => idle::run(args).map(|report| vec![report]),
         Command::Echo(args) => echo::run(args).map(|report| vec![report]),
+        Command::Compare(args) => compare::run(args),
+        Command::Sweep(args) => sweep::run(args),
         Command::Smoke(args) => smoke::run(args),
         Command::FloorServer(args) => floor::serve(args).map(|()| Vec::new()),
         Command::FloorDrain(args) => floor::drain(args).map(|()| Vec::new()),
