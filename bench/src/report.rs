@@ -265,10 +265,10 @@ fn markdown(out: &mut String, mut rows: impl Iterator<Item = Vec<String>>) {
 /// Percentiles from the median to the last that the number of samples carries, ten to a factor of ten
 /// in what lies beyond them; in ms.
 fn percentiles(latency: &Histogram<u64>) -> Vec<(f64, f64)> {
-    let beyond = |step: i32| 2.0 * 10f64.powf(f64::from(step) / 10.0);
-    (0..)
-        .map(beyond)
-        .take_while(|&beyond| beyond <= 20_000.0 && beyond <= (latency.len() as f64).max(2.0))
+    let beyond = (4..=40).map(|step| 10f64.powf(f64::from(step) / 10.0));
+    std::iter::once(2.0)
+        .chain(beyond)
+        .take_while(|&beyond| beyond <= (latency.len() as f64).max(2.0) * 1.000_001)
         .map(|beyond| 1.0 - 1.0 / beyond)
         .map(|quantile| (quantile, latency.value_at_quantile(quantile) as f64 / 1e6))
         .collect()
