@@ -13,6 +13,7 @@
 mod cli;
 mod client;
 mod compare;
+mod contest;
 mod echo;
 mod error;
 mod fanout;

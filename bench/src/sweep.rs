@@ -7,7 +7,8 @@
 use clap::Args;
 
 use crate::cli::Protocol;
-use crate::compare::{Contest, Entrant, Setup, Shape};
+use crate::compare::{Entrant, Setup, Shape};
+use crate::contest::Contest;
 use crate::error::Error;
 use crate::report::Report;
 use crate::server::{Server, Verb};
