@@ -22,6 +22,11 @@ use crate::sweep::SweepArgs;
 ///
 ///   ringhub-bench fanout --url ws://127.0.0.1:8080 --key KEY --pid 1234 --members 1000
 ///
+/// Beside another server, and against the number of members with plots (bench/peers/run.sh starts peers):
+///
+///   ringhub-bench compare --server-bin target/release/ringhub --peer NAME=simple,ws://127.0.0.1:9000/,PID
+///   ringhub-bench sweep --server-bin target/release/ringhub --out target/sweep
+///
 /// Exit code: 0 all promises kept; 1 a message was lost, doubled, reordered or damaged, or a connection
 /// was ended; 2 the run could not be made.
 #[derive(Parser)]

@@ -266,7 +266,7 @@ impl Setup {
 
     /// Messages a second of shape `rate`.
     pub(crate) fn rate_for(&self, members: usize) -> f64 {
-        self.rate.unwrap_or((25_000.0 / members as f64).clamp(1.0, 500.0))
+        self.rate.unwrap_or_else(|| (25_000.0 / members as f64).clamp(1.0, 500.0))
     }
 
     /// Options of `fanout` as a person would type them; what is not named here has its default.

@@ -115,6 +115,7 @@ impl Contest<'_> {
     /// Only what stops the whole run: options, the floor, too few open files. What one server does wrong
     /// is in its report.
     pub(crate) fn hold(&self, entrants: &[&Entrant]) -> Result<Vec<Report>, Error> {
+        let mut progress = Progress::new(self.workload);
         // One publisher per server.
         Server::check_room_for((self.members + 1) * entrants.len())?;
         let echo_args = self.setup.echo_args(self.members)?;
@@ -141,7 +142,7 @@ impl Contest<'_> {
             };
             lanes.push(Lane { entrant, session, rounds: Vec::new(), failed });
         }
-        let floor = self.measure(&mut lanes)?;
+        let floor = self.measure(&mut lanes, &mut progress)?;
         // Before the calls are counted: latencies of a traced server are not its own.
         let mut reports = self.reports(&lanes, &floor);
         if self.setup.syscalls && self.shape != Shape::Rate {
@@ -154,9 +155,8 @@ impl Contest<'_> {
     }
 
     /// All rounds of all lanes and of the floor; the floor's rounds.
-    fn measure(&self, lanes: &mut [Lane<'_>]) -> Result<Vec<Round>, Error> {
+    fn measure(&self, lanes: &mut [Lane<'_>], progress: &mut Progress) -> Result<Vec<Round>, Error> {
         let messages = |lane: &Lane<'_>| self.setup.messages(self.shape, self.members, lane.entrant.protocol);
-        let mut progress = Progress::new(self.workload);
         for lane in lanes.iter_mut() {
             let messages = messages(lane).div_ceil(4);
             lane.attempt(|session| {

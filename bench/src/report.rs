@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::fmt::Write;
 use std::io::IsTerminal;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
@@ -291,8 +292,13 @@ pub(crate) fn as_json(reports: &[Report]) -> String {
     if lines.is_empty() { String::new() } else { format!("[{}]\n", lines.join(",\n")) }
 }
 
+/// Whether somebody has the word.
+static SPEAKING: AtomicBool = AtomicBool::new(false);
+
 /// A line on standard error now and then: every second where a person looks, else every ten.
 pub(crate) struct Progress {
+    /// Whether this one has the word: of several that live at the same time the first does.
+    speaks: bool,
     what: String,
     last: Instant,
     every: Duration,
@@ -304,12 +310,13 @@ impl Progress {
     pub(crate) fn new(what: &str) -> Self {
         let on_terminal = std::io::stderr().is_terminal();
         let every = Duration::from_secs(if on_terminal { 1 } else { 10 });
-        Self { what: what.to_owned(), last: Instant::now(), every, on_terminal }
+        let speaks = !SPEAKING.swap(true, Relaxed);
+        Self { speaks, what: what.to_owned(), last: Instant::now(), every, on_terminal }
     }
 
     /// Prints `line` if it is time. Cheap enough for every turn of a loop.
     pub(crate) fn tick(&mut self, line: impl FnOnce() -> String) {
-        if self.last.elapsed() >= self.every {
+        if self.speaks && self.last.elapsed() >= self.every {
             self.last = Instant::now();
             if self.on_terminal {
                 // Back to the start of the line and erase it; the next line overwrites this one.
@@ -323,7 +330,10 @@ impl Progress {
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        if self.on_terminal {
+        if self.speaks {
+            SPEAKING.store(false, Relaxed);
+        }
+        if self.speaks && self.on_terminal {
             eprint!("\r\x1b[K");
         }
     }
