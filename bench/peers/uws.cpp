@@ -22,7 +22,9 @@ template <typename Handler> uWS::App::WebSocketBehavior<Nothing> behavior(Handle
     behavior.maxPayloadLength = 1024 * 1024;
     // As much as a slow reader of ringhub may have unsent; beyond it uWebSockets drops messages.
     behavior.maxBackpressure = 1024 * 1024;
-    behavior.idleTimeout = 120;
+    // The longest there is: while slower servers are measured, pings wait longer for their pongs than the
+    // eight seconds uWebSockets allows.
+    behavior.idleTimeout = 960;
     behavior.message = on_message;
     return behavior;
 }
