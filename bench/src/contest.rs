@@ -249,7 +249,7 @@ impl Contest<'_> {
     }
 
     fn reports(&self, lanes: &[Lane<'_>], floor: &[Round]) -> Vec<Report> {
-        let first = lanes.first().map_or(&[][..], |lane| &lane.rounds);
+        let first = lanes.first().filter(|_| lanes.len() > 1).map(|lane| &lane.rounds[..]);
         let first_name = lanes.first().map_or("", |lane| lane.entrant.name.as_str());
         let mut reports: Vec<Report> =
             lanes.iter().map(|lane| self.report(lane, floor, first, first_name)).collect();
@@ -264,7 +264,7 @@ impl Contest<'_> {
         reports
     }
 
-    fn report(&self, lane: &Lane<'_>, floor: &[Round], first: &[Round], first_name: &str) -> Report {
+    fn report(&self, lane: &Lane<'_>, floor: &[Round], first: Option<&[Round]>, first_name: &str) -> Report {
         let mut report = self.new_report(&lane.entrant.name);
         report.fact("protocol", "", lane.entrant.protocol.name());
         let costs: Vec<f64> = lane.rounds.iter().filter_map(|round| round.cost).collect();
@@ -276,7 +276,8 @@ impl Contest<'_> {
         if let Some(ratio) = median_ratio(&lane.rounds, floor) {
             report.column("floor_ratio", "/ floor", ratio);
         }
-        if let Some(ratio) = median_ratio(&lane.rounds, first) {
+        // A server measured alone has nobody to be compared with.
+        if let Some(ratio) = first.and_then(|first| median_ratio(&lane.rounds, first)) {
             report.column("first_ratio", &format!("/ {first_name}"), ratio);
         }
         let rates: Vec<f64> = lane.rounds.iter().map(|round| round.per_second).collect();
