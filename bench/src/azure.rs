@@ -388,6 +388,7 @@ impl Column {
         }
         crowd.ledger.report_violations(&mut report);
         report.figure("deliveries_per_second", "deliveries per second", outcome.rate, "", "");
+        report.distribution(&outcome.latency, "", "");
         facts::latency(&mut report, &outcome.latency, &facts::LATENCY[..2]);
         if !outcome.latency.is_empty() {
             let p99 = outcome.latency.value_at_quantile(0.99) as f64 / 1e6;

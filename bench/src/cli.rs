@@ -1,14 +1,19 @@
 //! The command line; `--help` is made from it.
 
+use std::path::PathBuf;
+
 use clap::builder::TypedValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::azure::AzureArgs;
+use crate::compare::CompareArgs;
 use crate::cuts::CutsArgs;
+use crate::peer::Dialect;
 use crate::rest::RestArgs;
 use crate::stalled::StalledArgs;
 use crate::stamp;
 use crate::storm::StormArgs;
+use crate::sweep::SweepArgs;
 
 /// Measures a WebSocket pub/sub server from outside: what does a delivered message cost, and does every
 /// one arrive, once and in order?
@@ -22,6 +27,11 @@ use crate::storm::StormArgs;
 ///
 ///   ringhub-bench fanout --url ws://127.0.0.1:8080 --key KEY --pid 1234 --members 1000
 ///
+/// Beside another server, and against the number of members with plots (bench/peers/run.sh starts peers):
+///
+///   ringhub-bench compare --server-bin target/release/ringhub --peer NAME=simple,ws://127.0.0.1:9000/,PID
+///   ringhub-bench sweep --server-bin target/release/ringhub --out target/sweep
+///
 /// Exit code: 0 all promises kept; 1 a message was lost, doubled, reordered or damaged, or a connection
 /// was ended; 2 the run could not be made.
 #[derive(Parser)]
@@ -30,6 +40,9 @@ pub(crate) struct Cli {
     /// Print JSON (an array with one object per workload) instead of tables.
     #[arg(long, global = true)]
     pub(crate) json: bool,
+    /// Also write the report into this directory: report.md, report.json, and plots as SVG.
+    #[arg(long, global = true, visible_alias = "out", value_name = "DIR")]
+    pub(crate) report: Option<PathBuf>,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -53,7 +66,11 @@ pub(crate) enum Command {
     Cuts(CutsArgs),
     /// The hosted service's published workloads: the highest unit column that holds.
     Azure(AzureArgs),
-    /// Everything above, tiny, in less than 25 seconds: does it work at all?
+    /// Several servers side by side in one run, rounds interleaved: ours and any others.
+    Compare(CompareArgs),
+    /// What a delivery costs against the number of members, with the floor and plots.
+    Sweep(SweepArgs),
+    /// Every workload, tiny, in less than 30 seconds: does it work at all?
     Smoke(SmokeArgs),
     #[command(hide = true)]
     FloorServer(FloorServerArgs),
@@ -103,6 +120,12 @@ pub(crate) enum Protocol {
     /// Any other server: first message `S` subscribes and is answered `OK`, `P...` publishes the rest to
     /// all.
     Simple,
+    /// NATS over WebSocket, one subject.
+    Nats,
+    /// MQTT 3.1.1 over WebSocket, one topic, QoS 0.
+    Mqtt,
+    /// nginx with nchan: members at PATH/sub, publishers at PATH/pub.
+    Nchan,
 }
 
 impl Protocol {
@@ -113,7 +136,25 @@ impl Protocol {
             Self::Json => "json",
             Self::Reliable => "reliable",
             Self::Simple => "simple",
+            Self::Nats => "nats",
+            Self::Mqtt => "mqtt",
+            Self::Nchan => "nchan",
         }
+    }
+
+    /// The foreign protocol behind the name, if it is one that needs more than bare payloads.
+    pub(crate) fn dialect(self) -> Option<Dialect> {
+        match self {
+            Self::Nats => Some(Dialect::Nats),
+            Self::Mqtt => Some(Dialect::Mqtt),
+            Self::Nchan => Some(Dialect::Nchan),
+            _ => None,
+        }
+    }
+
+    /// Whether it is one of the service's own: with hubs, groups and tokens.
+    pub(crate) fn is_own(self) -> bool {
+        matches!(self, Self::Raw | Self::Json | Self::Reliable)
     }
 }
 
@@ -204,10 +245,10 @@ impl FanoutArgs {
         if self.distinct_ids && self.protocol != Protocol::Reliable {
             return Err("--distinct-ids makes sense with --protocol reliable only".into());
         }
-        if self.protocol == Protocol::Simple && self.groups != 1 {
-            return Err("--protocol simple has no groups".into());
+        if !self.protocol.is_own() && self.groups != 1 {
+            return Err(format!("--protocol {} has no groups", self.protocol.name()));
         }
-        if self.protocol != Protocol::Simple && self.server.url.is_some() && self.server.key.is_none() {
+        if self.protocol.is_own() && self.server.url.is_some() && self.server.key.is_none() {
             return Err("--key is needed to sign client tokens".into());
         }
         Ok(())

@@ -19,6 +19,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::connection::{Connection, Context, State, Upgrade};
 use crate::error::Error;
+use crate::peer::{Dialect, Role};
 use crate::random::Random;
 use crate::report::Progress;
 use crate::wire::{self, opcode};
@@ -56,6 +57,8 @@ pub(crate) enum Greeting {
     Session,
     /// We send `S`, the server answers `OK`.
     SubscribeOk,
+    /// Whatever a foreign protocol does before its clients may publish or receive.
+    Foreign(Dialect, Role),
 }
 
 /// What a reliable client needs to come back.
@@ -306,7 +309,12 @@ impl Swarm {
     pub(crate) fn queue(&mut self, connection: usize, text: &[u8]) {
         let mask = self.random.next().to_le_bytes();
         let mask = [mask[0], mask[1], mask[2], mask[3]];
-        wire::push_frame(&mut self.connections[connection].outgoing, opcode::TEXT, mask, text);
+        let connection = &mut self.connections[connection];
+        let opcode = match &connection.state {
+            State::Foreign(talk) => talk.opcode(),
+            _ => opcode::TEXT,
+        };
+        wire::push_frame(&mut connection.outgoing, opcode, mask, text);
     }
 
     /// Queues bytes of an HTTP request, piece by piece.

@@ -7,6 +7,7 @@ use mio::event::Event;
 use mio::net::TcpStream;
 
 use crate::client::{Change, Delivery, Ending, Greeting, Session, Spec};
+use crate::peer::Talk;
 use crate::wire::{self, opcode};
 
 /// One connection of a swarm.
@@ -30,6 +31,8 @@ pub(crate) enum State {
     Upgrading(Box<Upgrade>),
     Greeting(Greeting),
     Ready,
+    /// A foreign protocol from the upgrade on: it knows itself whether it is ready.
+    Foreign(Box<Talk>),
     /// We sent a close frame; the code of the answer once it is there.
     Closing(Option<u16>),
     Ended,
@@ -205,6 +208,7 @@ impl Connection {
                         now_ns: context.now_ns,
                     }),
                     State::Greeting(greeting) => self.greeted(greeting, frame.payload, context)?,
+                    State::Foreign(_) => self.foreign(&frame, context)?,
                     // What was on its way while we closed.
                     State::Closing(_) | State::Ended => {}
                     State::Upgrading(_) | State::Http | State::Dialling => {
@@ -247,6 +251,43 @@ impl Connection {
                 wire::push_frame(&mut self.outgoing, opcode::TEXT, [7; 4], b"S");
                 self.flush()?;
             }
+            Greeting::Foreign(dialect, role) => {
+                let talk = Talk::new(dialect, role);
+                *context.ready += usize::from(talk.is_ready());
+                let first = talk.first_message();
+                if !first.is_empty() {
+                    wire::push_frame(&mut self.outgoing, talk.opcode(), [7; 4], &first);
+                }
+                self.state = State::Foreign(Box::new(talk));
+                self.flush()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One frame of a foreign protocol: what it carries is delivered, what it asks for is answered.
+    fn foreign<F: FnMut(Delivery<'_>)>(
+        &mut self,
+        frame: &wire::Frame<'_>,
+        context: &mut Context<'_, F>,
+    ) -> Result<(), Ending> {
+        let State::Foreign(talk) = &mut self.state else { return Ok(()) };
+        let was_ready = talk.is_ready();
+        let header = frame.len - frame.payload.len();
+        let mut answer = Vec::new();
+        talk.receive(frame.payload, &mut answer, &mut |payload, wire_bytes| {
+            (context.on_message)(Delivery {
+                connection: context.connection,
+                payload,
+                frame_bytes: header + wire_bytes,
+                now_ns: context.now_ns,
+            });
+        })
+        .map_err(|reason| if was_ready { Ending::Broken(reason) } else { Ending::Refused(reason) })?;
+        *context.ready += usize::from(!was_ready && talk.is_ready());
+        if !answer.is_empty() {
+            wire::push_frame(&mut self.outgoing, talk.opcode(), [7; 4], &answer);
+            self.flush()?;
         }
         Ok(())
     }
@@ -262,7 +303,7 @@ impl Connection {
             (message["type"] == "system" && message["event"] == "connected").then_some(message)
         };
         let as_wanted = match greeting {
-            Greeting::None => false,
+            Greeting::None | Greeting::Foreign(..) => false,
             Greeting::SubscribeOk => message == b"OK",
             Greeting::Connected => connected().is_some(),
             Greeting::Session => connected().is_some_and(|message| {

@@ -11,6 +11,7 @@ use crate::client::{Greeting, Spec, Swarm};
 use crate::error::Error;
 use crate::ledger::{Layout, Ledger, Source, group_name};
 use crate::pace::{LATE_WAIT, Schedule, Stall, TURN_MAX};
+use crate::peer::{self, Role};
 use crate::report::Progress;
 use crate::server::Server;
 use crate::stamp::Stamp;
@@ -120,6 +121,9 @@ impl Crowd {
                 out.extend_from_slice(br#"","dataType":"text","data":""#);
                 stamp.write(out, size);
                 out.extend_from_slice(br#""}"#);
+            }
+            Protocol::Nats | Protocol::Mqtt | Protocol::Nchan => {
+                peer::write_publication(protocol, out, stamp, size);
             }
         }
         self.swarm.queue(connection, &self.message);
@@ -285,6 +289,9 @@ pub(crate) fn client_spec(
     if protocol == Protocol::Simple {
         return Spec { path: server.path.clone(), subprotocol: None, greeting: Greeting::SubscribeOk };
     }
+    if let Some(dialect) = protocol.dialect() {
+        return dialect.spec(&server.path, Role::Member);
+    }
     let token = token::sign(&server.key, &server.host, hub, user, groups);
     web_pubsub_spec(protocol, format!("/client/hubs/{hub}?access_token={token}"))
 }
@@ -292,6 +299,9 @@ pub(crate) fn client_spec(
 fn publisher_spec(server: &Server, hub: &str, protocol: Protocol, group: &str) -> Spec {
     if protocol == Protocol::Simple {
         return Spec { path: server.path.clone(), subprotocol: None, greeting: Greeting::None };
+    }
+    if let Some(dialect) = protocol.dialect() {
+        return dialect.spec(&server.path, Role::Publisher);
     }
     // One user for all publishers: members then see the same bytes before every payload of a group.
     let token = token::sign(&server.key, &server.host, hub, "publisher", &[]);
@@ -304,9 +314,10 @@ fn publisher_spec(server: &Server, hub: &str, protocol: Protocol, group: &str) -
 
 fn web_pubsub_spec(protocol: Protocol, path: String) -> Spec {
     let (subprotocol, greeting) = match protocol {
-        Protocol::Raw | Protocol::Simple => (None, Greeting::None),
         Protocol::Json => (Some("json.webpubsub.azure.v1"), Greeting::Connected),
         Protocol::Reliable => (Some("json.reliable.webpubsub.azure.v1"), Greeting::Connected),
+        // Of the service's protocols only this one has no subprotocol; foreign ones do not come here.
+        _ => (None, Greeting::None),
     };
     Spec { path, subprotocol, greeting }
 }

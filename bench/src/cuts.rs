@@ -174,6 +174,7 @@ fn report(
             report.figure("cpu_ns_per_delivery", "with cuts", *with, "ns", "");
         }
     }
+    report.distribution(crowd.ledger.latency(), "", "");
     facts::latency(&mut report, crowd.ledger.latency(), &facts::LATENCY);
     facts::latency(&mut report, &cuts.latency, &RECOVERY_LATENCY);
     if let Some(mib) = facts::resident_mib(server)? {

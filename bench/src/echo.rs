@@ -20,27 +20,14 @@ pub(crate) fn run(args: &EchoArgs) -> Result<Report, Error> {
     }
     Server::check_room_for(args.connections)?;
     let server = Server::start(&args.server, Verb::Echo)?;
-    let mut progress = Progress::new("echo");
-    let mut swarm = Swarm::new(server.address, &server.host)?;
-    let patience = Duration::from_secs(args.server.timeout);
-    let spec = |_| Spec { path: server.path.clone(), subprotocol: None, greeting: Greeting::None };
-    swarm.open((0..args.connections).map(spec), patience, &mut progress)?;
-
-    let mut echo = Echo {
-        args,
-        swarm,
-        sequences: vec![0; args.connections],
-        latency: Histogram::new_with_bounds(1_000, 60_000_000_000, 3).expect("constant bounds"),
-        wrong: 0,
-        progress,
-    };
-    echo.round(args.messages.div_ceil(4), patience)?;
-    echo.latency.reset();
+    let mut echo = Echo::open(&server, args)?;
+    echo.round(args.messages.div_ceil(4))?;
+    echo.forget_latency();
     let (mut costs, mut rates) = (Vec::new(), Vec::new());
     for _ in 0..args.rounds {
         let cpu = || server.processes.as_ref().map(|server| server.settled_cpu_ns()).transpose();
         let (before, start) = (cpu()?, Instant::now());
-        echo.round(args.messages, patience)?;
+        echo.round(args.messages)?;
         rates.push(f64::from(args.messages) / start.elapsed().as_secs_f64());
         costs.extend(cpu()?.zip(before).map(|(now, then)| (now - then) as f64 / f64::from(args.messages)));
     }
@@ -61,22 +48,72 @@ pub(crate) fn run(args: &EchoArgs) -> Result<Report, Error> {
         let ms = echo.latency.value_at_quantile(quantile) as f64 / 1e6;
         report.figure(key, label, ms, "ms", "");
     }
+    report.distribution(&echo.latency, "", "");
     Ok(report)
 }
 
-struct Echo<'a> {
+/// One echoing server with its clients and their books.
+pub(crate) struct Echo<'a> {
     args: &'a EchoArgs,
     swarm: Swarm,
+    patience: Duration,
     /// Per connection, the sequence number to come back next.
     sequences: Vec<u32>,
     latency: Histogram<u64>,
+    /// Messages that came back as they were sent, in order.
+    back: u64,
     wrong: u64,
     progress: Progress,
 }
 
-impl Echo<'_> {
+impl<'a> Echo<'a> {
+    /// Opens all connections.
+    pub(crate) fn open(server: &Server, args: &'a EchoArgs) -> Result<Self, Error> {
+        let mut progress = Progress::new("echo");
+        let mut swarm = Swarm::new(server.address, &server.host)?;
+        let patience = Duration::from_secs(args.server.timeout);
+        let spec = |_| Spec { path: server.path.clone(), subprotocol: None, greeting: Greeting::None };
+        swarm.open((0..args.connections).map(spec), patience, &mut progress)?;
+        Ok(Self {
+            args,
+            swarm,
+            patience,
+            sequences: vec![0; args.connections],
+            latency: Histogram::new_with_bounds(1_000, 60_000_000_000, 3).expect("constant bounds"),
+            back: 0,
+            wrong: 0,
+            progress,
+        })
+    }
+
+    /// Answers what the server asks between rounds.
+    pub(crate) fn turn(&mut self, wait: Duration) -> Result<(), Error> {
+        let wrong = &mut self.wrong;
+        self.swarm.pump(wait, &mut |_| *wrong += 1)
+    }
+
+    /// Round trips made so far.
+    pub(crate) fn back(&self) -> u64 {
+        self.back
+    }
+
+    /// Messages that came back damaged, doubled or out of order.
+    pub(crate) fn wrong(&self) -> u64 {
+        self.wrong
+    }
+
+    /// Latencies since the last [`Echo::forget_latency`], ns.
+    pub(crate) fn latency(&self) -> &Histogram<u64> {
+        &self.latency
+    }
+
+    /// Forgets the latencies so far: those of the warm-up.
+    pub(crate) fn forget_latency(&mut self) {
+        self.latency.reset();
+    }
+
     /// Makes `messages` round trips, spread over the connections as they answer.
-    fn round(&mut self, messages: u32, patience: Duration) -> Result<(), Error> {
+    pub(crate) fn round(&mut self, messages: u32) -> Result<(), Error> {
         let mut to_send = messages;
         let mut back = 0;
         let mut last = Instant::now();
@@ -111,7 +148,7 @@ impl Echo<'_> {
                 }
             })?;
             if free.is_empty() {
-                if last.elapsed() > patience {
+                if last.elapsed() > self.patience {
                     let missing = messages - to_send - back;
                     let wrong = self.wrong;
                     return Err(Error::Stalled(format!(
@@ -120,6 +157,7 @@ impl Echo<'_> {
                 }
             } else {
                 back += free.len() as u32;
+                self.back += free.len() as u64;
                 last = Instant::now();
             }
             self.progress.tick(|| format!("{back} of {messages} round trips"));

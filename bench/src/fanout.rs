@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::facts;
 use crate::floor::Floor;
 use crate::ledger::{Layout, Source, group_name};
-use crate::measure::median;
+use crate::measure::{extremes, median};
 use crate::pace::TURN_MAX;
 use crate::random::Random;
 use crate::report::Report;
@@ -43,9 +43,10 @@ pub(crate) fn run_against(server: &Server, args: &FanoutArgs) -> Result<Report, 
     }
 }
 
-struct Run<'a> {
+/// One server with its clients and their books; `compare` drives several of them in turn.
+pub(crate) struct Run<'a> {
     args: &'a FanoutArgs,
-    crowd: Crowd,
+    pub(crate) crowd: Crowd,
     publishers: usize,
     cpu_per_connect_ns: Option<f64>,
 }
@@ -66,7 +67,8 @@ impl Round {
 }
 
 impl<'a> Run<'a> {
-    fn open(server: &Server, args: &'a FanoutArgs, publishers: usize) -> Result<Self, Error> {
+    /// Opens all members and publishers.
+    pub(crate) fn open(server: &Server, args: &'a FanoutArgs, publishers: usize) -> Result<Self, Error> {
         let layout = Layout {
             protocol: args.protocol,
             source: Source::Publishers,
@@ -163,7 +165,7 @@ impl<'a> Run<'a> {
     }
 
     /// Publishes `messages` and waits until all are delivered. Returns the seconds it took.
-    fn round(&mut self, messages: u32) -> Result<f64, Error> {
+    pub(crate) fn round(&mut self, messages: u32) -> Result<f64, Error> {
         let start = Instant::now();
         match self.args.mode {
             Mode::Window => self.crowd.closed_loop(messages, self.args.window, 1, &mut Plain)?,
@@ -233,6 +235,7 @@ impl<'a> Run<'a> {
         median_of(("deliveries_per_second", "deliveries per second", "", ""), &|round| {
             Some(round.deliveries as f64 / round.seconds)
         });
+        report.distribution(self.crowd.ledger.latency(), "", "");
         facts::latency(&mut report, self.crowd.ledger.latency(), &facts::LATENCY);
         if let Some(cpu) = self.cpu_per_connect_ns {
             report.figure("cpu_us_per_connect", "server CPU per connect", cpu / 1e3, "µs", "");
@@ -252,11 +255,6 @@ fn hold(args: &FanoutArgs) -> &'static str {
         (Mode::Burst, 1) if plain && args.burst == 32 && args.size == 64 => "(hold 0.06, aim 0.04)",
         _ => "",
     }
-}
-
-fn extremes(values: &[f64]) -> [f64; 2] {
-    let low = values.iter().copied().fold(f64::INFINITY, f64::min);
-    [low, values.iter().copied().fold(0.0, f64::max)]
 }
 
 fn warm_group(bit: usize) -> String {

@@ -20,7 +20,11 @@ use crate::server::Server;
 use crate::sys;
 
 /// Sends per floor round: enough for a steady figure, and no longer than a round of the server needs.
-const SENDS_PER_ROUND: std::ops::RangeInclusive<usize> = 20_000..=100_000;
+const SENDS_PER_ROUND: std::ops::RangeInclusive<usize> = 5_000..=100_000;
+
+/// Fans per floor round: each waits for the receiver, which on a busy machine takes long however few the
+/// sockets are.
+const FANS_PER_ROUND: std::ops::RangeInclusive<usize> = 3..=1_000;
 
 /// The children, seen from the generator. Dropping it ends them.
 pub(crate) struct Floor {
@@ -58,7 +62,7 @@ impl Floor {
                 }
             }
         });
-        let port = answers.recv_timeout(Duration::from_secs(10)).map_err(|_| ended())?;
+        let port = answers.recv_timeout(Duration::from_secs(30)).map_err(|_| ended())?;
         let drain = Command::new(own)
             .args(["floor-drain", &format!("--port={port}")])
             .args(&sizes)
@@ -74,9 +78,9 @@ impl Floor {
             }
         };
         let sends = sends.clamp(*SENDS_PER_ROUND.start(), *SENDS_PER_ROUND.end());
-        let fans = (sends / sockets).max(3);
+        let fans = (sends / sockets).clamp(*FANS_PER_ROUND.start(), *FANS_PER_ROUND.end());
         let floor = Self { sender, drain, commands, answers, fans };
-        match floor.answers.recv_timeout(Duration::from_secs(30)).as_deref() {
+        match floor.answers.recv_timeout(Duration::from_secs(60)).as_deref() {
             Ok("ready") => Ok(floor),
             _ => Err(ended()),
         }

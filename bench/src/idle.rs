@@ -18,7 +18,7 @@ pub(crate) fn run(args: &IdleArgs) -> Result<Report, Error> {
     if args.connections == 0 {
         return Err(Error::Usage("--connections must be at least 1".into()));
     }
-    if args.protocol != Protocol::Simple && args.server.url.is_some() && args.server.key.is_none() {
+    if args.protocol.is_own() && args.server.url.is_some() && args.server.key.is_none() {
         return Err(Error::Usage("--key is needed to sign client tokens".into()));
     }
     Server::check_room_for(args.connections + FIRST_MAX.min(args.connections))?;

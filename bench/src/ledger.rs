@@ -176,7 +176,9 @@ impl Ledger {
             return;
         }
         let stamp = match self.layout.protocol {
-            Protocol::Raw | Protocol::Simple => Stamp::parse(delivery.payload, self.layout.size),
+            Protocol::Raw | Protocol::Simple | Protocol::Nats | Protocol::Mqtt | Protocol::Nchan => {
+                Stamp::parse(delivery.payload, self.layout.size)
+            }
             Protocol::Json | Protocol::Reliable => match self.open_envelope(member, delivery.payload) {
                 Envelope::Stamp(stamp) => stamp,
                 Envelope::Ack => {

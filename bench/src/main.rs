@@ -13,7 +13,9 @@
 mod azure;
 mod cli;
 mod client;
+mod compare;
 mod connection;
+mod contest;
 mod crowd;
 mod cuts;
 mod echo;
@@ -26,6 +28,9 @@ mod idle;
 mod ledger;
 mod measure;
 mod pace;
+mod peer;
+mod plot;
+mod publish;
 mod random;
 mod report;
 mod rest;
@@ -34,8 +39,10 @@ mod smoke;
 mod stalled;
 mod stamp;
 mod storm;
+mod sweep;
 mod sys;
 mod token;
+mod trace;
 mod wire;
 
 use std::process::ExitCode;
@@ -43,13 +50,22 @@ use std::process::ExitCode;
 use clap::Parser;
 use cli::{Cli, Command};
 use error::Error;
-use report::Report;
+use publish::Circumstances;
+use report::{Report, Style};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    let about = Circumstances::now();
     match run(&cli.command) {
         Ok(reports) => {
-            print!("{}", if cli.json { report::as_json(&reports) } else { report::as_tables(&reports) });
+            let tables = || report::as_tables(&reports, Style::Plain);
+            print!("{}", if cli.json { report::as_json(&reports) } else { tables() });
+            if let Some(dir) = &cli.report
+                && let Err(error) = publish::write(dir, &reports, &about)
+            {
+                eprintln!("ringhub-bench: {error}");
+                return ExitCode::from(2);
+            }
             // 1 is kept for "the server broke its promise".
             if reports.iter().all(Report::is_clean) { ExitCode::SUCCESS } else { ExitCode::from(1) }
         }
@@ -70,6 +86,8 @@ fn run(command: &Command) -> Result<Vec<Report>, Error> {
         Command::Stalled(args) => stalled::run(args).map(|report| vec![report]),
         Command::Cuts(args) => cuts::run(args).map(|report| vec![report]),
         Command::Azure(args) => azure::run(args),
+        Command::Compare(args) => compare::run(args),
+        Command::Sweep(args) => sweep::run(args),
         Command::Smoke(args) => smoke::run(args),
         Command::FloorServer(args) => floor::serve(args).map(|()| Vec::new()),
         Command::FloorDrain(args) => floor::drain(args).map(|()| Vec::new()),

@@ -57,6 +57,26 @@ impl Processes {
         Ok(last)
     }
 
+    /// Their process ids.
+    pub(crate) fn pids(&self) -> &[u32] {
+        &self.pids
+    }
+
+    /// CPUs they may run on, as the kernel lists them (`0`, `0-1`); several lists if they differ.
+    pub(crate) fn allowed_cpus(&self) -> String {
+        let mut lists: Vec<String> = self
+            .pids
+            .iter()
+            .filter_map(|pid| fs::read_to_string(format!("/proc/{pid}/status")).ok())
+            .filter_map(|status| {
+                let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
+                Some(list.trim().to_owned())
+            })
+            .collect();
+        lists.dedup();
+        lists.join(" and ")
+    }
+
     /// Resident memory, bytes.
     pub(crate) fn resident_bytes(&self) -> Result<u64, Error> {
         self.pids
@@ -100,6 +120,12 @@ pub(crate) fn median(values: &[f64]) -> f64 {
         len if len % 2 == 1 => values[len / 2],
         len => f64::midpoint(values[len / 2 - 1], values[len / 2]),
     }
+}
+
+/// Smallest and largest value; of nothing, infinity and 0.
+pub(crate) fn extremes(values: &[f64]) -> [f64; 2] {
+    let low = values.iter().copied().fold(f64::INFINITY, f64::min);
+    [low, values.iter().copied().fold(0.0, f64::max)]
 }
 
 #[cfg(test)]

@@ -114,8 +114,8 @@ pub(crate) fn run(args: &RestArgs) -> Result<Report, Error> {
     if targets > args.members {
         return Err(Error::Usage("every group needs at least one member".into()));
     }
-    if args.protocol == Protocol::Simple {
-        return Err(Error::Usage("--protocol simple has no REST".into()));
+    if !args.protocol.is_own() {
+        return Err(Error::Usage("only raw, json and reliable have REST".into()));
     }
     facts::check_publishers(args.senders.max(targets))?;
     Server::check_room_for(args.members + args.senders)?;
@@ -262,6 +262,7 @@ fn report(
     median_of(("cores_used", "cores the server used", "", ""), &|round| {
         Some(round.cpu_ns? as f64 / 1e9 / round.seconds)
     });
+    report.distribution(crowd.ledger.latency(), "", "");
     facts::latency(&mut report, &senders.latency, &REQUEST_LATENCY);
     facts::latency(&mut report, crowd.ledger.latency(), &facts::LATENCY);
     if let Some(mib) = facts::resident_mib(server)? {

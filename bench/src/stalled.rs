@@ -100,8 +100,8 @@ pub(crate) fn run(args: &StalledArgs) -> Result<Report, Error> {
     if args.stalled >= args.members {
         return Err(Error::Usage("--stalled must leave members that read".into()));
     }
-    if args.protocol == Protocol::Simple {
-        return Err(Error::Usage("--protocol simple has no rule for stalled readers".into()));
+    if !args.protocol.is_own() {
+        return Err(Error::Usage("only raw, json and reliable have a rule for stalled readers".into()));
     }
     Server::check_room_for(args.members + args.publishers)?;
     let server = Server::start(&args.server, Verb::Serve)?;
@@ -351,6 +351,7 @@ impl Run<'_> {
             Some(round.deliveries_per_second)
         });
         facts::latency(&mut report, &self.all_read, &ALL_READ);
+        report.distribution(&self.healthy, "", "");
         facts::latency(&mut report, &self.healthy, &HEALTHY);
         if let Some(mib) = self.peak.mib {
             report.figure("resident_peak_mib", "server memory, peak while some stall", mib, "MiB", "");

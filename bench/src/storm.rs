@@ -51,7 +51,7 @@ pub(crate) struct StormArgs {
 
 /// Everything for one run of `storm`.
 pub(crate) fn run(args: &StormArgs) -> Result<Report, Error> {
-    if args.protocol != Protocol::Simple {
+    if args.protocol.is_own() {
         facts::check_key(&args.server)?;
     }
     let counts = [
@@ -249,6 +249,7 @@ impl Storm<'_> {
         median_of(("cpu_us_per_close", "server CPU per close", "µs", ""), &|round| {
             Some(round.close_cpu_ns? as f64 / 1e3 / count)
         });
+        report.distribution(&self.latency, "", "");
         facts::latency(&mut report, &self.latency, &CONNECT_LATENCY);
         if let Some(mib) = memory_before {
             report.figure("resident_before_mib", "server memory before", mib, "MiB", "");

@@ -58,6 +58,16 @@ pub(crate) fn raise_open_files() -> io::Result<u64> {
     }
 }
 
+/// Asks a process to end as Ctrl-C does; for a child that must still write something.
+pub(crate) fn interrupt(pid: u32) -> io::Result<()> {
+    let Ok(pid) = libc::pid_t::try_from(pid) else { return Err(io::ErrorKind::InvalidInput.into()) };
+    // SAFETY: takes two integers and touches no memory of ours.
+    match unsafe { libc::kill(pid, libc::SIGINT) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// The cheapest known way to send one buffer to many sockets: one request per socket, all of them
 /// completed inside the submit, nothing posted on success (reference engine-feasibility §7.2).
 pub(crate) struct BatchSender {

@@ -166,6 +166,12 @@ impl TestServer {
         self
     }
 
+    /// Where it listens.
+    #[allow(dead_code, reason = "not every test that shares this module starts its peers itself")]
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
     /// `sequenceAck` messages received so far.
     pub(crate) fn sequence_acks(&self) -> u64 {
         self.state.sequence_acks.load(SeqCst)
