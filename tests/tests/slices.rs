@@ -10,8 +10,8 @@ const MEMBERS: usize = 4_000;
 const PUBLICATIONS: u64 = 40;
 
 /// A member whose bytes are read by hand: thousands of full clients would take gigabytes.
-fn member(server: &Server, n: usize) -> RawSocket {
-    let client = if n.is_multiple_of(8) { Client::reliable() } else { Client::json() };
+fn member(server: &Server, hub: &str, n: usize) -> RawSocket {
+    let client = if n.is_multiple_of(8) { Client::reliable() } else { Client::json() }.hub(hub);
     let mut socket = server.raw();
     socket.write(client.group("big").request(server));
     assert_eq!(socket.read_response().status, 101);
@@ -46,7 +46,7 @@ impl Heard {
 #[test]
 fn a_large_fan_out_holds_nobody_back_and_loses_nothing() {
     let server = Server::start();
-    let mut members: Vec<_> = (0..MEMBERS).map(|n| member(&server, n)).collect();
+    let mut members: Vec<_> = (0..MEMBERS).map(|n| member(&server, "chat", n)).collect();
     let publisher = |user| Client::json().user(user).may_all();
     let mut outside = server.connect(publisher("outside"));
     let mut inside = server.connect(publisher("inside").group("big"));
@@ -116,4 +116,32 @@ fn a_large_fan_out_holds_nobody_back_and_loses_nothing() {
     assert!(turns > sliced(&server), "{turns} turns for {} slices", sliced(&server));
     let forced = metric(&server, &["ringhub_hub_flushes_forced_total"]).expect("it is counted");
     assert!(forced < 1.0, "so little never has to be forced: {forced}");
+}
+
+#[test]
+fn hubs_share_what_a_turn_may_send() {
+    let server = Server::start();
+    const EACH: usize = 1_500;
+    let hubs = ["one", "two"];
+    let mut members = hubs.map(|hub| (0..EACH).map(|n| member(&server, hub, n)).collect::<Vec<_>>());
+    let mut publishers = hubs.map(|hub| server.connect(Client::json().hub(hub).user("outside").may_all()));
+    for n in 1..=PUBLICATIONS {
+        publishers.iter_mut().for_each(|publisher| publisher.publish("big", &n.to_string()));
+    }
+    for member in members.iter_mut().flatten() {
+        let mut heard = Heard::default();
+        while !heard.everything(0) {
+            heard.note(member.read_frame().text());
+        }
+    }
+    let sliced = |hub: &str| {
+        let page = server.admin().http("GET", "/metrics").expect(200);
+        let label = format!(r#"hub="{hub}""#);
+        let row = page
+            .text()
+            .lines()
+            .find(|line| line.starts_with("ringhub_hub_flushes_sliced_total{") && line.contains(&label));
+        row.and_then(|row| row.rsplit(' ').next()?.parse().ok()).unwrap_or(0.0)
+    };
+    wait_until("both hubs were flushed in slices", || hubs.iter().all(|hub| sliced(hub) >= 1.0));
 }
