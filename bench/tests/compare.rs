@@ -1,7 +1,6 @@
 //! `compare` and `sweep` under test: several servers in one run, each judged by itself, and what they
 //! leave in the report's directory.
 
-#[allow(dead_code, reason = "shared with the tests of the other workloads, which use other parts")]
 mod support;
 
 use std::path::{Path, PathBuf};
