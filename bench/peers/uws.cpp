@@ -1,5 +1,6 @@
 // The smallest fair uWebSockets server for `ringhub-bench compare`: on `/` the first message `S`
-// subscribes and is answered `OK`, `P...` publishes the rest to all; `/echo` echoes.
+// subscribes and is answered `OK`, `P...` publishes the rest to all; any other path is a room of its own, but
+// `/echo`, which echoes.
 //
 // One thread, epoll, no TLS, no compression: what uWebSockets is fastest at. Built by run.sh when
 // UWS_DIR names a source tree; nothing of uWebSockets is part of this repository.
@@ -8,16 +9,24 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <string>
 #include <string_view>
 
 #include "App.h"
 
 namespace {
 
-struct Nothing {};
+struct Client {
+    std::string room;
+};
 
-template <typename Handler> uWS::App::WebSocketBehavior<Nothing> behavior(Handler on_message) {
-    uWS::App::WebSocketBehavior<Nothing> behavior{};
+template <typename Handler> uWS::App::WebSocketBehavior<Client> behavior(Handler on_message) {
+    uWS::App::WebSocketBehavior<Client> behavior{};
+    behavior.upgrade = [](auto *response, auto *request, auto *context) {
+        response->template upgrade<Client>(
+            Client{std::string(request->getUrl())}, request->getHeader("sec-websocket-key"),
+            request->getHeader("sec-websocket-protocol"), request->getHeader("sec-websocket-extensions"), context);
+    };
     behavior.compression = uWS::DISABLED;
     behavior.maxPayloadLength = 1024 * 1024;
     // As much as a slow reader of ringhub may have unsent; beyond it uWebSockets drops messages.
@@ -34,15 +43,15 @@ template <typename Handler> uWS::App::WebSocketBehavior<Nothing> behavior(Handle
 int main(int argc, char **argv) {
     const int port = argc > 1 ? std::atoi(argv[1]) : 0;
     uWS::App app;
-    app.ws<Nothing>("/echo", behavior([](auto *ws, std::string_view message, uWS::OpCode code) {
+    app.ws<Client>("/echo", behavior([](auto *ws, std::string_view message, uWS::OpCode code) {
         ws->send(message, code);
     }));
-    app.ws<Nothing>("/*", behavior([&app](auto *ws, std::string_view message, uWS::OpCode code) {
+    app.ws<Client>("/*", behavior([&app](auto *ws, std::string_view message, uWS::OpCode code) {
         if (message == "S") {
-            ws->subscribe("all");
+            ws->subscribe(ws->getUserData()->room);
             ws->send("OK", uWS::OpCode::TEXT);
         } else if (message.starts_with('P')) {
-            app.publish("all", message.substr(1), code);
+            app.publish(ws->getUserData()->room, message.substr(1), code);
         } else {
             ws->end(1008, "S or P...");
         }

@@ -245,7 +245,7 @@ impl FanoutArgs {
         if self.distinct_ids && self.protocol != Protocol::Reliable {
             return Err("--distinct-ids makes sense with --protocol reliable only".into());
         }
-        if !self.protocol.is_own() && self.groups != 1 {
+        if self.protocol.dialect().is_some() && self.groups != 1 {
             return Err(format!("--protocol {} has no groups", self.protocol.name()));
         }
         if self.protocol.is_own() && self.server.url.is_some() && self.server.key.is_none() {
@@ -343,7 +343,7 @@ mod tests {
         assert!(fanout(&["--size", "29"]).unwrap_err().contains("30"));
         assert!(fanout(&["--groups", "2", "--publishers", "1"]).unwrap_err().contains("publisher"));
         assert!(fanout(&["--rate", "NaN"]).unwrap_err().contains("--rate"));
-        assert!(fanout(&["--protocol", "simple", "--groups", "2"]).unwrap_err().contains("groups"));
+        assert!(fanout(&["--protocol", "nats", "--groups", "2"]).unwrap_err().contains("groups"));
         assert!(fanout(&["--url", "ws://x"]).unwrap_err().contains("--server-bin"));
     }
 }

@@ -54,6 +54,10 @@ pub(crate) struct CompareArgs {
 /// What `compare` and `sweep` share.
 #[derive(Args, Clone)]
 pub(crate) struct Setup {
+    /// Groups of the fan-out shapes, members spread evenly, one publisher each. Of peers only simple ones can
+    /// take part that tell rooms apart by path: the first group meets at the URL, others at URLg1, URLg2 ...
+    #[arg(long, default_value_t = 1)]
+    pub(crate) groups: usize,
     /// Payload bytes, at least 30.
     #[arg(long, default_value_t = 64)]
     pub(crate) size: usize,
@@ -229,8 +233,8 @@ impl Setup {
         if !(stamp::SIZE_MIN..=1024 * 1024).contains(&self.size) {
             return usage("--size must be from 30 to 1048576 bytes");
         }
-        if self.rounds == 0 || self.deliveries == 0 {
-            return usage("--rounds and --deliveries must be at least 1");
+        if self.rounds == 0 || self.deliveries == 0 || self.groups == 0 {
+            return usage("--rounds, --deliveries and --groups must be at least 1");
         }
         if self.rate.is_some_and(|rate| !(rate > 0.0 && rate <= 1e6)) {
             return usage("--rate must be above 0 and at most 1000000");
@@ -253,7 +257,7 @@ impl Setup {
 
     /// Messages of one round.
     pub(crate) fn messages(&self, shape: Shape, members: usize, protocol: Protocol) -> u32 {
-        let per_message = self.deliveries / members.max(1) as u32;
+        let per_message = self.deliveries / (members / self.groups).max(1) as u32;
         let messages = match shape {
             Shape::Window1 | Shape::Window4 => per_message.max(8),
             Shape::Burst32 => (4 * per_message / 32).max(4) * 32,
@@ -284,7 +288,8 @@ impl Setup {
             Shape::Echo => return Err(Error::Usage("echo is no fan-out".into())),
         };
         let options = format!(
-            "{pace} --members {members} --size {} --protocol {} --messages {}",
+            "{pace} --members {members} --groups {} --size {} --protocol {} --messages {}",
+            self.groups,
             self.size,
             entrant.protocol.name(),
             self.messages(shape, members, entrant.protocol)

@@ -136,7 +136,7 @@ impl Contest<'_> {
                 Shape::Echo => {
                     Echo::open(&entrant.server, &echo_args).map(|echo| Session::Echo(Box::new(echo)))
                 }
-                _ => Run::open(&entrant.server, &fanout_args[index], 1)
+                _ => Run::open(&entrant.server, &fanout_args[index], self.setup.groups)
                     .map(|run| Session::Fanout(Box::new(run))),
             };
             let (session, failed) = match session {
@@ -331,13 +331,20 @@ impl Contest<'_> {
             Shape::Echo => {
                 format!("echo, {} B on {members} connections, {} rounds", setup.size, setup.rounds)
             }
-            _ => format!("fan-out, {} B to {members}, {pace}, {} rounds", setup.size, setup.rounds),
+            _ => {
+                let groups = match setup.groups {
+                    1 => String::new(),
+                    groups => format!(" in {} groups", grouped(groups as u64)),
+                };
+                format!("fan-out, {} B to {members}{groups}, {pace}, {} rounds", setup.size, setup.rounds)
+            }
         };
         let mut report = Report::new(self.workload, format!("{title}: {name}")).in_table(&title, name);
         report.fact("server", "", name);
         report.fact("shape", "", self.shape.name());
         report.fact("pace", "", pace);
         report.fact("members", "", self.members);
+        report.fact("groups", "", setup.groups);
         report.fact("payload_bytes", "", setup.size);
         report.fact("rounds", "", setup.rounds);
         report

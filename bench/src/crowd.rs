@@ -287,7 +287,8 @@ pub(crate) fn client_spec(
     groups: &[String],
 ) -> Spec {
     if protocol == Protocol::Simple {
-        return Spec { path: server.path.clone(), subprotocol: None, greeting: Greeting::SubscribeOk };
+        let room = groups.first().map_or("", String::as_str);
+        return Spec { path: room_path(server, room), subprotocol: None, greeting: Greeting::SubscribeOk };
     }
     if let Some(dialect) = protocol.dialect() {
         return dialect.spec(&server.path, Role::Member);
@@ -298,7 +299,7 @@ pub(crate) fn client_spec(
 
 fn publisher_spec(server: &Server, hub: &str, protocol: Protocol, group: &str) -> Spec {
     if protocol == Protocol::Simple {
-        return Spec { path: server.path.clone(), subprotocol: None, greeting: Greeting::None };
+        return Spec { path: room_path(server, group), subprotocol: None, greeting: Greeting::None };
     }
     if let Some(dialect) = protocol.dialect() {
         return dialect.spec(&server.path, Role::Publisher);
@@ -310,6 +311,13 @@ fn publisher_spec(server: &Server, hub: &str, protocol: Protocol, group: &str) -
         path += &format!("&webpubsub_mode=sendToGroup&group={group}");
     }
     web_pubsub_spec(protocol, path)
+}
+
+/// Where a group meets on a server that knows no groups: the first at the URL given, others at rooms of their own
+/// beside it.
+fn room_path(server: &Server, group: &str) -> String {
+    let first = group_name(0);
+    format!("{}{}", server.path, if group == first { "" } else { group })
 }
 
 fn web_pubsub_spec(protocol: Protocol, path: String) -> Spec {
