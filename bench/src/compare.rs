@@ -77,10 +77,14 @@ pub(crate) struct Setup {
     /// a fixed rate a traced server falls behind and the count says nothing).
     #[arg(long)]
     pub(crate) syscalls: bool,
-    /// Cores of a started server.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..).map(usize::from))]
-    pub(crate) cores: usize,
-    /// CPUs of the servers and the floor, as 0,1. Default: the first `--cores` of them.
+    /// Let every second reliable member receive a random number of messages first, so that sequence ids differ
+    /// between members as they do in life.
+    #[arg(long)]
+    pub(crate) distinct_ids: bool,
+    /// Cores of a started server; of several numbers, as 1,2, `compare` starts a server each.
+    #[arg(long, default_values_t = [1], value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..).map(usize::from))]
+    pub(crate) cores: Vec<usize>,
+    /// CPUs of the servers and the floor, as 0,1. Default: as many as a server has cores, from the first on.
     #[arg(long, value_delimiter = ',', value_name = "CPUS")]
     pub(crate) server_cpus: Vec<usize>,
     /// CPU of this generator. Default: the last one.
@@ -177,9 +181,10 @@ impl Entrant {
         name: String,
         protocol: Protocol,
         verb: Verb,
+        cores: usize,
         setup: &Setup,
     ) -> Result<Self, Error> {
-        let args = ServerArgs { server_bin: Some(bin.to_owned()), ..setup.server_args() };
+        let args = ServerArgs { server_bin: Some(bin.to_owned()), cores, ..setup.server_args() };
         Ok(Self { name, protocol, server: Server::start(&args, verb)?, connecting: None })
     }
 
@@ -248,7 +253,7 @@ impl Setup {
             key: None,
             pid: Vec::new(),
             server_bin: None,
-            cores: self.cores,
+            cores: self.cores.first().copied().unwrap_or(1),
             server_cpus: self.server_cpus.clone(),
             cpu: self.cpu,
             timeout: self.timeout,
@@ -294,6 +299,8 @@ impl Setup {
             entrant.protocol.name(),
             self.messages(shape, members, entrant.protocol)
         );
+        let distinct = self.distinct_ids && entrant.protocol == Protocol::Reliable;
+        let options = options + if distinct { " --distinct-ids" } else { "" };
         match parse("fanout", &options)? {
             Command::Fanout(args) => Ok(FanoutArgs { server: self.server_args(), ..args }),
             _ => Err(Error::Usage("the verb decides the variant".into())),
@@ -323,15 +330,20 @@ pub(crate) fn run(args: &CompareArgs) -> Result<Vec<Report>, Error> {
     let mut entrants = Vec::new();
     for bin in &args.server_bins {
         let (name, path) = bin.split_once('=').unwrap_or(("ringhub", bin));
-        if is_echo {
-            entrants.push(Entrant::own(path, name.to_owned(), Protocol::Simple, Verb::Echo, &args.setup)?);
-            continue;
-        }
-        for &protocol in &args.protocols {
-            let name = format!("{name} {}", protocol.name());
-            entrants.push(Entrant::own(path, name, protocol, Verb::Serve, &args.setup)?);
+        for &cores in &args.setup.cores {
+            let on = if args.setup.cores.len() > 1 { format!(" on {cores}") } else { String::new() };
+            if is_echo {
+                let name = format!("{name}{on}");
+                entrants.push(Entrant::own(path, name, Protocol::Simple, Verb::Echo, cores, &args.setup)?);
+                continue;
+            }
+            for &protocol in &args.protocols {
+                let name = format!("{name} {}{on}", protocol.name());
+                entrants.push(Entrant::own(path, name, protocol, Verb::Serve, cores, &args.setup)?);
+            }
         }
     }
+    let own = entrants.len();
     for peer in &args.peers {
         entrants.push(Entrant::other(peer, &args.setup)?);
     }
@@ -340,7 +352,7 @@ pub(crate) fn run(args: &CompareArgs) -> Result<Vec<Report>, Error> {
     if names.windows(2).any(|pair| pair[0] == pair[1]) {
         return Err(Error::Usage("every server needs a name of its own".into()));
     }
-    warn_of_unequal_cpus(&entrants);
+    warn_of_unequal_cpus(&entrants, own.max(1));
     let mut reports = Vec::new();
     if !is_echo && args.idle > 0 {
         for entrant in &mut entrants {
@@ -381,11 +393,12 @@ impl CompareArgs {
     }
 }
 
-fn warn_of_unequal_cpus(entrants: &[Entrant]) {
+/// Peers, from index `peers` on, are pinned by whoever started them.
+fn warn_of_unequal_cpus(entrants: &[Entrant], peers: usize) {
     let cpus =
         |entrant: &Entrant| entrant.server.processes.as_ref().map(|processes| processes.allowed_cpus());
     let Some(first) = entrants.first().and_then(cpus) else { return };
-    for entrant in &entrants[1..] {
+    for entrant in &entrants[peers..] {
         if let Some(other) = cpus(entrant).filter(|other| *other != first) {
             let (a, b) = (&entrants[0].name, &entrant.name);
             eprintln!(

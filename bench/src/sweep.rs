@@ -46,7 +46,8 @@ pub(crate) fn run(args: &SweepArgs) -> Result<Vec<Report>, Error> {
         .protocols
         .iter()
         .map(|&protocol| {
-            Entrant::own(&args.server_bin, protocol.name().to_owned(), protocol, Verb::Serve, setup)
+            let (name, cores) = (protocol.name().to_owned(), setup.cores[0]);
+            Entrant::own(&args.server_bin, name, protocol, Verb::Serve, cores, setup)
         })
         .collect::<Result<_, _>>()?;
     let mut reports = Vec::new();
@@ -68,6 +69,9 @@ impl SweepArgs {
         let usage = |reason: &str| Err(Error::Usage(reason.to_owned()));
         if self.protocols.iter().any(|protocol| !protocol.is_own()) {
             return usage("sweep measures our own protocols: raw, json, reliable");
+        }
+        if self.setup.cores.len() != 1 {
+            return usage("sweep takes one number of --cores");
         }
         if self.shapes.contains(&Shape::Echo) {
             return usage("sweep is about fan-out; echo has no members");
