@@ -343,7 +343,6 @@ pub(crate) fn run(args: &CompareArgs) -> Result<Vec<Report>, Error> {
             }
         }
     }
-    let own = entrants.len();
     for peer in &args.peers {
         entrants.push(Entrant::other(peer, &args.setup)?);
     }
@@ -352,7 +351,9 @@ pub(crate) fn run(args: &CompareArgs) -> Result<Vec<Report>, Error> {
     if names.windows(2).any(|pair| pair[0] == pair[1]) {
         return Err(Error::Usage("every server needs a name of its own".into()));
     }
-    warn_of_unequal_cpus(&entrants, own.max(1));
+    if args.setup.cores.len() == 1 {
+        warn_of_unequal_cpus(&entrants);
+    }
     let mut reports = Vec::new();
     if !is_echo && args.idle > 0 {
         for entrant in &mut entrants {
@@ -393,12 +394,11 @@ impl CompareArgs {
     }
 }
 
-/// Peers, from index `peers` on, are pinned by whoever started them.
-fn warn_of_unequal_cpus(entrants: &[Entrant], peers: usize) {
+fn warn_of_unequal_cpus(entrants: &[Entrant]) {
     let cpus =
         |entrant: &Entrant| entrant.server.processes.as_ref().map(|processes| processes.allowed_cpus());
     let Some(first) = entrants.first().and_then(cpus) else { return };
-    for entrant in &entrants[peers..] {
+    for entrant in &entrants[1..] {
         if let Some(other) = cpus(entrant).filter(|other| *other != first) {
             let (a, b) = (&entrants[0].name, &entrant.name);
             eprintln!(

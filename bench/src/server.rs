@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::sync::{OnceLock, mpsc};
 use std::time::Duration;
 
 use crate::cli::ServerArgs;
@@ -52,7 +52,7 @@ impl Server {
     /// Contradicting options, no server there, or a started server that does not come up.
     pub(crate) fn start(args: &ServerArgs, verb: Verb) -> Result<Self, Error> {
         sys::raise_open_files().map_err(Error::io("raise the limit of open files"))?;
-        let allowed = sys::allowed_cpus().map_err(Error::io("read the CPU affinity"))?;
+        let allowed = allowed_at_start()?;
         let own_cpu = args.cpu.unwrap_or_else(|| *allowed.last().expect("a thread runs on some CPU"));
         let cpus = match &args.server_cpus[..] {
             [] => allowed.iter().copied().take(args.cores).collect(),
@@ -102,6 +102,18 @@ impl Drop for Server {
             // It may have ended by itself; then there is nothing to do but reap it.
             let _ = child.kill();
             let _ = child.wait();
+        }
+    }
+}
+
+/// The CPUs this process was given, before it pinned itself for the first server it started.
+fn allowed_at_start() -> Result<&'static [usize], Error> {
+    static ALLOWED: OnceLock<Vec<usize>> = OnceLock::new();
+    match ALLOWED.get() {
+        Some(allowed) => Ok(allowed),
+        None => {
+            let allowed = sys::allowed_cpus().map_err(Error::io("read the CPU affinity"))?;
+            Ok(ALLOWED.get_or_init(|| allowed))
         }
     }
 }
@@ -174,6 +186,14 @@ fn resolve(host: &str) -> Result<SocketAddr, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The second server of a comparison ran on the generator's CPU, and looked a third cheaper.
+    #[test]
+    fn a_second_server_may_run_where_the_first_does() {
+        let before = allowed_at_start().unwrap();
+        sys::pin_to(&before[before.len() - 1..]).unwrap();
+        assert_eq!(allowed_at_start().unwrap(), before);
+    }
 
     #[test]
     fn start_lines_and_urls() {
