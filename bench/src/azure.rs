@@ -134,6 +134,7 @@ pub(crate) fn run(args: &AzureArgs) -> Result<Vec<Report>, Error> {
     }
     Server::check_room_for(args.connections_max + args.senders)?;
     let server = Server::start(&args.server, Verb::Serve)?;
+    server.share_cpus()?;
     run_against(&server, args)
 }
 
@@ -270,6 +271,7 @@ impl Column {
             members: self.connections,
             groups: self.groups,
             publishers,
+            skew: false,
         }
     }
 
@@ -298,7 +300,9 @@ impl Column {
             }
             Case::RestUser | Case::RestAll => {
                 let target = if self.case == Case::RestUser { Target::User } else { Target::All };
-                let mut senders = Senders::open(&mut crowd, server, &args.hub, target, args.senders)?;
+                // One that has nothing to send for long would be closed by a server that means well.
+                let count = args.senders.min(self.inbound as usize);
+                let mut senders = Senders::open(&mut crowd, server, &args.hub, target, count)?;
                 let outcome = self.drive(server, args, &mut crowd, &mut senders, Senders::forget_latency)?;
                 let report = self.report(args, &crowd, &outcome, Some(&senders));
                 Ok((outcome, report))
@@ -383,7 +387,7 @@ impl Column {
         report.fact("payload_bytes", "payload, bytes", args.size);
         report.fact("deliveries", "verified deliveries", crowd.ledger.deliveries());
         if let Some(senders) = senders {
-            report.fact("http_connections", "HTTP connections", args.senders);
+            report.fact("http_connections", "HTTP connections", args.senders.min(self.inbound as usize));
             senders.report_violations(&mut report);
         }
         crowd.ledger.report_violations(&mut report);

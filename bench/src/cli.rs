@@ -183,6 +183,9 @@ pub(crate) struct FanoutArgs {
     /// Groups. Each publisher sends to one of them.
     #[arg(long, default_value_t = 1)]
     pub(crate) groups: usize,
+    /// Spread members unevenly: half of them in the first group, a quarter in the second, and so on.
+    #[arg(long)]
+    pub(crate) skew: bool,
     /// Publishing connections, spread evenly over the groups. Default: one per group.
     #[arg(long)]
     pub(crate) publishers: Option<usize>,

@@ -14,13 +14,10 @@ use crate::client::Swarm;
 use crate::contest::Contest;
 use crate::crowd::member_spec;
 use crate::error::Error;
+use crate::pace::UNACKNOWLEDGED_MAX;
 use crate::report::{Progress, Report};
 use crate::server::{Server, Verb};
 use crate::stamp;
-
-/// Most messages of one round to a reliable member: with acknowledgements once a second, as SDKs make
-/// them, a server that keeps 10,000 unacknowledged ones (design §2) may end the connection beyond.
-const UNACKNOWLEDGED_MAX: u32 = 8_000;
 
 /// Options of `compare`.
 #[derive(Args, Clone)]

@@ -101,6 +101,7 @@ pub(crate) fn run_against(server: &Server, args: &CutsArgs) -> Result<Report, Er
         members: args.members,
         groups: args.groups,
         publishers: args.publishers,
+        skew: false,
     };
     let specs: Vec<Spec> = (0..args.members)
         .map(|member| session_spec(server, &args.hub, member, &[group_name(member % args.groups)]))

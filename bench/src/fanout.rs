@@ -76,6 +76,7 @@ impl<'a> Run<'a> {
             members: args.members,
             groups: args.groups,
             publishers,
+            skew: args.skew,
         };
         let mut random = Random::new();
         // How many warm-up messages each member gets: bit b set means 2^b of them, from group b.
@@ -84,7 +85,7 @@ impl<'a> Run<'a> {
             .collect();
         let before = facts::settled_cpu_ns(server)?;
         let specs = (0..args.members).map(|member| {
-            let mut groups = vec![group_name(member % args.groups)];
+            let mut groups = vec![group_name(layout.group_of_member(member))];
             groups.extend((0..WARM_BITS).filter(|bit| warm[member] >> bit & 1 == 1).map(warm_group));
             member_spec(server, &args.hub, args.protocol, member, &groups)
         });
@@ -206,6 +207,9 @@ impl<'a> Run<'a> {
         report.fact("pace", "pace", pace);
         report.fact("members", "members", args.members);
         report.fact("groups", "groups", args.groups);
+        if args.skew {
+            report.fact("skew", "members in the largest", self.crowd.ledger.layout().members_of(0));
+        }
         report.fact("publishers", "publishers", self.publishers);
         report.fact("payload_bytes", "payload, bytes", args.size);
         report.fact("frame_bytes", "frame at the member, bytes", self.crowd.ledger.frame_bytes());

@@ -126,6 +126,7 @@ pub(crate) fn serve(args: &FloorServerArgs) -> Result<(), Error> {
     let accept = || -> Result<TcpStream, Error> {
         let (socket, _) = listener.accept().map_err(Error::io("accept"))?;
         socket.set_nodelay(true).map_err(Error::io("TCP_NODELAY"))?;
+        reset_at_end(&socket)?;
         Ok(socket)
     };
     // The first connection carries the receiver's "all there".
@@ -162,6 +163,11 @@ pub(crate) fn serve(args: &FloorServerArgs) -> Result<(), Error> {
     Ok(())
 }
 
+/// No waiting state when the socket is closed: a sweep would run out of ports.
+fn reset_at_end(socket: &TcpStream) -> Result<(), Error> {
+    SockRef::from(socket).set_linger(Some(Duration::ZERO)).map_err(Error::io("SO_LINGER"))
+}
+
 /// One call per socket; how many came up short.
 fn send_each(sockets: &[TcpStream], frame: &[u8]) -> std::io::Result<usize> {
     let mut short = 0;
@@ -181,6 +187,7 @@ pub(crate) fn drain(args: &FloorDrainArgs) -> Result<(), Error> {
     let mut sockets = Vec::new();
     for index in 0..args.sockets {
         let socket = connect()?;
+        reset_at_end(&socket)?;
         socket.set_nonblocking(true).map_err(Error::io("set up a socket"))?;
         let mut socket = mio::net::TcpStream::from_std(socket);
         let registry = poll.registry();

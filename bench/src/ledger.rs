@@ -38,6 +38,7 @@ pub(crate) enum Source {
 }
 
 /// What a run's members and publishers are to each other.
+#[derive(Clone, Copy)]
 pub(crate) struct Layout {
     pub(crate) protocol: Protocol,
     pub(crate) source: Source,
@@ -47,17 +48,35 @@ pub(crate) struct Layout {
     pub(crate) groups: usize,
     /// Streams of messages, each with an order of its own.
     pub(crate) publishers: usize,
+    /// Half of the members are in the first group, a quarter in the second, and so on; none is empty.
+    pub(crate) skew: bool,
 }
 
 impl Layout {
-    /// Group of a member or of a publisher: round robin.
-    pub(crate) fn group_of(&self, index: usize) -> usize {
-        index % self.groups
+    /// Group of a publisher: round robin.
+    pub(crate) fn group_of(&self, publisher: usize) -> usize {
+        publisher % self.groups
+    }
+
+    /// Group of a member: round robin, or by halves.
+    pub(crate) fn group_of_member(&self, member: usize) -> usize {
+        if !self.skew || member < self.groups {
+            return member % self.groups;
+        }
+        let after = member - self.groups + 1;
+        (after.trailing_zeros() as usize).min(self.groups - 1)
     }
 
     /// Members of a group.
     pub(crate) fn members_of(&self, group: usize) -> u32 {
-        (self.members / self.groups + usize::from(group < self.members % self.groups)) as u32
+        if !self.skew {
+            return (self.members / self.groups + usize::from(group < self.members % self.groups)) as u32;
+        }
+        // How many of 1..=after have at least so many trailing zeros.
+        let after = (self.members - self.groups) as u64;
+        let with = |zeros: usize| after.checked_shr(zeros as u32).unwrap_or(0);
+        let others = if group + 1 < self.groups { with(group) - with(group + 1) } else { with(group) };
+        1 + others as u32
     }
 
     fn publishers_per_group(&self) -> usize {
@@ -247,7 +266,7 @@ impl Ledger {
         if std::mem::replace(&mut self.aside[member], true) {
             return;
         }
-        self.aside_in_group[self.layout.group_of(member)] += 1;
+        self.aside_in_group[self.layout.group_of_member(member)] += 1;
         for (publisher, slot) in self.slots(member) {
             for sequence in self.due[slot]..self.flights[publisher].next() {
                 self.arrived(publisher, sequence);
@@ -274,7 +293,7 @@ impl Ledger {
     /// Waits for the member again, from the next message of every publisher on. Nothing may be in flight.
     pub(crate) fn take_back(&mut self, member: usize) {
         if std::mem::replace(&mut self.aside[member], false) {
-            self.aside_in_group[self.layout.group_of(member)] -= 1;
+            self.aside_in_group[self.layout.group_of_member(member)] -= 1;
         }
         for (publisher, slot) in self.slots(member) {
             self.due[slot] = self.flights[publisher].next();
@@ -293,7 +312,7 @@ impl Ledger {
     /// The publishers whose messages a member receives, with the place of their next number in `due`.
     fn slots(&self, member: usize) -> impl Iterator<Item = (usize, usize)> + use<> {
         let (groups, per_group) = (self.layout.groups, self.layout.publishers_per_group());
-        let publishers = (self.layout.group_of(member)..self.layout.publishers).step_by(groups);
+        let publishers = (self.layout.group_of_member(member)..self.layout.publishers).step_by(groups);
         publishers.map(move |publisher| (publisher, member * per_group + publisher / groups))
     }
 
@@ -340,7 +359,8 @@ impl Ledger {
 
     fn is_for(&self, member: usize, publisher: u16) -> bool {
         let publisher = usize::from(publisher);
-        publisher < self.layout.publishers && self.layout.group_of(publisher) == self.layout.group_of(member)
+        publisher < self.layout.publishers
+            && self.layout.group_of(publisher) == self.layout.group_of_member(member)
     }
 
     fn count(&mut self, member: usize, stamp: Stamp, delivery: &Delivery<'_>) {
@@ -420,7 +440,7 @@ impl Ledger {
     /// Takes the payload out of a JSON message. The first message of a group is parsed in full; later
     /// ones need only have the same bytes around their payload.
     fn open_envelope(&mut self, member: usize, message: &[u8]) -> Envelope {
-        let group = self.layout.group_of(member);
+        let group = self.layout.group_of_member(member);
         if let Some(rest) = self.prefixes[group].strip(message)
             && let Some((payload, end)) = rest.split_at_checked(self.layout.size)
             && let Some(id) = read_end(end)
@@ -495,7 +515,7 @@ mod tests {
 
     fn ledger(protocol: Protocol) -> Ledger {
         let source = Source::Publishers;
-        Ledger::new(Layout { protocol, source, size: 40, members: 3, groups: 1, publishers: 1 })
+        Ledger::new(Layout { protocol, source, size: 40, members: 3, groups: 1, publishers: 1, skew: false })
     }
 
     fn payload(sequence: u32) -> Vec<u8> {
@@ -639,5 +659,19 @@ mod tests {
             give(&mut ledger, 0, message.replace(r#"Id":"p""#, &format!(r#"Id":"{name}""#)).as_bytes());
         }
         assert_eq!((ledger.deliveries(), counts(&ledger)[3]), (3, 0));
+    }
+
+    #[test]
+    fn halves_add_up() {
+        for (members, groups) in [(1, 1), (3, 3), (1000, 10), (1000, 70), (17, 4)] {
+            let (protocol, source) = (Protocol::Raw, Source::Publishers);
+            let layout =
+                Layout { protocol, source, size: 40, members, groups, publishers: groups, skew: true };
+            let mut counted = vec![0; groups];
+            (0..members).for_each(|member| counted[layout.group_of_member(member)] += 1);
+            let told: Vec<u32> = (0..groups).map(|group| layout.members_of(group)).collect();
+            assert_eq!(counted, told);
+            assert!(told.is_sorted_by(|a, b| a + 1 >= *b), "{told:?}");
+        }
     }
 }

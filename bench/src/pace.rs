@@ -9,6 +9,10 @@ use crate::ledger::Ledger;
 /// this.
 pub(crate) const TURN_MAX: Duration = Duration::from_millis(10);
 
+/// Most messages of one round to a reliable member: with acknowledgements once a second, as SDKs make
+/// them, a server that keeps 10,000 unacknowledged ones (design §2) may end the connection beyond.
+pub(crate) const UNACKNOWLEDGED_MAX: u32 = 8_000;
+
 /// How long after the last delivery a doubled message may still come.
 pub(crate) const LATE_WAIT: Duration = Duration::from_millis(50);
 

@@ -143,6 +143,7 @@ pub(crate) fn run_against(server: &Server, args: &RestArgs) -> Result<Report, Er
         members: args.members,
         groups,
         publishers: args.senders.max(groups),
+        skew: false,
     };
     let patience = Duration::from_secs(args.server.timeout);
     let specs = (0..args.members)

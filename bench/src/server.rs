@@ -83,6 +83,15 @@ impl Server {
         Ok(server)
     }
 
+    /// Unpins this process if the server has its CPU too: one server core would be slowed and the others not,
+    /// and the slowest core decides what load is carried.
+    pub(crate) fn share_cpus(&self) -> Result<(), Error> {
+        match self.cpus.contains(&self.own_cpu) {
+            true => sys::pin_to(allowed_at_start()?).map_err(Error::io("unpin")),
+            false => Ok(()),
+        }
+    }
+
     /// Refuses more connections than this process may open, with the way out.
     pub(crate) fn check_room_for(connections: usize) -> Result<(), Error> {
         let limit = sys::raise_open_files().map_err(Error::io("raise the limit of open files"))?;

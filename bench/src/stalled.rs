@@ -16,7 +16,7 @@ use crate::cuts::{recovery_spec, session_spec};
 use crate::error::Error;
 use crate::facts::{self, Quantile, quantiles};
 use crate::ledger::{Layout, Source, group_name};
-use crate::pace::{Stall, TURN_MAX};
+use crate::pace::{Stall, TURN_MAX, UNACKNOWLEDGED_MAX};
 use crate::report::Report;
 use crate::server::{Server, Verb};
 
@@ -62,7 +62,8 @@ pub(crate) struct StalledArgs {
     /// Messages in flight per publisher, to those who read.
     #[arg(long, default_value_t = 4)]
     pub(crate) window: u32,
-    /// Messages per half round. Default: 10,000, with --resume 4,000.
+    /// Messages per half round. Default: 10,000; with --resume so few that a whole run stays below what a
+    /// server keeps unacknowledged.
     #[arg(long)]
     pub(crate) messages: Option<u32>,
     /// Rounds; the figures are medians.
@@ -76,7 +77,8 @@ impl StalledArgs {
     }
 
     fn messages(&self) -> u32 {
-        self.messages.unwrap_or(if self.resume { 4_000 } else { 10_000 })
+        let all = if self.resume { UNACKNOWLEDGED_MAX / (2 * self.rounds + 1) } else { 10_000 };
+        self.messages.unwrap_or_else(|| all.max(1))
     }
 
     fn readers(&self) -> usize {
@@ -117,6 +119,7 @@ pub(crate) fn run_against(server: &Server, args: &StalledArgs) -> Result<Report,
         members: args.members,
         groups: 1,
         publishers: args.publishers,
+        skew: false,
     };
     let group = [group_name(0)];
     let specs: Vec<Spec> = (0..args.members)
