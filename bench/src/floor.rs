@@ -6,13 +6,13 @@
 //! Loopback runs the receiver's half of TCP in the sender's context, here as in the server.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
 use mio::{Events, Interest, Poll, Token};
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::cli::{FloorDrainArgs, FloorServerArgs};
 use crate::error::Error;
@@ -163,6 +163,19 @@ pub(crate) fn serve(args: &FloorServerArgs) -> Result<(), Error> {
     Ok(())
 }
 
+/// As the clients of the server beside it, every thousand have a source address of their own; and not theirs,
+/// whose ports the kernel would not give out again.
+fn connect(port: u16, index: usize) -> Result<TcpStream, Error> {
+    let from = SocketAddr::from(([127, 0, 1, 1 + (index / 1_000 % 250) as u8], 0));
+    let to = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let connected = Socket::new(Domain::IPV4, Type::STREAM, None).and_then(|socket| {
+        socket.bind(&from.into())?;
+        socket.connect(&to.into())?;
+        Ok(socket.into())
+    });
+    connected.map_err(Error::io("connect"))
+}
+
 /// No waiting state when the socket is closed: a sweep would run out of ports.
 fn reset_at_end(socket: &TcpStream) -> Result<(), Error> {
     SockRef::from(socket).set_linger(Some(Duration::ZERO)).map_err(Error::io("SO_LINGER"))
@@ -181,12 +194,11 @@ fn send_each(sockets: &[TcpStream], frame: &[u8]) -> std::io::Result<usize> {
 /// The receiving child: says one byte for every fan that has arrived in full; ends with the sender.
 pub(crate) fn drain(args: &FloorDrainArgs) -> Result<(), Error> {
     sys::raise_open_files().map_err(Error::io("raise the limit of open files"))?;
-    let connect = || TcpStream::connect((Ipv4Addr::LOCALHOST, args.port)).map_err(Error::io("connect"));
-    let mut control = connect()?;
+    let mut control = connect(args.port, 0)?;
     let mut poll = Poll::new().map_err(Error::io("create an epoll instance"))?;
     let mut sockets = Vec::new();
     for index in 0..args.sockets {
-        let socket = connect()?;
+        let socket = connect(args.port, index)?;
         reset_at_end(&socket)?;
         socket.set_nonblocking(true).map_err(Error::io("set up a socket"))?;
         let mut socket = mio::net::TcpStream::from_std(socket);
