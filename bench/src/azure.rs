@@ -14,7 +14,7 @@ use crate::cli::{Protocol, ServerArgs};
 use crate::crowd::{Crowd, Plain, Workload, client_spec};
 use crate::error::Error;
 use crate::facts;
-use crate::ledger::{Layout, Source, group_name};
+use crate::layout::{Layout, Source, group_name};
 use crate::pace::{Stall, TURN_MAX};
 use crate::report::Report;
 use crate::rest::{Senders, Target, receiver_spec};

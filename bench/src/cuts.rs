@@ -12,7 +12,7 @@ use crate::client::{Change, Ending, Greeting, Session, Spec};
 use crate::crowd::{Crowd, Plain, Workload, member_spec};
 use crate::error::Error;
 use crate::facts::{self, Quantile, quantiles};
-use crate::ledger::{Layout, Source, group_name};
+use crate::layout::{Layout, Source, group_name};
 use crate::random::Random;
 use crate::report::Report;
 use crate::server::{Server, Verb};

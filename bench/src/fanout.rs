@@ -11,7 +11,7 @@ use crate::crowd::{Crowd, Plain, member_spec};
 use crate::error::Error;
 use crate::facts;
 use crate::floor::Floor;
-use crate::ledger::{Layout, Source, group_name};
+use crate::layout::{Layout, Source, group_name};
 use crate::measure::{extremes, median};
 use crate::pace::TURN_MAX;
 use crate::random::Random;

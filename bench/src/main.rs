@@ -25,6 +25,7 @@ mod facts;
 mod fanout;
 mod floor;
 mod idle;
+mod layout;
 mod ledger;
 mod measure;
 mod pace;

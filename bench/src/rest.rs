@@ -14,7 +14,7 @@ use crate::client::Change;
 use crate::crowd::{Crowd, Workload, client_spec};
 use crate::error::Error;
 use crate::facts::{self, Quantile, quantiles};
-use crate::ledger::{Layout, Source, group_name};
+use crate::layout::{Layout, Source, group_name};
 use crate::report::Report;
 use crate::server::{Server, Verb};
 use crate::stamp::Stamp;

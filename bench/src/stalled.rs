@@ -15,7 +15,7 @@ use crate::crowd::{Crowd, Plain, Workload, member_spec};
 use crate::cuts::{recovery_spec, session_spec};
 use crate::error::Error;
 use crate::facts::{self, Quantile, quantiles};
-use crate::ledger::{Layout, Source, group_name};
+use crate::layout::{Layout, Source, group_name};
 use crate::pace::{Stall, TURN_MAX, UNACKNOWLEDGED_MAX};
 use crate::report::Report;
 use crate::server::{Server, Verb};
