@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `host` | starting and joining cores; glommio lives there and only there |
 //! | `turn` | the loop: completions, mesh, timers, flush, submit |
+//! | `doors` | accepting sockets, and stopping |
 //! | `hubs` | the hubs of a core and what they ask for |
 //! | `io` | sockets on the ring: sending, receiving, ending |
 //! | `ring`, `buffers` | the kernel's side, and all the unsafe code of the data plane |
@@ -13,6 +14,7 @@
 
 pub(crate) mod buffers;
 pub(crate) mod counters;
+pub(crate) mod doors;
 pub(crate) mod host;
 pub(crate) mod hubs;
 pub(crate) mod io;

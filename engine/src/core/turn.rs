@@ -10,7 +10,7 @@ use crate::core::host::Mode;
 use crate::core::hubs::Hubs;
 use crate::core::io::{Io, Outcome, Received};
 use crate::core::mesh::{Mesh, Note};
-use crate::core::ring::{Completion, Op, Ring, accepted};
+use crate::core::ring::{Completion, Op, Ring};
 use crate::core::settings::Settings;
 use crate::core::socket::{Client, End, Kind, Socket};
 use crate::net::client::{Said, listen};
@@ -18,9 +18,8 @@ use crate::net::gate::Gate;
 use crate::net::{HttpAnswer, HttpFactory, Listener};
 use ringhub_hub::effect::CloseCategory;
 use ringhub_hub::{CloseHow, CoreId, Effects, Input, SocketKey, Time, Transport};
-use ringhub_protocol::ws::close::write_close;
 use ringhub_protocol::ws::frame::write_frame;
-use ringhub_protocol::ws::{CloseCode, Event, Opcode};
+use ringhub_protocol::ws::{Event, Opcode};
 use std::collections::{HashMap, VecDeque};
 use std::io::Read;
 use std::net::TcpListener;
@@ -31,8 +30,6 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Input bytes after which a turn is flushed early, so that its log stays bounded.
 const TURN_BYTES: usize = 256 << 10;
-/// Pause after an accept that failed for lack of descriptors or memory, in milliseconds.
-const ACCEPT_PAUSE_MS: u64 = 100;
 /// Longest wait while a batch has no room at its receiver.
 const STUCK_WAIT: Duration = Duration::from_millis(1);
 /// How often hubs' counters are copied out, in milliseconds.
@@ -68,13 +65,13 @@ pub(crate) struct Core {
     pub(crate) pages: HashMap<u64, (Vec<ConnectionPage>, u16)>,
     /// How a lost socket is to be counted, while its loss is fed to a hub.
     pub(crate) lost_as: Option<(CloseCategory, &'static str)>,
-    listeners: Vec<(Listener, TcpListener)>,
+    pub(crate) listeners: Vec<(Listener, TcpListener)>,
     /// Listeners to be armed, and when.
-    accept_at: Vec<(u32, Time)>,
+    pub(crate) accept_at: Vec<(u32, Time)>,
     bell: UnixStream,
     turn_bytes: usize,
     snapshot_at: Time,
-    stopping: Option<Time>,
+    pub(crate) stopping: Option<Time>,
     due: Vec<u32>,
 }
 
@@ -165,11 +162,6 @@ impl Core {
                 return;
             }
         }
-    }
-
-    /// Whether the server is stopping.
-    pub(crate) fn is_stopping(&self) -> bool {
-        self.stopping.is_some()
     }
 
     fn has_work(&self) -> bool {
@@ -287,60 +279,6 @@ impl Core {
             self.stop();
         }
         self.io.ring.poll_bell(self.bell.as_raw_fd());
-    }
-
-    // Accepting.
-
-    fn accept(&mut self, completion: &Completion) {
-        let listener = completion.slot;
-        match accepted(completion) {
-            Ok(fd) => {
-                let counters = &self.io.shared.counters;
-                counters.accepts.add(1);
-                if self.is_stopping() {
-                    return;
-                }
-                if self.io.sockets.len() >= self.settings.sockets.sockets_max {
-                    counters.accepts_refused.add(1);
-                } else {
-                    let kind = self.listeners[listener as usize].0;
-                    let key = self.io.adopt(Socket::new(fd, kind));
-                    let allowed = self.settings.sockets.head_deadline.as_millis() as u64;
-                    self.io.deadlines.set(key.slot, self.now.after_ms(allowed));
-                    self.io.arm(key);
-                }
-                if !completion.more() {
-                    self.accept_at.push((listener, self.now));
-                }
-            }
-            Err(error) if !self.is_stopping() => {
-                // Tried again at once, a lack of descriptors would spin.
-                let lacks = [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS].map(Some);
-                let at = if lacks.contains(&error.raw_os_error()) {
-                    self.io.shared.counters.accepts_out_of_files.add(1);
-                    self.now.after_ms(ACCEPT_PAUSE_MS)
-                } else {
-                    self.now
-                };
-                if !completion.more() {
-                    self.accept_at.push((listener, at));
-                }
-            }
-            Err(_) => {}
-        }
-    }
-
-    fn arm_listeners(&mut self) {
-        if self.is_stopping() {
-            return self.accept_at.clear();
-        }
-        let Self { accept_at, listeners, io, now, .. } = self;
-        accept_at.retain(|&(listener, at)| {
-            if at <= *now {
-                io.ring.accept(listeners[listener as usize].1.as_raw_fd(), listener);
-            }
-            at > *now
-        });
     }
 
     // Input.
@@ -642,36 +580,6 @@ impl Core {
             let (pages, _) = self.pages.remove(&request).expect("it was just there");
             let key = crate::core::hubs::socket_of(ringhub_hub::RequestId(request));
             self.answers.push_back((key, HttpAnswer::Connections(pages)));
-        }
-    }
-
-    // Stopping.
-
-    /// Stops accepting, tells every client, and gives them until the deadline.
-    fn stop(&mut self) {
-        let allowed = self.settings.stop_deadline.as_millis() as u64;
-        self.stopping = Some(self.now.after_ms(allowed));
-        self.accept_at.clear();
-        for (_, socket) in &self.listeners {
-            // Refuses what comes from now on; the descriptor lives until the core ends.
-            let _ = socket2::SockRef::from(socket).shutdown(std::net::Shutdown::Both);
-        }
-        for hub in 0..self.hubs.slots.len() as u32 {
-            self.feed(hub, Input::Stop);
-        }
-        for key in self.io.sockets.keys() {
-            let Some(socket) = self.io.sockets.get(key) else { continue };
-            match &socket.kind {
-                Kind::Http(handler) if handler.is_busy() => {}
-                Kind::Head | Kind::Http(_) | Kind::Opening { .. } => self.io.kill(key),
-                Kind::Echo(_) => {
-                    let mut out = Vec::new();
-                    write_close(&mut out, Some(CloseCode::GOING_AWAY), "The server is shutting down.");
-                    self.io.send(key, out.into());
-                    self.io.finish(key);
-                }
-                Kind::Client(_) | Kind::Closing(_) => {}
-            }
         }
     }
 }
