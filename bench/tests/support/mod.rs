@@ -241,6 +241,8 @@ impl State {
         let writing = socket.try_clone().unwrap();
         let mut uri = String::new();
         let mut kind = Kind::Bare;
+        // Taken before the client hears that it is in: nothing is published before it is a member.
+        let mut groups = None;
         let accepted = tungstenite::accept_hdr(socket, |request: &Request, mut response: Response| {
             if self.fault == Fault::Refuse {
                 let mut refusal = ErrorResponse::new(Some("no such key".into()));
@@ -248,6 +250,7 @@ impl State {
                 return Err(refusal);
             }
             uri = request.uri().to_string();
+            groups = Some(self.groups.lock().unwrap());
             if let Some(name) = request.headers().get("Sec-WebSocket-Protocol") {
                 kind = match name.to_str().unwrap() {
                     "json.webpubsub.azure.v1" => Kind::Json,
@@ -258,9 +261,10 @@ impl State {
             }
             Ok(response)
         });
-        let Ok(mut reading) = accepted else { return };
-        let transport = Transport::new(number, writing);
-        let Some(member) = self.admit(&uri, kind, transport) else {
+        let (Some(mut reading), Some(mut joined)) = (accepted.ok(), groups) else { return };
+        let member = self.admit(&mut joined, &uri, kind, Transport::new(number, writing));
+        drop(joined);
+        let Some(member) = member else {
             return drop(reading.close(Some(CloseFrame { code: 1008.into(), reason: "".into() })));
         };
         // Ends with the connection; what the generator does wrong shows as an error here, too.
@@ -289,14 +293,20 @@ impl State {
     }
 
     /// A new member, or an old one on a new socket; none if the recovery is refused.
-    fn admit(&self, uri: &str, kind: Kind, transport: Transport) -> Option<Arc<Mutex<Member>>> {
+    fn admit(
+        &self,
+        groups: &mut Groups,
+        uri: &str,
+        kind: Kind,
+        transport: Transport,
+    ) -> Option<Arc<Mutex<Member>>> {
         if let Some(id) = query(uri, "awps_connection_id") {
             self.recoveries.fetch_add(1, SeqCst);
             assert_eq!(query(uri, "awps_reconnection_token"), Some(&*format!("t%2B{id}")));
             if self.fault == Fault::RefuseRecovery && self.once() {
                 return None;
             }
-            let member = Arc::clone(self.groups.lock().unwrap().sessions.get(id)?);
+            let member = Arc::clone(groups.sessions.get(id)?);
             self.recover(&mut member.lock().unwrap(), id, transport);
             return Some(member);
         }
@@ -310,7 +320,6 @@ impl State {
             held: None,
             log: VecDeque::new(),
         }));
-        let mut groups = self.groups.lock().unwrap();
         // First of all messages, but nothing is published before the memberships hold.
         if kind != Kind::Bare {
             member.lock().unwrap().say(connected(&id));
@@ -324,7 +333,6 @@ impl State {
                 groups.join(hub, group.as_str().unwrap(), &member);
             }
         }
-        drop(groups);
         Some(member)
     }
 
