@@ -273,7 +273,8 @@ impl State {
                 Ok(Message::Text(text)) => self.on_text(&uri, &member, &text),
                 Ok(Message::Close(_)) => {
                     if self.fault == Fault::NeverEnds && self.once() {
-                        std::thread::sleep(Duration::from_secs(600));
+                        // Until the generator has given up.
+                        let _ = std::io::copy(reading.get_mut(), &mut std::io::sink());
                     }
                     if self.fault != Fault::NoGoodbye || !self.once() {
                         let _ = reading.flush();
