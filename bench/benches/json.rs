@@ -5,7 +5,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use ringhub_protocol::pubsub::{Data, Sender, json};
+use ringhub_protocol::pubsub::{Data, Message, Sender, json};
 
 /// Requests as the JavaScript client writes them.
 const REQUESTS: [(&str, &str); 5] = [
@@ -57,7 +57,7 @@ fn write(criterion: &mut Criterion) {
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
                 out.clear();
-                json::open_message(&mut out, black_box(sender), black_box(data));
+                json::open_message(&mut out, Message::new(black_box(sender), black_box(data)));
                 json::sequence_id(&mut out, black_box(123_456));
                 out.len()
             });

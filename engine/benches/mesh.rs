@@ -13,7 +13,7 @@ fn push_and_drain(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("mesh_push_and_drain");
     let payload = Bytes::from(vec![b'x'; 64]);
     let target = EnvelopeTarget::Group("g".into(), None);
-    let envelope = Envelope::new(target, None, Data::binary(&payload));
+    let envelope = Envelope::new(target, Data::binary(&payload).into());
     for items in [1, 32, 1024] {
         let mut mesh = MeshPair::new().expect("the kernel gives a ring");
         group.throughput(Throughput::Elements(items));

@@ -354,7 +354,7 @@ mod tests {
             };
             assert_eq!(hub.as_str(), "chat");
             assert!(
-                matches!(operation, Operation::Send { target: Target::Group(_), excluded } if excluded.len() == 1)
+                matches!(operation, Operation::Send { target: Target::Group(_), excluded, .. } if excluded.len() == 1)
             );
             assert_eq!((sent.data_type, &sent.bytes[..]), (data_type, body.as_bytes()));
         }

@@ -155,7 +155,7 @@ fuzz_target!(|ops: Vec<Op>| {
                     let text = if is_large { format!("{number} {large}") } else { number.to_string() };
                     let data = Data::text(&text);
                     let message =
-                        ClientMessage::SendToGroup { group: group(n), ack_id: ack(ack_id), no_echo, data };
+                        ClientMessage::SendToGroup { group: group(n), ack_id: ack(ack_id), no_echo, data, metadata: None, ttl_seconds: 0 };
                     hub.handle(now, Input::Message(from, message), &mut effects);
                 }
             }
@@ -219,9 +219,9 @@ fuzz_target!(|ops: Vec<Op>| {
                 };
                 let excluded =
                     exclude.and_then(pick).map(|(_, id)| id.to_string().into()).into_iter().collect();
-                let send = Operation::Send { target, excluded };
+                let send = Operation::Send { target, excluded, filter: None, ttl_seconds: 0 };
                 let text = number.to_string();
-                hub.handle(now, Input::Operation(RequestId(1), &send, Some(Data::text(&text))), &mut effects);
+                hub.handle(now, Input::Operation(RequestId(1), &send, Some(Data::text(&text).into())), &mut effects);
             }
             Op::CloseThem { target } => {
                 let target = match target % 3 {

@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use ringhub_protocol::pubsub::{ClientMessage, Data, DataType, Form, Sender, json};
+use ringhub_protocol::pubsub::{ClientMessage, Data, DataType, Form, Message, Sender, json};
 use serde_json::Value;
 
 fuzz_target!(|text: &str| {
@@ -42,7 +42,7 @@ fn check_ack_id(request: &Value, ack_id: Option<u64>) {
 
 fn check_delivery(sender: Sender<'_>, data: Data<'_>) {
     let mut out = Vec::new();
-    json::open_message(&mut out, sender, data);
+    json::open_message(&mut out, Message::new(sender, data));
     json::sequence_id(&mut out, 7);
     let out = std::str::from_utf8(&out).expect("JSON is UTF-8");
     serde_json::from_str::<&serde_json::value::RawValue>(out).expect("what is written is JSON");
@@ -59,7 +59,7 @@ fn check_delivery(sender: Sender<'_>, data: Data<'_>) {
             // Encoding the bytes again gives the same message up to escapes.
             let again = Data::from_parts(data.data_type(), Form::Plain, &plain);
             let mut reencoded = Vec::new();
-            json::open_message(&mut reencoded, sender, again);
+            json::open_message(&mut reencoded, Message::new(sender, again));
             reencoded.push(b'}');
             let reencoded: Value = serde_json::from_slice(&reencoded).expect("what is written is JSON");
             let original: Value = serde_json::from_str(out).expect("what is written is JSON");

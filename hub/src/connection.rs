@@ -30,6 +30,7 @@ impl Format {
             Subprotocol::Raw => Self::Raw,
             Subprotocol::Json => Self::Json,
             Subprotocol::ReliableJson => Self::Reliable,
+            Subprotocol::Protobuf | Subprotocol::ReliableProtobuf => unimplemented!(),
         }
     }
 }

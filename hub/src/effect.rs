@@ -1,5 +1,6 @@
 //! What goes into a hub and what it asks for.
 
+use crate::envelope::Content;
 use crate::{ConnectionId, ConnectionKey, CoreId, Envelope, RequestId, SocketKey, Ticket};
 use bytes::Bytes;
 use ringhub_protocol::name::{GroupName, UserId};
@@ -34,8 +35,9 @@ pub enum Input<'a> {
     Writable(Transport),
     /// A plain client's outbox is over its bound: close 1008.
     SlowConsumer(Transport),
-    /// A REST call that arrived at this core; `data` is the body of a send. Answered by [`Effect::Answer`].
-    Operation(RequestId, &'a Operation, Option<Data<'a>>),
+    /// A REST call that arrived at this core, with the body of a send (when it expires is the operation's to
+    /// say). Answered by [`Effect::Answer`].
+    Operation(RequestId, &'a Operation, Option<Content<'a>>),
     /// From another core's hub of the same name, in the order it was sent.
     Mesh(CoreId, MeshItem),
     /// The server stops: close everyone with 1001.

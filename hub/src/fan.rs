@@ -323,8 +323,8 @@ mod tests {
         hub.flush(&mut sends, Budget::UNLIMITED);
         let budget = Budget { sends: 1, whole: 0 };
         let mut publish = |hub: &mut Hub, sends: &mut Sends| {
-            let send = Operation::Send { target: Target::All, excluded: Box::default() };
-            let input = Input::Operation(RequestId(1), &send, Some(Data::text("x")));
+            let send = Operation::send(Target::All);
+            let input = Input::Operation(RequestId(1), &send, Some(Data::text("x").into()));
             hub.handle(Time(0), input, &mut effects);
             hub.flush(sends, budget);
         };

@@ -5,12 +5,10 @@
 //! so a withdrawal needs no answer.
 
 use crate::directory::{Agreement, Interest};
-use crate::envelope::EnvelopeTarget;
+use crate::envelope::{Audience, Content, EnvelopeTarget};
 use crate::hub::{EVERYONE, Hub};
-use crate::{
-    ConnectionId, ConnectionKey, CoreId, CoreSet, Effect, Effects, MeshItem, RequestId, Ticket, Time,
-};
-use ringhub_protocol::pubsub::{Data, Sender};
+use crate::{ConnectionKey, CoreId, CoreSet, Effect, Effects, MeshItem, RequestId, Ticket, Time};
+use ringhub_protocol::pubsub::Sender;
 use std::sync::Arc;
 
 /// Who is told when the other cores have agreed.
@@ -67,8 +65,7 @@ impl Hub {
     pub(crate) fn mesh(&mut self, now: Time, from: CoreId, item: MeshItem, effects: &mut Effects) {
         match item {
             MeshItem::Publish(envelope, ticket) => {
-                let excluded = envelope.excluded.as_deref().unwrap_or_default();
-                let found = self.deliver(&envelope.target, excluded, envelope.data());
+                let found = self.deliver(&envelope.audience, envelope.content());
                 if let Some(ticket) = ticket {
                     effects.push(Effect::Forward(from, MeshItem::Done(ticket, found)));
                 }
@@ -118,13 +115,8 @@ impl Hub {
     }
 
     /// Publishes to this core's connections of a target; returns whether it has any.
-    pub(crate) fn deliver(
-        &mut self,
-        target: &EnvelopeTarget,
-        excluded: &[ConnectionId],
-        data: Data<'_>,
-    ) -> bool {
-        let (index, sender) = match target {
+    pub(crate) fn deliver(&mut self, audience: &Audience, content: Content<'_>) -> bool {
+        let (index, sender) = match &audience.target {
             EnvelopeTarget::All => (EVERYONE, Sender::Server),
             EnvelopeTarget::Group(name, user) => {
                 let Some(&index) = self.group_index.get(&**name) else { return false };
@@ -135,12 +127,12 @@ impl Hub {
                 if slots.peek().is_none() {
                     return false;
                 }
-                self.turn.message_to(Sender::Server, data, slots, &self.connections);
+                self.turn.message_to(Sender::Server, content, slots, &self.connections);
                 return true;
             }
             EnvelopeTarget::Connection(id) => {
                 let Some(slot) = self.by_id(id) else { return false };
-                self.turn.message_to(Sender::Server, data, [slot].into_iter(), &self.connections);
+                self.turn.message_to(Sender::Server, content, [slot].into_iter(), &self.connections);
                 return true;
             }
         };
@@ -148,9 +140,9 @@ impl Hub {
         if group.len() == 0 {
             return false;
         }
-        let stream = self.turn.publish(index, group, sender, data);
+        let stream = self.turn.publish(index, group, sender, content);
         let entry = stream.entries.len() as u32 - 1;
-        for id in excluded {
+        for id in audience.excluded.iter().flat_map(|excluded| excluded.iter()) {
             if let Some(connection) = self.connections.get(id.slot as usize)
                 && connection.id == *id
                 && connection.membership(index).is_ok()

@@ -52,7 +52,9 @@
 //! let Effect::Opened(ann) = effects[0] else { panic!("nobody else has to agree") };
 //!
 //! let group = GroupName::parse("g")?;
-//! let message = ClientMessage::SendToGroup { group, ack_id: None, no_echo: true, data: Data::text("hi") };
+//! let data = Data::text("hi");
+//! let message =
+//!     ClientMessage::SendToGroup { group, ack_id: None, no_echo: true, data, metadata: None, ttl_seconds: 0 };
 //! hub.handle(Time(5), Input::Message(ann, message), &mut effects);
 //! hub.flush(&mut wire, Budget::UNLIMITED);
 //! // One frame, final and text, of two bytes; not for its sender.
@@ -89,7 +91,7 @@ mod users;
 pub use effect::{
     Answer, CloseHow, Connect, Effect, Effects, Input, MeshItem, Part, Recover, Sink, Transport,
 };
-pub use envelope::Envelope;
+pub use envelope::{Audience, Content, Envelope};
 pub use fan::Budget;
 pub use hub::Hub;
 pub use id::{ConnectionId, ConnectionKey, CoreId, CoreSet, RequestId, SocketKey, Ticket, Time};

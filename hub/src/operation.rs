@@ -4,13 +4,12 @@
 //! the first's answer, arrive in order wherever they came in.
 
 use crate::effect::CloseCategory;
-use crate::envelope::EnvelopeTarget;
+use crate::envelope::{Audience, Content, EnvelopeTarget};
 use crate::hub::{EVERYONE, Hub};
 use crate::interest::Waiter;
 use crate::lifecycle::Ending;
 use crate::{Answer, ConnectionId, CoreSet, Effect, Effects, Envelope, MeshItem, RequestId, Ticket};
 use ringhub_protocol::name::{GroupName, UserId};
-use ringhub_protocol::pubsub::Data;
 use ringhub_protocol::rest::{Operation, Target};
 use ringhub_protocol::ws::CloseCode;
 use std::sync::Arc;
@@ -29,7 +28,7 @@ impl Hub {
         &mut self,
         request: RequestId,
         operation: &Operation,
-        data: Option<Data<'_>>,
+        content: Option<Content<'_>>,
         effects: &mut Effects,
     ) {
         self.counters.messages_in += 1;
@@ -39,17 +38,19 @@ impl Hub {
         };
         let needs_target = matches!(operation, Operation::Exists { .. } | Operation::AddToGroup { .. });
         let (here, there) = self.cores_of(target);
-        let send = match (operation, data) {
-            (Operation::Send { target, excluded }, Some(data)) => {
+        let send = match (operation, content) {
+            (Operation::Send { target, excluded, filter, ttl_seconds: _ }, Some(content)) => {
                 let excluded: Vec<_> = excluded.iter().filter_map(|id| ConnectionId::parse(id)).collect();
-                envelope_target(target).map(|target| (target, excluded, data))
+                let excluded = (!excluded.is_empty()).then(|| excluded.into());
+                envelope_target(target)
+                    .map(|target| (Audience { target, excluded, filter: filter.clone() }, content))
             }
             _ => None,
         };
         if there.is_empty() {
             let found = here && {
                 let found = match &send {
-                    Some((target, excluded, data)) => Some(self.deliver(target, excluded, *data)),
+                    Some((audience, content)) => Some(self.deliver(audience, *content)),
                     None => self.carry_out(operation, || Waiter::Answer(request), effects),
                 };
                 let Some(found) = found else { return };
@@ -59,9 +60,8 @@ impl Hub {
         }
         let ticket = self.ticket();
         let item = match &send {
-            Some((target, excluded, data)) => {
-                let excluded = (!excluded.is_empty()).then(|| excluded.as_slice().into());
-                MeshItem::Publish(Envelope::new(target.clone(), excluded, *data), Some(ticket))
+            Some((audience, content)) => {
+                MeshItem::Publish(Envelope::new(audience.clone(), *content), Some(ticket))
             }
             None => MeshItem::Operation(Arc::new(operation.clone()), ticket),
         };
@@ -70,7 +70,7 @@ impl Hub {
         }
         let own = match &send {
             _ if !here => Some(false),
-            Some((target, excluded, data)) => Some(self.deliver(target, excluded, *data)),
+            Some((audience, content)) => Some(self.deliver(audience, *content)),
             None => self.carry_out(operation, || Waiter::Part(ticket), effects),
         };
         // This core's part is one more to wait for if it needs an agreement.

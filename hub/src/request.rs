@@ -1,7 +1,7 @@
 //! Requests of clients: joining, leaving, publishing, and their acks.
 
 use crate::effect::CloseCategory;
-use crate::envelope::EnvelopeTarget;
+use crate::envelope::{Content, EnvelopeTarget};
 use crate::hub::Hub;
 use crate::interest::Waiter;
 use crate::lifecycle::Ending;
@@ -44,11 +44,12 @@ impl Hub {
                 }
                 self.ack(slot, ack_id);
             }
-            ClientMessage::SendToGroup { group, ack_id, no_echo, data } => {
+            ClientMessage::SendToGroup { group, ack_id, no_echo, data, metadata, ttl_seconds: _ } => {
                 if self.repeated(slot, ack_id) || self.denied(slot, Action::SendToGroup, &group, ack_id) {
                     return;
                 }
-                self.publish_from(slot, group.as_str(), no_echo, data, effects);
+                let content = Content { data, metadata: metadata.as_ref(), until: None };
+                self.publish_from(slot, group.as_str(), no_echo, content, effects);
                 self.ack(slot, ack_id);
             }
             ClientMessage::Event { ack_id, .. } => {
@@ -100,7 +101,7 @@ impl Hub {
             let category = CloseCategory::Unauthorized;
             return self.end(slot, Ending { code: CloseCode::POLICY_VIOLATION, reason, category }, effects);
         }
-        self.publish_from(slot, group.as_str(), no_echo, data, effects);
+        self.publish_from(slot, group.as_str(), no_echo, data.into(), effects);
     }
 
     /// A client's publication: to the members here, and once to each core that has others.
@@ -109,7 +110,7 @@ impl Hub {
         slot: u32,
         group: &str,
         no_echo: bool,
-        data: Data<'_>,
+        content: Content<'_>,
         effects: &mut Effects,
     ) {
         let user = self.connections[slot as usize].user.clone();
@@ -118,7 +119,7 @@ impl Hub {
             let Self { turn, groups, connections, .. } = self;
             let group = &mut groups[index as usize];
             if group.len() > 0 {
-                let stream = turn.publish(index, group, sender, data);
+                let stream = turn.publish(index, group, sender, content);
                 if no_echo && connections[slot as usize].membership(index).is_ok() {
                     stream.excluded.push((slot, stream.entries.len() as u32 - 1));
                 }
@@ -127,7 +128,7 @@ impl Hub {
         let cores = self.directory.cores(group);
         if !cores.is_empty() {
             let user = user.map(|user| user.as_str().into());
-            let envelope = Envelope::new(EnvelopeTarget::Group(group.into(), user), None, data);
+            let envelope = Envelope::new(EnvelopeTarget::Group(group.into(), user), content);
             for core in cores.iter() {
                 effects.push(Effect::Forward(core, MeshItem::Publish(envelope.clone(), None)));
             }

@@ -11,10 +11,11 @@
 
 use crate::Paged;
 use crate::connection::{Connection, Format};
+use crate::envelope::Content;
 use crate::group::Group;
 use crate::session::Batch;
 use bytes::Bytes;
-use ringhub_protocol::pubsub::{Data, DataType, Sender, json};
+use ringhub_protocol::pubsub::{DataType, Message, Sender, json};
 use ringhub_protocol::ws::{Opcode, frame};
 use std::ops::Range;
 use std::rc::Rc;
@@ -243,25 +244,26 @@ impl Turn {
     pub(crate) fn message_to(
         &mut self,
         sender: Sender<'_>,
-        data: Data<'_>,
+        content: Content<'_>,
         slots: impl Iterator<Item = u32>,
         connections: &Paged<Connection>,
     ) {
         let position = self.next_position();
+        let message = Message { sender, data: content.data, metadata: content.metadata };
         let mut pieces = [None; Format::COUNT];
         for slot in slots {
             let format = connections[slot as usize].format;
             let piece = *pieces[format as usize].get_or_insert_with(|| match format {
                 Format::Reliable => {
                     let mut body = Vec::new();
-                    json::open_message(&mut body, sender, data);
+                    json::open_message(&mut body, message);
                     let ends = vec![body.len() as u32];
                     self.batches.push(Rc::new(Batch { bodies: body.into(), ends }));
                     Piece::Message(self.batches.len() as u32 - 1)
                 }
                 plain => {
                     let start = self.frames.len() as u32;
-                    encode(&mut self.frames, plain, sender, data);
+                    encode(&mut self.frames, plain, message);
                     Piece::Frames(start, self.frames.len() as u32)
                 }
             });
@@ -275,7 +277,7 @@ impl Turn {
         index: u32,
         group: &mut Group,
         sender: Sender<'_>,
-        data: Data<'_>,
+        content: Content<'_>,
     ) -> &mut Stream {
         let position = self.next_position();
         let at = *group.stream.get_or_insert_with(|| {
@@ -288,12 +290,13 @@ impl Turn {
             self.open += 1;
             self.open as u32 - 1
         });
+        let message = Message { sender, data: content.data, metadata: content.metadata };
         let stream = &mut self.streams[at as usize];
         stream.entries.push(position);
         for format in [Format::Raw, Format::Json, Format::Reliable] {
             let encoded = &mut stream.encoded[format as usize];
             if group.live[format as usize] > 0 {
-                encode(&mut encoded.bytes, format, sender, data);
+                encode(&mut encoded.bytes, format, message);
             }
             encoded.ends.push(encoded.bytes.len() as u32);
         }
@@ -344,7 +347,8 @@ pub(crate) fn share(bytes: &mut Vec<u8>) -> Bytes {
 }
 
 /// Appends one data message in a format.
-fn encode(out: &mut Vec<u8>, format: Format, sender: Sender<'_>, data: Data<'_>) {
+fn encode(out: &mut Vec<u8>, format: Format, message: Message<'_>) {
+    let data = message.data;
     match format {
         Format::Raw => {
             let opcode = match data.data_type() {
@@ -354,9 +358,9 @@ fn encode(out: &mut Vec<u8>, format: Format, sender: Sender<'_>, data: Data<'_>)
             frame::write_frame(out, opcode, &data.plain());
         }
         Format::Json => frame::write_frame_with(out, Opcode::Text, data.bytes().len() + 90, |out| {
-            json::open_message(out, sender, data);
+            json::open_message(out, message);
             out.push(b'}');
         }),
-        Format::Reliable => json::open_message(out, sender, data),
+        Format::Reliable => json::open_message(out, message),
     }
 }

@@ -97,8 +97,7 @@ fn run(format: &str, members: u32, turns: u32, burst: u32) -> u64 {
         })
         .collect();
     hub.flush(&mut sink, Budget::UNLIMITED);
-    let send =
-        |group_name| Operation::Send { target: Target::Group(group(group_name)), excluded: Box::default() };
+    let send = |group_name| Operation::send(Target::Group(group(group_name)));
     let (to_g, to_h) = (send("g"), send("h"));
     let payload = "x".repeat(64);
     let (mut allocations, mut sequence) = (0, 0);
@@ -108,13 +107,13 @@ fn run(format: &str, members: u32, turns: u32, burst: u32) -> u64 {
         for _ in 0..burst {
             hub.handle(
                 Time(0),
-                Input::Operation(RequestId(1), &to_g, Some(Data::text(&payload))),
+                Input::Operation(RequestId(1), &to_g, Some(Data::text(&payload).into())),
                 &mut effects,
             );
             if format == "mixed" {
                 hub.handle(
                     Time(0),
-                    Input::Operation(RequestId(1), &to_h, Some(Data::text(&payload))),
+                    Input::Operation(RequestId(1), &to_h, Some(Data::text(&payload).into())),
                     &mut effects,
                 );
             }

@@ -17,7 +17,7 @@
 //! message to its members becomes a frame.
 //!
 //! ```
-//! use ringhub_protocol::pubsub::{ClientMessage, Sender, json};
+//! use ringhub_protocol::pubsub::{ClientMessage, Message, Sender, json};
 //! use ringhub_protocol::ws::{Decoder, DecoderLimits, Event, Opcode, frame, mask};
 //!
 //! // Clients mask what they send.
@@ -38,7 +38,7 @@
 //!
 //! // And back: what every member of the group is sent.
 //! let mut message = Vec::new();
-//! json::open_message(&mut message, Sender::Group { group: group.as_str(), user: None }, data);
+//! json::open_message(&mut message, Message::new(Sender::Group { group: group.as_str(), user: None }, data));
 //! message.push(b'}');
 //! let mut out = Vec::new();
 //! frame::write_frame(&mut out, Opcode::Text, &message);

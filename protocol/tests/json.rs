@@ -41,11 +41,11 @@ fn read(request: &str) -> String {
         Ok(ClientMessage::LeaveGroup { group, ack_id }) => {
             format!("leave {:?}{}", group.as_str(), ack(ack_id))
         }
-        Ok(ClientMessage::SendToGroup { group, ack_id, no_echo, data }) => {
+        Ok(ClientMessage::SendToGroup { group, ack_id, no_echo, data, .. }) => {
             let echo = if no_echo { " noEcho" } else { "" };
             format!("send {:?}{}{echo} {}", group.as_str(), ack(ack_id), payload(data))
         }
-        Ok(ClientMessage::Event { event, ack_id, data }) => {
+        Ok(ClientMessage::Event { event, ack_id, data, .. }) => {
             format!("event {}{} {}", event.as_str(), ack(ack_id), payload(data))
         }
         Ok(ClientMessage::SequenceAck { sequence_id }) => format!("sequence ack {sequence_id}"),

@@ -6,7 +6,7 @@ use ringhub::measured::{MeshPair, Tokens};
 use ringhub_hub::envelope::EnvelopeTarget;
 use ringhub_hub::{Envelope, MeshItem};
 use ringhub_protocol::auth::role::{Pattern, Role};
-use ringhub_protocol::pubsub::{Data, Sender, json};
+use ringhub_protocol::pubsub::{Data, Message, Sender, json};
 use ringhub_protocol::ws::utf8::Utf8Reader;
 use ringhub_protocol::ws::{Decoder, DecoderLimits, Opcode, frame, mask};
 use std::hint::black_box;
@@ -207,7 +207,7 @@ fn write(data: Data<'static>) -> Box<dyn Subject> {
     repeat(move || {
         out.clear();
         let sender = Sender::Group { group: "g1", user: Some("user-1") };
-        json::open_message(&mut out, black_box(sender), black_box(data));
+        json::open_message(&mut out, Message::new(black_box(sender), black_box(data)));
         json::sequence_id(&mut out, black_box(123_456));
         black_box(&out).ends_with(b"}")
     })
@@ -232,7 +232,7 @@ fn flush(kind: Members, publications: u64) -> Box<dyn Subject> {
 
 fn mesh(items: u64) -> Box<dyn Subject> {
     let target = EnvelopeTarget::Group("g".into(), None);
-    let envelope = Envelope::new(target, None, Data::text(TEXT));
+    let envelope = Envelope::new(target, Data::text(TEXT).into());
     steps(
         MeshPair::new().expect("the kernel gives a ring"),
         |_| {},

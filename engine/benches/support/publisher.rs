@@ -64,6 +64,8 @@ impl Publisher {
             ack_id: None,
             no_echo: false,
             data: Data::text("hello"),
+            metadata: None,
+            ttl_seconds: 0,
         };
         self.hub.handle(Time(0), Input::Message(self.transport, message), &mut self.effects);
         self.effects.clear();

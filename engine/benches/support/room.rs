@@ -142,7 +142,11 @@ impl Room {
 
     fn log(&mut self, publication: &Operation) {
         let data = Data::text("0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef");
-        self.hub.handle(Time(0), Input::Operation(RequestId(1), publication, Some(data)), &mut self.effects);
+        self.hub.handle(
+            Time(0),
+            Input::Operation(RequestId(1), publication, Some(data.into())),
+            &mut self.effects,
+        );
         self.effects.clear();
     }
 
@@ -166,5 +170,5 @@ impl Room {
 
 fn send(group: &str) -> Operation {
     let group = GroupName::parse(group.to_owned()).expect("a legal name");
-    Operation::Send { target: Target::Group(group), excluded: Box::default() }
+    Operation::send(Target::Group(group))
 }

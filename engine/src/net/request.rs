@@ -259,7 +259,7 @@ impl Core {
         match call {
             HttpCall::Operation { hub, operation, body } => match self.hub(&hub) {
                 Some(hub) => {
-                    let data = body.as_ref().map(|body| body.data());
+                    let data = body.as_ref().map(|body| body.data().into());
                     self.feed(hub, Input::Operation(request_of(key), &operation, data));
                 }
                 None => self.answers.push_back((key, HttpAnswer::Unavailable)),

@@ -106,8 +106,8 @@ impl Bench {
     }
 
     pub(crate) fn send(&mut self, target: Target, text: &str) {
-        let operation = Operation::Send { target, excluded: Box::default() };
-        self.handle(Input::Operation(RequestId(1), &operation, Some(Data::text(text))));
+        let operation = Operation::send(target);
+        self.handle(Input::Operation(RequestId(1), &operation, Some(Data::text(text).into())));
     }
 
     /// The texts a socket got since the last call.

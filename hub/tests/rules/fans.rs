@@ -260,8 +260,13 @@ fn who_is_left_out_is_left_out_of_a_fan_and_of_what_it_holds() {
     assert_eq!(bench.each(&members), ["", "", "2", ""]);
     bench.say(members[3], &publish("g", "3", r#","noEcho":true"#));
     let id = id_of(&bench, members[1]).to_string().into();
-    let send = Operation::Send { target: Target::Group(group("g")), excluded: [id].into() };
-    bench.handle(Input::Operation(RequestId(1), &send, Some(Data::text("4"))));
+    let send = Operation::Send {
+        target: Target::Group(group("g")),
+        excluded: [id].into(),
+        filter: None,
+        ttl_seconds: 0,
+    };
+    bench.handle(Input::Operation(RequestId(1), &send, Some(Data::text("4").into())));
     bench.slice(0);
     assert_eq!(bench.each(&members), ["", "1 2 3", "", "1 2 4"]);
     assert_eq!(bench.finish(&members), ["1 2 3 4", "", "3 4", ""]);

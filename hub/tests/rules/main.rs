@@ -64,8 +64,9 @@ fn no_echo_and_excluded_leave_out_one_connection() {
     bench.say(a, &publish("g", "2", ""));
     assert_eq!((bench.short(a), bench.short(b)), (vec!["2".into()], vec!["1".to_owned(), "2".into()]));
     let id = bench.hub.connections(a.connection.slot, 1)[0].id.to_string();
-    let send = Operation::Send { target: Target::All, excluded: [id.into()].into() };
-    bench.handle(Input::Operation(RequestId(1), &send, Some(Data::text("3"))));
+    let send =
+        Operation::Send { target: Target::All, excluded: [id.into()].into(), filter: None, ttl_seconds: 0 };
+    bench.handle(Input::Operation(RequestId(1), &send, Some(Data::text("3").into())));
     assert_eq!((bench.short(a).len(), bench.short(b)), (0, vec!["3".to_owned()]));
 }
 

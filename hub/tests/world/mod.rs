@@ -419,7 +419,17 @@ impl World {
         let ack_id = Some(who.next_ack);
         who.asked.insert(who.next_ack, Asked::Send);
         let data = Data::text(&text);
-        self.say(client, ClientMessage::SendToGroup { group: name(group), ack_id, no_echo, data });
+        self.say(
+            client,
+            ClientMessage::SendToGroup {
+                group: name(group),
+                ack_id,
+                no_echo,
+                data,
+                metadata: None,
+                ttl_seconds: 0,
+            },
+        );
     }
 
     /// Every acknowledged member must get this.
@@ -476,8 +486,8 @@ impl World {
             Target::Group(_) => self.owe(hub, Some(group), publisher, number, None),
             _ => {}
         }
-        let send = Operation::Send { target, excluded: Box::default() };
-        self.feed(core, hub, Input::Operation(request, &send, Some(Data::text(&text))));
+        let send = Operation::send(target);
+        self.feed(core, hub, Input::Operation(request, &send, Some(Data::text(&text).into())));
     }
 }
 

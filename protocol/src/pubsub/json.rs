@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 
 use super::data::{InvalidData, JSON_DEPTH_MAX, is_deeper_than};
 use super::escape::{unescape, write_string};
-use super::{AckError, ClientMessage, Data, DataType, ProtocolError, Sender, metadata};
+use super::{AckError, ClientMessage, Data, DataType, Message, Metadata, ProtocolError, Sender};
 use crate::name::{EventName, GroupName};
 use crate::ws::CloseCode;
 
@@ -113,7 +113,9 @@ impl<'a> Request<'a> {
                 group: self.group()?,
                 ack_id: self.ack_id()?,
                 no_echo: self.no_echo()?,
-                data: self.send_options().and_then(|()| self.data())?,
+                ttl_seconds: self.ttl_seconds()?,
+                metadata: self.metadata()?,
+                data: self.data()?,
             });
         }
         if is("sequenceAck") {
@@ -123,7 +125,8 @@ impl<'a> Request<'a> {
             return Ok(ClientMessage::Event {
                 event: self.event()?,
                 ack_id: self.ack_id()?,
-                data: self.send_options().and_then(|()| self.data())?,
+                metadata: self.metadata()?,
+                data: self.data()?,
             });
         }
         if is("joinGroup") {
@@ -137,7 +140,7 @@ impl<'a> Request<'a> {
         }
         if is("invoke") {
             self.event()?;
-            self.send_options()?;
+            self.metadata()?;
             if self.data.0.is_some() {
                 self.data()?;
             }
@@ -209,19 +212,19 @@ impl<'a> Request<'a> {
         digits(inside).ok_or_else(|| fault("'sequenceId' must be an unsigned 64-bit integer."))
     }
 
-    /// Checks what is not carried out yet: expiry and metadata (§3.2).
-    fn send_options(&self) -> Result<(), ProtocolError> {
-        if let Some(token) = self.ttl_seconds.non_null()
-            && digits(token).is_none_or(|seconds| seconds > TTL_SECONDS_MAX.into())
-        {
-            return Err(fault("'ttlSeconds' must be an integer from 0 to 300."));
-        }
-        if let Some(token) = self.metadata.non_null()
-            && !metadata::is_valid(token)
-        {
-            return Err(fault("'metadata' must be an object of ASCII strings within the size limits."));
-        }
-        Ok(())
+    /// Seconds to live; 0 is for ever (§3.2).
+    fn ttl_seconds(&self) -> Result<u32, ProtocolError> {
+        let Some(token) = self.ttl_seconds.non_null() else { return Ok(0) };
+        digits(token)
+            .and_then(|seconds| u32::try_from(seconds).ok())
+            .filter(|seconds| *seconds <= TTL_SECONDS_MAX)
+            .ok_or_else(|| fault("'ttlSeconds' must be an integer from 0 to 300."))
+    }
+
+    fn metadata(&self) -> Result<Option<Metadata>, ProtocolError> {
+        let Some(token) = self.metadata.non_null() else { return Ok(None) };
+        Metadata::from_json(token)
+            .map_err(|_| fault("'metadata' must be an object of ASCII strings within the size limits."))
     }
 
     fn data(&self) -> Result<Data<'a>, ProtocolError> {
@@ -307,7 +310,8 @@ fn unknown_type(kind: &str) -> ProtocolError {
 
 /// A data message **without its closing brace**: plain receivers add `}`, reliable ones
 /// [`sequence_id`] first.
-pub fn open_message(out: &mut Vec<u8>, sender: Sender<'_>, data: Data<'_>) {
+pub fn open_message(out: &mut Vec<u8>, message: Message<'_>) {
+    let Message { sender, data, metadata } = message;
     out.reserve(128 + data.bytes().len());
     match sender {
         Sender::Server => out.extend_from_slice(br#"{"type":"message","from":"server""#),
@@ -325,6 +329,10 @@ pub fn open_message(out: &mut Vec<u8>, sender: Sender<'_>, data: Data<'_>) {
         DataType::Protobuf => br#","dataType":"protobuf","data":"#,
     });
     data.write_json(out);
+    if let Some(metadata) = metadata {
+        out.extend_from_slice(br#","metadata":"#);
+        metadata.write_json(out);
+    }
 }
 
 /// What ends a reliable data message: `,"sequenceId":N}`.
@@ -500,9 +508,9 @@ mod tests {
             ),
         ] {
             let open = format!("{{\"type\":\"message\",{expected}");
-            assert_eq!(written(|out| open_message(out, sender, data)), open);
+            assert_eq!(written(|out| open_message(out, Message::new(sender, data))), open);
             let reliable = written(|out| {
-                open_message(out, sender, data);
+                open_message(out, Message::new(sender, data));
                 sequence_id(out, 7);
             });
             assert_eq!(reliable, format!("{open},\"sequenceId\":7}}"));

@@ -1,53 +1,121 @@
-//! Message metadata: checked, not delivered yet (`client-protocols` §3.2).
+//! Message metadata: a few names with values that travel with a message to PubSub receivers
+//! (`client-protocols` §3.2, §3.10).
+//!
+//! What must stay true: names are HTTP tokens, each once; values are ASCII. So metadata can be written to JSON,
+//! to protobuf and to HTTP headers without a way to fail.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 
+use super::escape::write_string;
+
 /// Largest name, in bytes.
-const NAME_BYTES_MAX: usize = 256;
+pub const NAME_BYTES_MAX: usize = 256;
 /// Largest value, in bytes.
-const VALUE_BYTES_MAX: usize = 1024;
+pub const VALUE_BYTES_MAX: usize = 1024;
 /// Largest sum of all names and values, in bytes.
-const TOTAL_BYTES_MAX: usize = 8 * 1024;
+pub const TOTAL_BYTES_MAX: usize = 8 * 1024;
 
-/// Whether `json` is an object of strings within the rules: names are HTTP tokens of at most 256 bytes, each
-/// once; values are ASCII of at most 1,024 bytes; 8 KiB together.
-pub(super) fn is_valid(json: &str) -> bool {
-    serde_json::from_str::<Checked>(json).is_ok()
-}
+/// Names with their values, in the order given; never empty of entries. Clones share everything.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Metadata(Arc<[(Box<str>, Box<str>)]>);
 
-struct Checked;
+/// A name, a value or their sum breaks a rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("Metadata must be ASCII texts under HTTP token names, each once, within the size limits.")]
+pub struct InvalidMetadata;
 
-impl<'de> Deserialize<'de> for Checked {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(CheckEntries)
-    }
-}
-
-struct CheckEntries;
-
-impl<'de> Visitor<'de> for CheckEntries {
-    type Value = Checked;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object of strings")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Checked, A::Error> {
-        let mut names = BTreeSet::new();
+impl Metadata {
+    /// Checks and takes entries; `None` if there are none.
+    ///
+    /// # Errors
+    /// When an entry breaks a rule of this module, or a name stands twice.
+    pub fn new<N, V>(entries: impl IntoIterator<Item = (N, V)>) -> Result<Option<Self>, InvalidMetadata>
+    where
+        N: AsRef<str> + Into<Box<str>>,
+        V: AsRef<str> + Into<Box<str>>,
+    {
+        let mut checked: Vec<(Box<str>, Box<str>)> = Vec::new();
         let mut total = 0;
-        while let Some((name, value)) = entries.next_entry::<Cow<'de, str>, Cow<'de, str>>()? {
-            total += name.len() + value.len();
-            let legal_name = !name.is_empty() && name.len() <= NAME_BYTES_MAX && name.bytes().all(is_token);
-            let legal_value = value.len() <= VALUE_BYTES_MAX && value.is_ascii();
-            if !legal_name || !legal_value || total > TOTAL_BYTES_MAX || !names.insert(name) {
-                return Err(A::Error::custom("metadata breaks a rule"));
+        for (name, value) in entries {
+            let (n, v) = (name.as_ref(), value.as_ref());
+            total += n.len() + v.len();
+            let legal_name = !n.is_empty() && n.len() <= NAME_BYTES_MAX && n.bytes().all(is_token);
+            let legal_value = v.len() <= VALUE_BYTES_MAX && v.is_ascii();
+            // A total of 8 KiB bounds this search.
+            let repeated = checked.iter().any(|(known, _)| **known == *n);
+            if !legal_name || !legal_value || total > TOTAL_BYTES_MAX || repeated {
+                return Err(InvalidMetadata);
+            }
+            checked.push((name.into(), value.into()));
+        }
+        Ok((!checked.is_empty()).then(|| Self(checked.into())))
+    }
+
+    /// Reads a JSON object of strings; `None` if it has no entries.
+    ///
+    /// # Errors
+    /// When it is something else, or an entry breaks a rule.
+    pub fn from_json(json: &str) -> Result<Option<Self>, InvalidMetadata> {
+        let Entries(metadata) = serde_json::from_str(json).map_err(|_| InvalidMetadata)?;
+        Ok(metadata)
+    }
+
+    /// The entries in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (&**name, &**value))
+    }
+
+    /// Bytes of all names and values.
+    pub fn bytes(&self) -> usize {
+        self.iter().map(|(name, value)| name.len() + value.len()).sum()
+    }
+
+    /// Appends it as a JSON object, without spaces.
+    pub fn write_json(&self, out: &mut Vec<u8>) {
+        for (at, (name, value)) in self.iter().enumerate() {
+            out.push(if at == 0 { b'{' } else { b',' });
+            write_string(out, name);
+            out.push(b':');
+            write_string(out, value);
+        }
+        out.push(b'}');
+    }
+}
+
+struct Entries(Option<Metadata>);
+
+impl<'de> Deserialize<'de> for Entries {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+        impl<'de> Visitor<'de> for Object {
+            type Value = Entries;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of strings")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Entries, A::Error> {
+                let mut fault = None;
+                let read =
+                    std::iter::from_fn(|| match entries.next_entry::<Cow<'de, str>, Cow<'de, str>>() {
+                        Ok(entry) => entry,
+                        Err(error) => {
+                            fault = Some(error);
+                            None
+                        }
+                    });
+                let metadata = Metadata::new(read);
+                match fault {
+                    Some(error) => Err(error),
+                    None => metadata.map(Entries).map_err(A::Error::custom),
+                }
             }
         }
-        Ok(Checked)
+        deserializer.deserialize_map(Object)
     }
 }
 
@@ -69,10 +137,13 @@ mod tests {
                 (0..count).map(|i| format!("\"k{i:03}\":\"{}\"", "v".repeat(1020))).collect();
             format!("{{{}}}", entries.join(","))
         };
-        for good in ["{}", r#"{"a":"1","A":"2"}"#, r#"{"!#$%&'*+-.^_`|~":""}"#, &long(256, 1024), &entries(8)]
-        {
-            assert!(is_valid(good), "{good}");
+        for good in [r#"{"a":"1","A":"2"}"#, r#"{"!#$%&'*+-.^_`|~":""}"#, &long(256, 1024), &entries(8)] {
+            let metadata = Metadata::from_json(good).expect(good).expect(good);
+            let mut written = Vec::new();
+            metadata.write_json(&mut written);
+            assert_eq!(String::from_utf8(written).unwrap(), good);
         }
+        assert_eq!(Metadata::from_json("{}"), Ok(None));
         for bad in [
             "[]",
             "1",
@@ -88,7 +159,7 @@ mod tests {
             &long(1, 1025),
             &entries(9),
         ] {
-            assert!(!is_valid(bad), "{bad}");
+            assert_eq!(Metadata::from_json(bad), Err(InvalidMetadata), "{bad}");
         }
     }
 }

@@ -7,9 +7,11 @@
 pub mod data;
 pub(crate) mod escape;
 pub mod json;
-mod metadata;
+pub mod metadata;
+pub mod protobuf;
 
 pub use data::{Data, DataType, Form, InvalidData, JSON_DEPTH_MAX};
+pub use metadata::{InvalidMetadata, Metadata};
 
 use crate::name::{EventName, GroupName};
 
@@ -22,28 +24,40 @@ pub enum Subprotocol {
     Json,
     /// `json.reliable.webpubsub.azure.v1`.
     ReliableJson,
+    /// `protobuf.webpubsub.azure.v1`.
+    Protobuf,
+    /// `protobuf.reliable.webpubsub.azure.v1`.
+    ReliableProtobuf,
 }
 
 impl Subprotocol {
+    /// All that have a name.
+    pub const NAMED: [Self; 4] = [Self::Json, Self::ReliableJson, Self::Protobuf, Self::ReliableProtobuf];
+
     /// The name in `Sec-WebSocket-Protocol`; `None` for raw clients.
     pub fn name(self) -> Option<&'static str> {
         match self {
             Self::Raw => None,
             Self::Json => Some("json.webpubsub.azure.v1"),
             Self::ReliableJson => Some("json.reliable.webpubsub.azure.v1"),
+            Self::Protobuf => Some("protobuf.webpubsub.azure.v1"),
+            Self::ReliableProtobuf => Some("protobuf.reliable.webpubsub.azure.v1"),
         }
     }
 
     /// Matches an offered name, ignoring case; `None` for a custom one.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Json, Self::ReliableJson]
-            .into_iter()
-            .find(|known| known.name().is_some_and(|n| n.eq_ignore_ascii_case(name)))
+        Self::NAMED.into_iter().find(|known| known.name().is_some_and(|n| n.eq_ignore_ascii_case(name)))
     }
 
     /// Whether a session outlives its socket.
     pub fn is_reliable(self) -> bool {
-        self == Self::ReliableJson
+        matches!(self, Self::ReliableJson | Self::ReliableProtobuf)
+    }
+
+    /// Whether its messages are protobuf, in binary frames.
+    pub fn is_protobuf(self) -> bool {
+        matches!(self, Self::Protobuf | Self::ReliableProtobuf)
     }
 }
 
@@ -74,6 +88,10 @@ pub enum ClientMessage<'a> {
         no_echo: bool,
         /// The payload.
         data: Data<'a>,
+        /// Travels with it.
+        metadata: Option<Metadata>,
+        /// Seconds after which it is not worth delivering any more; 0: never.
+        ttl_seconds: u32,
     },
     /// A user event for the application server.
     Event {
@@ -83,6 +101,8 @@ pub enum ClientMessage<'a> {
         ack_id: Option<u64>,
         /// The payload.
         data: Data<'a>,
+        /// Travels with it.
+        metadata: Option<Metadata>,
     },
     /// Everything up to and including this id has arrived.
     SequenceAck {
@@ -122,6 +142,24 @@ pub enum Sender<'a> {
         /// The publishing client's user; `None` for the application server and for anonymous clients.
         user: Option<&'a str>,
     },
+}
+
+/// One data message for receivers: who it is from and what it carries.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Message<'a> {
+    /// Who it is from.
+    pub sender: Sender<'a>,
+    /// The payload.
+    pub data: Data<'a>,
+    /// Travels with it; raw receivers do not see it.
+    pub metadata: Option<&'a Metadata>,
+}
+
+impl<'a> Message<'a> {
+    /// A message without metadata.
+    pub fn new(sender: Sender<'a>, data: Data<'a>) -> Self {
+        Self { sender, data, metadata: None }
+    }
 }
 
 /// The names an ack's error can have (`client-protocols` §3.4).

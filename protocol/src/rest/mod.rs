@@ -2,10 +2,12 @@
 
 pub mod body;
 pub mod error;
+pub mod filter;
 pub mod route;
 
 pub use body::{Charset, Payload, payload, payload_type};
 pub use error::{ErrorBody, ErrorCode};
+pub use filter::Filter;
 pub use route::{RouteError, route};
 
 use crate::name::{GroupName, HubName, UserId};
@@ -46,6 +48,10 @@ pub enum Operation {
         target: Target,
         /// Connection ids that do not get it.
         excluded: Box<[Box<str>]>,
+        /// Which of the receivers get it; all without one.
+        filter: Option<Filter>,
+        /// Seconds after which it is not worth delivering any more; 0: never.
+        ttl_seconds: u32,
     },
     /// Close connections; answered 204.
     Close {
@@ -87,6 +93,13 @@ pub enum Operation {
         /// What it is called in `rest-api` §2.
         name: &'static str,
     },
+}
+
+impl Operation {
+    /// A send to everyone in `target`.
+    pub fn send(target: Target) -> Self {
+        Self::Send { target, excluded: Box::default(), filter: None, ttl_seconds: 0 }
+    }
 }
 
 /// Parameters of `:generateToken` (`rest-api` §3.4).

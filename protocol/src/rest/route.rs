@@ -193,7 +193,7 @@ fn operation(verb: Verb<'_>, query: Query) -> Result<Operation, RouteError> {
                 Target::All | Target::Group(_) => query.excluded.into(),
                 Target::User(_) | Target::Connection(_) => Box::default(),
             };
-            Ok(Operation::Send { target, excluded })
+            Ok(Operation::Send { target, excluded, filter: None, ttl_seconds: 0 })
         }
         Verb::Close(place) => {
             let target = target(place)?;
@@ -388,7 +388,7 @@ mod tests {
     #[test]
     fn the_operations() {
         use Operation as Op;
-        let send = |target| Op::Send { target, excluded: ids(&[]) };
+        let send = |target| Op::send(target);
         let close = |target| Op::Close { target, excluded: ids(&[]), reason: None };
         for (method, path, expected) in [
             ("POST", "/:send", send(Target::All)),
@@ -458,7 +458,12 @@ mod tests {
         );
         assert_eq!(
             operation,
-            Ok(Operation::Send { target: Target::Group(group("g")), excluded: ids(&["a/1", "b+c"]) })
+            Ok(Operation::Send {
+                target: Target::Group(group("g")),
+                excluded: ids(&["a/1", "b+c"]),
+                filter: None,
+                ttl_seconds: 0,
+            })
         );
         let operation = hub_call("POST", "/:closeConnections", "reason=by%20me&excluded=a");
         assert_eq!(
