@@ -52,7 +52,7 @@ struct HubRow {
     value: u64,
 }
 
-fn hub_rows(counters: &HubCounters) -> [HubRow; 15] {
+fn hub_rows(counters: &HubCounters) -> [HubRow; 16] {
     use Kind::{Counter, Gauge};
     [
         ("connections", "Connections now, sessions without a socket included", Gauge, counters.connections),
@@ -60,6 +60,12 @@ fn hub_rows(counters: &HubCounters) -> [HubRow; 15] {
         ("messages_in", "Messages of clients and REST calls taken in", Counter, counters.messages_in),
         ("messages_out", "Messages handed to sockets or replay logs", Counter, counters.messages_out),
         ("forbidden", "Requests refused for a missing role", Counter, counters.forbidden),
+        (
+            "permissions_refused",
+            "Permission changes refused for too many rules",
+            Counter,
+            counters.permissions_refused,
+        ),
         ("duplicates", "Requests answered Duplicate", Counter, counters.duplicates),
         ("events_unhandled", "Events nobody handles", Counter, counters.events_unhandled),
         ("groups_refused", "Joins refused at the bound of groups", Counter, counters.groups_refused),

@@ -6,21 +6,23 @@
 
 use crate::auth::{TokenRequest, Verifier};
 use crate::net::http::{Answerer, Asker, Reply};
-use crate::net::{HttpAnswer, HttpCall, OwnedData};
+use crate::net::{HttpAnswer, HttpCall, OwnedContent};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
 use hyper::header::{
     ALLOW, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
 };
-use hyper::{Request, Response, StatusCode};
-use ringhub_hub::Answer;
-use ringhub_protocol::name::HubName;
-use ringhub_protocol::pubsub::Form;
-use ringhub_protocol::rest::body::{payload, payload_type};
+use hyper::{Request, Response, StatusCode, Uri};
+use ringhub_hub::{Answer, MemberPage};
+use ringhub_protocol::name::{GroupName, HubName, UserId};
+use ringhub_protocol::pubsub::{Data, Form, Metadata};
+use ringhub_protocol::rest::body::{metadata, payload, payload_type};
 use ringhub_protocol::rest::error::{ErrorBody, ErrorCode};
+use ringhub_protocol::rest::page::page_json;
 use ringhub_protocol::rest::route::{RouteError, route};
-use ringhub_protocol::rest::{Call, GenerateToken, Operation};
+use ringhub_protocol::rest::{Call, GenerateToken, Operation, Page, group_change};
+use ringhub_protocol::uri::query_pairs;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -57,6 +59,8 @@ impl RestApi {
         let path = head.uri.path();
         let header = |name| head.headers.get(name).and_then(|value| value.to_str().ok());
         let host = header(HOST).unwrap_or_default();
+        // What is no text is no known type.
+        let content_type = head.headers.get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or("?"));
         let checked = if path == "/api/health" {
             Ok(())
         } else if !path.starts_with("/api/") {
@@ -70,12 +74,8 @@ impl RestApi {
             let call = route(head.method.as_str(), path, head.uri.query())?;
             let kind = match &call {
                 Call::Hub { operation: Operation::Send { .. }, .. } => {
-                    let content_type = match head.headers.get(CONTENT_TYPE) {
-                        // What is no text is no known type.
-                        Some(value) => Some(value.to_str().unwrap_or("?")),
-                        None => None,
-                    };
-                    Some(payload_type(content_type)?)
+                    let headers = head.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+                    Some((payload_type(content_type)?, metadata(headers)?))
                 }
                 _ => None,
             };
@@ -89,8 +89,16 @@ impl RestApi {
             }
         };
         let body = self.collect(body).await?;
+        let call = match call {
+            Call::ChangeGroups { hub, change } => {
+                let operation = group_change::read(change, content_type, &body)?;
+                Call::Hub { hub, operation }
+            }
+            call => call,
+        };
         match call {
             Call::Health => Ok(self.health()),
+            Call::ChangeGroups { .. } => unreachable!("its operation was read from the body"),
             Call::Hub { hub, operation: Operation::GenerateToken(claims) } => {
                 Ok(self.generate_token(asker.now_unix(), host, &hub, &claims))
             }
@@ -100,19 +108,32 @@ impl RestApi {
             }
             Call::Hub { hub, operation } => {
                 let data = match kind {
-                    Some((data_type, charset)) => {
+                    Some(((data_type, charset), metadata)) => {
                         let payload = payload(data_type, charset, &body)?;
-                        Some(owned(&payload.data(), &body))
+                        Some(owned(&payload.data(), metadata, &body))
                     }
                     None => None,
                 };
                 let (done, not_found) = outcomes(&operation);
+                let listed = match &operation {
+                    Operation::ListMembers { group, page } => Some((group.clone(), page.clone())),
+                    _ => None,
+                };
+                let list = hub.clone();
                 match asker.ask(HttpCall::Operation { hub, operation, body: data }).await {
                     HttpAnswer::Operation(Answer::Done) => Ok(empty(done)),
                     HttpAnswer::Operation(Answer::NotFound) => match not_found {
                         Some(message) => Err(ErrorBody::new(ErrorCode::NotFound, message).into()),
                         None => Ok(empty(done)),
                     },
+                    HttpAnswer::Operation(Answer::TooManyRules) => {
+                        let message = "The connection has as many rules for single groups as it may have.";
+                        Err(ErrorBody::new(ErrorCode::Conflict, message).into())
+                    }
+                    HttpAnswer::Operation(Answer::Members(members)) => {
+                        let (group, page) = listed.expect("only a list is answered with members");
+                        Ok(self.members(&list, &group, &page, &members, host, &head.uri))
+                    }
                     HttpAnswer::Unavailable | HttpAnswer::Connections(_) => Err(unavailable()),
                 }
             }
@@ -128,6 +149,30 @@ impl RestApi {
         let token = self.verifier.client_token(now_unix, &TokenRequest { hub, endpoint: &endpoint, claims });
         // A token has no character that JSON would escape.
         json_reply(StatusCode::OK, format!(r#"{{"token":"{token}"}}"#))
+    }
+
+    /// One page of a list, with a link to the next that callers follow as it is.
+    fn members(
+        &self,
+        hub: &HubName,
+        group: &GroupName<'_>,
+        page: &Page,
+        found: &MemberPage,
+        host: &str,
+        uri: &Uri,
+    ) -> Reply {
+        let ids: Vec<_> = found.members.iter().map(|member| member.id.text()).collect();
+        let last = ids.last().filter(|_| found.more);
+        let next = last.and_then(|last| {
+            let version = query_pairs(uri.query().unwrap_or_default())
+                .flatten()
+                .find_map(|(name, value)| name.eq_ignore_ascii_case("api-version").then_some(value));
+            let query = page.next_query(hub, group, last.as_str(), version.as_deref())?;
+            Some(format!("{}{}?{query}", self.verifier.endpoint(host), uri.path()))
+        });
+        let users = found.members.iter().map(|member| member.user.as_ref().map(UserId::as_str));
+        let rows = ids.iter().map(|id| id.as_str()).zip(users);
+        json_reply(StatusCode::OK, page_json(rows, next.as_deref()))
     }
 
     /// The whole body, or 400 when it is too large (`rest-api` §1.4).
@@ -250,21 +295,29 @@ fn outcomes(operation: &Operation) -> (StatusCode, Option<&'static str>) {
         Operation::Send { .. } => (StatusCode::ACCEPTED, None),
         Operation::Close { .. }
         | Operation::RemoveFromGroup { .. }
-        | Operation::RemoveFromAllGroups { .. } => (StatusCode::NO_CONTENT, None),
+        | Operation::RemoveFromAllGroups { .. }
+        | Operation::Revoke(_) => (StatusCode::NO_CONTENT, None),
         Operation::Exists { .. } => (StatusCode::OK, Some("It does not exist.")),
-        Operation::AddToGroup { .. } => (StatusCode::OK, Some("The connection or user doesn't exist.")),
-        Operation::GenerateToken(_) | Operation::NotYet { .. } => (StatusCode::OK, None),
+        Operation::AddToGroup { .. } | Operation::Grant(_) => {
+            (StatusCode::OK, Some("The connection or user doesn't exist."))
+        }
+        Operation::Check(_) => (StatusCode::OK, Some("It is not allowed.")),
+        Operation::ChangeGroups { .. }
+        | Operation::ListMembers { .. }
+        | Operation::GenerateToken(_)
+        | Operation::NotYet { .. } => (StatusCode::OK, None),
     }
 }
 
 /// The payload with its bytes, which are the body's own unless they had to be converted.
-fn owned(data: &ringhub_protocol::pubsub::Data<'_>, body: &Bytes) -> OwnedData {
+fn owned(data: &Data<'_>, metadata: Option<Metadata>, body: &Bytes) -> OwnedContent {
     let bytes = data.bytes();
     let is_body = std::ptr::eq(bytes.as_ptr(), body.as_ptr()) && bytes.len() == body.len();
-    OwnedData {
+    OwnedContent {
         data_type: data.data_type(),
         form: Form::Plain,
         bytes: if is_body { body.clone() } else { Bytes::copy_from_slice(bytes) },
+        metadata,
     }
 }
 
@@ -328,7 +381,7 @@ mod tests {
                 output.extend_from_slice(&progress.output);
                 let Some(call) = progress.call else { break };
                 calls.push(call);
-                self.connection.answer(HttpAnswer::Operation(answer));
+                self.connection.answer(HttpAnswer::Operation(answer.clone()));
             }
             let text = String::from_utf8(output).unwrap();
             let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with("date: ")).collect();
@@ -378,6 +431,9 @@ mod tests {
             ("DELETE", "/api/hubs/h/users/u/groups/g", 204, 204),
             ("DELETE", "/api/hubs/h/connections/c/groups", 204, 204),
             ("DELETE", "/api/hubs/h/users/u/groups", 204, 204),
+            ("PUT", "/api/hubs/h/permissions/sendToGroup/connections/c?targetName=g", 200, 404),
+            ("DELETE", "/api/hubs/h/permissions/sendToGroup/connections/c?targetName=g", 204, 204),
+            ("HEAD", "/api/hubs/h/permissions/joinLeaveGroup/connections/c?targetName=g", 200, 404),
         ] {
             for (answer, status) in [(Answer::Done, done), (Answer::NotFound, absent)] {
                 let authorization = format!("Authorization: Bearer {}\r\n", setup.token(path));
@@ -403,7 +459,10 @@ mod tests {
             ("POST", "/api/hubs/h/:send?api-version=2099-01-01", "", ""),
             ("POST", "/api/hubs/h/:send?messageTtlSeconds=301", "", ""),
             ("GET", "/api/hubs/h/:send", "", ""),
-            ("GET", "/api/hubs/h/groups/g/connections", "", ""),
+            ("POST", "/api/hubs/h/groups/g/:invoke", "", ""),
+            ("POST", "/api/hubs/h/:addToGroups", "", "{}"),
+            ("POST", "/api/hubs/h/:addToGroups", "Content-Type: application/json\r\n", "{}"),
+            ("GET", "/api/hubs/h/groups/g/connections?continuationToken=x", "", ""),
             ("GET", "/api/nothing", "", ""),
             ("GET", "/client/hubs/h", "", ""),
             ("GET", "/clients/mqtt/hubs/h", "", ""),

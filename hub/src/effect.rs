@@ -171,12 +171,74 @@ impl CloseCategory {
 }
 
 /// The answer to a REST call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
     /// Done: 200, 202 or 204, as the operation has it.
     Done,
     /// Nothing there: 404.
     NotFound,
+    /// The connection has as many rules for single groups as it may have: 409.
+    TooManyRules,
+    /// Part of a list: 200.
+    Members(MemberPage),
+}
+
+/// Some of a group's members, in the order of their ids' texts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MemberPage {
+    /// They.
+    pub members: Vec<Member>,
+    /// Whether there are others behind them.
+    pub more: bool,
+}
+
+impl MemberPage {
+    /// Puts in order what came from several cores, and leaves out what is over `len_max`.
+    pub(crate) fn cut(&mut self, len_max: usize) {
+        self.members.sort_unstable_by_key(|member| member.id.rank());
+        self.more |= self.members.len() > len_max;
+        self.members.truncate(len_max);
+    }
+}
+
+/// A row of such a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// The connection.
+    pub id: ConnectionId,
+    /// Its user.
+    pub user: Option<UserId>,
+}
+
+/// What came of one core's part of a call.
+#[derive(Debug, Clone, Default)]
+pub struct Outcome {
+    /// It had a target here; a permission was there.
+    pub found: bool,
+    /// A rule could not be kept because there are too many.
+    pub full: bool,
+    /// The members here.
+    pub members: Option<Box<MemberPage>>,
+}
+
+impl Outcome {
+    /// Of a part that only had to find somebody.
+    pub fn found(found: bool) -> Self {
+        Self { found, ..Self::default() }
+    }
+
+    pub(crate) fn merge(&mut self, other: Self) {
+        self.found |= other.found;
+        self.full |= other.full;
+        match (&mut self.members, other.members) {
+            (Some(ours), Some(theirs)) => {
+                ours.members.extend(theirs.members);
+                ours.more |= theirs.more;
+            }
+            (ours @ None, theirs) => *ours = theirs,
+            (Some(_), None) => {}
+        }
+    }
 }
 
 /// The effects of one or more inputs, in order; reused from turn to turn.
@@ -189,8 +251,8 @@ pub enum MeshItem {
     Publish(Envelope, Option<Ticket>),
     /// A REST call's part for this core, other than a send; answered by [`MeshItem::Done`].
     Operation(std::sync::Arc<Operation>, Ticket),
-    /// The ticket's part of this core is done; `found`: it had a target here.
-    Done(Ticket, bool),
+    /// The ticket's part of this core is done.
+    Done(Ticket, Outcome),
     /// This core has a first member of the group; answered by [`MeshItem::Agreed`].
     Interest(std::sync::Arc<str>, Ticket),
     /// The receiver of this knows.
@@ -206,7 +268,10 @@ impl MeshItem {
             Self::Publish(envelope, _) => 64 + envelope.bytes(),
             Self::Interest(name, _) | Self::NoInterest(name) => 64 + name.len(),
             Self::Operation(..) => 128,
-            Self::Done(..) | Self::Agreed(_) => 64,
+            Self::Done(_, outcome) => {
+                64 + outcome.members.as_ref().map_or(0, |page| page.members.len() * size_of::<Member>())
+            }
+            Self::Agreed(_) => 64,
         }
     }
 }

@@ -84,6 +84,8 @@ pub struct Counters {
     pub events_unhandled: u64,
     /// Joins refused because the connection is in too many groups.
     pub groups_refused: u64,
+    /// Permissions not changed because the connection has too many rules.
+    pub permissions_refused: u64,
     /// Sessions recovered.
     pub recovered: u64,
     /// Recoveries refused.
@@ -228,7 +230,9 @@ impl Hub {
                     self.end_with(slot, how, CloseHow::Abort, effects);
                 }
             }
-            Input::Operation(request, operation, data) => self.operate(request, operation, data, effects),
+            Input::Operation(request, operation, content) => {
+                self.operate(now, request, operation, content, effects);
+            }
             Input::Mesh(from, item) => self.mesh(now, from, item, effects),
             Input::Stop => {
                 let reason = "The server is shutting down.";

@@ -83,13 +83,15 @@ pub mod outbox;
 pub mod paged;
 mod permission;
 mod request;
+mod select;
 mod session;
 mod stamp;
 mod turn;
 mod users;
 
 pub use effect::{
-    Answer, CloseHow, Connect, Effect, Effects, Input, MeshItem, Part, Recover, Sink, Transport,
+    Answer, CloseHow, Connect, Effect, Effects, Input, Member, MemberPage, MeshItem, Part, Recover, Sink,
+    Transport,
 };
 pub use envelope::{Audience, Content, Envelope};
 pub use fan::Budget;

@@ -21,7 +21,8 @@ pub struct Limits {
     /// Most bytes of control messages (acks, pongs) kept for a reliable socket that does not take them; more
     /// closes its socket (the session stays).
     pub control_bytes_max: usize,
-    /// Literal groups a connection's roles can name per action; the rest is ignored.
+    /// Single groups a connection can have rules for, per action: more among its roles are ignored, one more by
+    /// REST is answered 409.
     pub permission_literals_max: usize,
     /// Patterns a connection's roles can have per action; the rest is ignored.
     pub permission_patterns_max: usize,

@@ -12,9 +12,9 @@ mod request;
 
 use crate::core::counters::ConnectionPage;
 use bytes::Bytes;
-use ringhub_hub::{Answer, CoreId};
+use ringhub_hub::{Answer, Content, CoreId};
 use ringhub_protocol::name::HubName;
-use ringhub_protocol::pubsub::{Data, DataType, Form};
+use ringhub_protocol::pubsub::{Data, DataType, Form, Metadata};
 use ringhub_protocol::rest::Operation;
 
 /// Which listener a socket came in by.
@@ -78,7 +78,7 @@ pub(crate) enum HttpCall {
         /// What to do.
         operation: Operation,
         /// The body of a send.
-        body: Option<OwnedData>,
+        body: Option<OwnedContent>,
     },
     /// The list of connections, at most so many rows a core.
     Connections(usize),
@@ -95,20 +95,23 @@ pub(crate) enum HttpAnswer {
     Unavailable,
 }
 
-/// A payload that owns its bytes.
+/// The body of a send, owning its bytes.
 #[derive(Debug, Clone)]
-pub(crate) struct OwnedData {
+pub(crate) struct OwnedContent {
     /// What it is.
     pub(crate) data_type: DataType,
     /// How it is written.
     pub(crate) form: Form,
     /// The bytes in that form.
     pub(crate) bytes: Bytes,
+    /// Travels with it.
+    pub(crate) metadata: Option<Metadata>,
 }
 
-impl OwnedData {
+impl OwnedContent {
     /// Borrows it.
-    pub(crate) fn data(&self) -> Data<'_> {
-        Data::from_parts(self.data_type, self.form, &self.bytes)
+    pub(crate) fn content(&self) -> Content<'_> {
+        let data = Data::from_parts(self.data_type, self.form, &self.bytes);
+        Content { data, metadata: self.metadata.as_ref(), until: None }
     }
 }

@@ -6,7 +6,7 @@ use crate::core::mesh::{Moved, Note};
 use crate::core::socket::{Kind, Socket};
 use crate::core::turn::Core;
 use crate::net::gate::{Admission, Admitted, UpgradeRequest};
-use crate::net::{HttpAnswer, HttpCall, Listener};
+use crate::net::{HttpAnswer, HttpCall, Listener, OwnedContent};
 use ringhub_hub::{Connect, ConnectionId, Input, Recover, SocketKey};
 use ringhub_protocol::http::{Head, HeadLimits, parse_head, write_refusal};
 use ringhub_protocol::name::HubName;
@@ -259,8 +259,8 @@ impl Core {
         match call {
             HttpCall::Operation { hub, operation, body } => match self.hub(&hub) {
                 Some(hub) => {
-                    let data = body.as_ref().map(|body| body.data().into());
-                    self.feed(hub, Input::Operation(request_of(key), &operation, data));
+                    let content = body.as_ref().map(OwnedContent::content);
+                    self.feed(hub, Input::Operation(request_of(key), &operation, content));
                 }
                 None => self.answers.push_back((key, HttpAnswer::Unavailable)),
             },

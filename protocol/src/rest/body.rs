@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::error::{ErrorBody, ErrorCode};
 use super::route::RouteError;
-use crate::pubsub::{Data, DataType, Form};
+use crate::pubsub::{Data, DataType, Form, InvalidMetadata, Metadata};
 
 /// How the characters of a text body are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,6 +92,38 @@ pub fn payload(data_type: DataType, charset: Charset, body: &[u8]) -> Result<Pay
     Ok(Payload { data_type, bytes })
 }
 
+/// Headers that carry metadata begin with this, ignoring case; the rest of the name is the entry's.
+const METADATA_PREFIX: &str = "x-webpubsub-metadata-";
+
+/// The metadata in a request's headers, given in order: names in lower case; of a repeated one the last value
+/// counts, and of a value with commas what follows the last of them (§1.4).
+///
+/// # Errors
+/// 400 for a value that is not ASCII, and for metadata over its bounds.
+pub fn metadata<'a>(
+    headers: impl Iterator<Item = (&'a str, &'a [u8])>,
+) -> Result<Option<Metadata>, RouteError> {
+    let mut entries: Vec<(String, &str)> = Vec::new();
+    for (name, value) in headers {
+        let Some((prefix, key)) = name.split_at_checked(METADATA_PREFIX.len()) else { continue };
+        if !prefix.eq_ignore_ascii_case(METADATA_PREFIX) {
+            continue;
+        }
+        let value = std::str::from_utf8(value).map_err(|_| bad_metadata(InvalidMetadata))?;
+        let value = value.rsplit(',').next().unwrap_or_default().trim_ascii();
+        let key = key.to_ascii_lowercase();
+        match entries.iter_mut().find(|(known, _)| *known == key) {
+            Some(entry) => entry.1 = value,
+            None => entries.push((key, value)),
+        }
+    }
+    Metadata::new(entries).map_err(bad_metadata)
+}
+
+fn bad_metadata(error: InvalidMetadata) -> RouteError {
+    ErrorBody::bad_parameter("X-WebPubSub-Metadata", error.to_string()).into()
+}
+
 fn charset_from_name(name: &str) -> Option<Charset> {
     let known = [
         ("utf-8", Charset::Utf8),
@@ -158,6 +190,30 @@ mod tests {
         for content_type in ["application/x-protobuf", "text/html", "json", ";", "text/plain; charset=koi8-r"]
         {
             assert_eq!(payload_type(Some(content_type)).unwrap_err().status(), 415, "{content_type}");
+        }
+    }
+
+    #[test]
+    fn metadata_comes_in_headers() {
+        let read = |headers: &[(&'static str, &'static str)]| {
+            let found = metadata(headers.iter().map(|(name, value)| (*name, value.as_bytes())));
+            found.map(|found| {
+                let found = found.iter().flat_map(Metadata::iter);
+                found.map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>()
+            })
+        };
+        let headers = [
+            ("host", "h"),
+            ("x-webpubsub-metadata-a", "1"),
+            ("X-WebPubSub-Metadata-B", "x, y ,  z "),
+            ("x-webpubsub-metadata-A", "2"),
+            ("x-webpubsub-metadat", "no"),
+            ("x-webpubsub-metadata-c", ""),
+        ];
+        assert_eq!(read(&headers).unwrap(), ["a=2", "b=z", "c="]);
+        assert!(read(&[("host", "h")]).unwrap().is_empty());
+        for bad in [("x-webpubsub-metadata-", "1"), ("x-webpubsub-metadata-a", "ä")] {
+            assert_eq!(read(&[bad]).unwrap_err().status(), 400);
         }
     }
 
