@@ -265,7 +265,7 @@ fn client_id<'a>(token: Token<'a>, property: &str) -> Result<Cow<'a, str>, Proto
     }
 }
 
-fn fault(reason: &'static str) -> ProtocolError {
+pub(super) fn fault(reason: &'static str) -> ProtocolError {
     ProtocolError { code: CloseCode::INVALID_PAYLOAD, reason: Cow::Borrowed(reason) }
 }
 
