@@ -13,7 +13,7 @@ use std::borrow::Cow;
 use super::super::json::{CLIENT_ID_BYTES_MAX, TTL_SECONDS_MAX, fault};
 use super::super::metadata::TOTAL_BYTES_MAX;
 use super::super::{ClientMessage, Data, Metadata, ProtocolError};
-use super::wire::{Fields, Malformed, Value, check_any, text};
+use super::wire::{Fields, Malformed, Value, is_any, text};
 use crate::name::{EventName, GroupName};
 
 /// Most metadata entries that are gathered before they are checked: each has a name of at least one byte.
@@ -279,9 +279,9 @@ impl<'a> Payload<'a> {
                 ((3, Value::Bytes(_)), Self::Any(_)) => {
                     return Err(fault("A message must not set 'protobuf_data' more than once."));
                 }
-                ((3, Value::Bytes(bytes)), _) => {
-                    check_any(bytes)?;
-                    Self::Any(bytes)
+                ((3, Value::Bytes(bytes)), _) if is_any(bytes) => Self::Any(bytes),
+                ((3, Value::Bytes(_)), _) => {
+                    return Err(fault("'protobuf_data' must be a google.protobuf.Any."));
                 }
                 ((4, Value::Bytes(bytes)), _) => Self::Json(text(bytes)?),
                 _ => continue,

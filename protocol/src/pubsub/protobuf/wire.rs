@@ -102,15 +102,15 @@ pub(super) fn text(bytes: &[u8]) -> Result<&str, Malformed> {
     simdutf8::basic::from_utf8(bytes).map_err(|_| Malformed::NotUtf8)
 }
 
-/// Whether a receiver can read `bytes` as a `google.protobuf.Any`: fields that are whole, a type URL that is
-/// UTF-8. What the inner message is stays between the clients.
-pub(super) fn check_any(bytes: &[u8]) -> Result<(), Malformed> {
-    for field in Fields::of(bytes) {
-        if let (1, Value::Bytes(type_url)) = field? {
-            text(type_url)?;
-        }
-    }
-    Ok(())
+/// Whether every receiver can read `bytes` as a `google.protobuf.Any`: whole fields, a type URL that is UTF-8, and
+/// no known field of another wire type, over which some parsers fall. What the inner message is stays between the
+/// clients.
+pub(super) fn is_any(bytes: &[u8]) -> bool {
+    Fields::of(bytes).all(|field| match field {
+        Ok((1, Value::Bytes(type_url))) => text(type_url).is_ok(),
+        Ok((1 | 2, Value::Varint(_) | Value::Fixed)) | Err(_) => false,
+        Ok(_) => true,
+    })
 }
 
 /// Bytes that a varint takes.
@@ -211,11 +211,13 @@ mod tests {
 
     #[test]
     fn an_any_is_whole_fields_and_a_type_url_of_utf8() {
-        for good in [&b""[..], b"\x0a\x01a\x12\x02\xff\xfe", b"\x12\x00", b"\x08\x01", b"\x7a\x01\xff"] {
-            assert_eq!(check_any(good), Ok(()), "{}", good.escape_ascii());
+        for good in [&b""[..], b"\x0a\x01a\x12\x02\xff\xfe", b"\x12\x00", b"\x18\x01", b"\x7a\x01\xff"] {
+            assert!(is_any(good), "{}", good.escape_ascii());
         }
-        for bad in [&b"\x0a\x2f"[..], b"\x0a\x01\xff", b"\x13", b"\x12\x01", b"\x00"] {
-            assert!(check_any(bad).is_err(), "{}", bad.escape_ascii());
+        for bad in
+            [&b"\x0a\x2f"[..], b"\x0a\x01\xff", b"\x13", b"\x12\x01", b"\x00", b"\x08\x01", b"\x15abcd"]
+        {
+            assert!(!is_any(bad), "{}", bad.escape_ascii());
         }
     }
 

@@ -2,7 +2,7 @@
 //! pass, with all lengths known before.
 
 use super::super::{AckError, DataType, Message, Metadata, Sender};
-use super::wire::{check_any, field_len, number_len, open_field, varint_len, write_bytes, write_number};
+use super::wire::{field_len, is_any, number_len, open_field, varint_len, write_bytes, write_number};
 
 /// Field of a `DataMessage` that only reliable clients get.
 const SEQUENCE_ID: u8 = 4;
@@ -16,7 +16,7 @@ pub fn data_body(out: &mut Vec<u8>, message: Message<'_>) {
     let payload = data.plain();
     let member = match data.data_type() {
         DataType::Text => 1,
-        DataType::Protobuf if check_any(&payload).is_ok() => 3,
+        DataType::Protobuf if is_any(&payload) => 3,
         DataType::Binary | DataType::Protobuf => 2,
         DataType::Json => 4,
     };
