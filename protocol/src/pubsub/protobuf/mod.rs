@@ -30,6 +30,7 @@ mod wire;
 mod write;
 
 pub use read::parse;
+pub(super) use wire::is_any;
 pub use write::{
     ack, connected, data_body, data_message, data_message_len, disconnected, invoke_refused, pong,
     stream_closed,

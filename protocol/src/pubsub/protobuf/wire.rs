@@ -105,7 +105,7 @@ pub(super) fn text(bytes: &[u8]) -> Result<&str, Malformed> {
 /// Whether every receiver can read `bytes` as a `google.protobuf.Any`: whole fields, a type URL that is UTF-8, and
 /// no known field of another wire type, over which some parsers fall. What the inner message is stays between the
 /// clients.
-pub(super) fn is_any(bytes: &[u8]) -> bool {
+pub(in crate::pubsub) fn is_any(bytes: &[u8]) -> bool {
     Fields::of(bytes).all(|field| match field {
         Ok((1, Value::Bytes(type_url))) => text(type_url).is_ok(),
         Ok((1 | 2, Value::Varint(_) | Value::Fixed)) | Err(_) => false,
