@@ -14,7 +14,7 @@
 //!
 //! ```
 //! use bytes::Bytes;
-//! use ringhub_hub::{Budget, Connect, CoreId, Effect, Effects, Hub, Input, Limits};
+//! use ringhub_hub::{Arrival, Budget, Connect, CoreId, Effect, Effects, Hub, Input, Limits};
 //! use ringhub_hub::{Part, Sink, SocketKey, Time};
 //! use ringhub_protocol::name::{GroupName, HubName};
 //! use ringhub_protocol::pubsub::{ClientMessage, Data, Subprotocol};
@@ -46,6 +46,7 @@
 //!         roles: vec!["webpubsub.sendToGroup.g".into()],
 //!         groups: vec![GroupName::parse("g")?],
 //!         raw_group: None,
+//!         arrival: Arrival::default(),
 //!     };
 //!     hub.handle(Time(0), Input::Connect(Box::new(connect)), &mut effects);
 //! }
@@ -65,6 +66,7 @@
 #![forbid(unsafe_code)]
 
 mod ack;
+mod age;
 mod connection;
 mod directory;
 pub mod effect;
@@ -89,7 +91,8 @@ mod turn;
 mod users;
 
 pub use effect::{
-    Answer, CloseHow, Connect, Effect, Effects, Input, MeshItem, Part, Recover, Sink, Transport,
+    Answer, Arrival, CloseHow, Connect, Effect, Effects, Input, MeshItem, Part, Pass, Recover, Sink,
+    Transport,
 };
 pub use envelope::{Audience, Content, Envelope};
 pub use fan::Budget;
