@@ -9,7 +9,9 @@ pub(crate) mod keys;
 pub(crate) mod reference;
 mod value;
 
-pub(crate) use keys::{AnonymousPolicy, Firewall, Hub, Keys, Limits, Section, Server};
+pub(crate) use keys::{
+    AnonymousPolicy, CountBy, Firewall, Hub, Keys, Limits, ProxyProtocol, Section, Server,
+};
 pub(crate) use value::Secret;
 
 use keys::{Shape, Sub};
@@ -63,7 +65,52 @@ impl Config {
             let (section, name) = full_name.split_once('.').expect("flags name keys in full");
             config.set_text(section, name, text, Source::Flag)?;
         }
+        config.check_whole()?;
+        config.read_key_files()?;
         Ok(config)
+    }
+
+    /// Sections that variables and flags have a part in can be looked at as a whole only now.
+    fn check_whole(&self) -> Result<(), ConfigError> {
+        for section in self.top() {
+            section.check().map_err(|unfit| {
+                let key = format!("{}.{}", section.shape().path, unfit.key);
+                self.fault(key, unfit.problem.into(), unfit.fix)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Takes access keys from the files that are named for them.
+    fn read_key_files(&mut self) -> Result<(), ConfigError> {
+        let Keys { primary_file, secondary_file, .. } = self.keys.clone();
+        for (name, file) in [("primary", primary_file), ("secondary", secondary_file)] {
+            let Some(file) = file else { continue };
+            let key = || format!("keys.{name}_file");
+            let slot = if name == "primary" { &self.keys.primary } else { &self.keys.secondary };
+            if slot.is_some() {
+                let problem = format!("and keys.{name} are both set");
+                return Err(self.fault(key(), problem, "Keep one of the two."));
+            }
+            let text = read_key_file(&file).map_err(|error| {
+                let problem = format!("{} cannot be read: {error}", file.display());
+                self.fault(key(), problem, "Name a file this process may read.")
+            })?;
+            let secret = Secret::parse(text.trim_end_matches(['\r', '\n']))
+                .map_err(|rule| self.fault(key(), format!("the text of {} {rule}", file.display()), ""))?;
+            let slot = if name == "primary" { &mut self.keys.primary } else { &mut self.keys.secondary };
+            *slot = Some(secret);
+        }
+        Ok(())
+    }
+
+    /// An error about a key that was read, wherever it came from.
+    fn fault(&self, key: String, problem: String, fix: &str) -> ConfigError {
+        let (file, line) = match self.sources.get(&key) {
+            Some(Source::File(file, line)) => (Some(file.clone()), Some(*line)),
+            _ => (None, None),
+        };
+        ConfigError { file, line, key: Some(key), problem, fix: fix.to_owned() }
     }
 
     /// The hubs that have a section.
@@ -233,6 +280,10 @@ impl Reading<'_> {
                 .map_err(|problem| place.error(at, &full_name, problem, ""))?;
             self.sources.insert(full_name, Source::File(place.path.to_owned(), place.line(at)));
         }
+        if keys::TOP.iter().any(|top| top.path == path) {
+            // The environment has its part in it too: it is looked at when that is read.
+            return Ok(());
+        }
         section.check().map_err(|unfit| {
             let full_name = format!("{path}.{}", unfit.key);
             let error = place.error(value.span().start, &full_name, unfit.problem.into(), unfit.fix);
@@ -293,6 +344,17 @@ fn unknown_key(place: &Place<'_>, at: usize, shape: &Shape, name: &str) -> Confi
     let full_name = format!("{}.{name}", shape.path);
     place.unknown(at, "key", &full_name, names.iter().map(String::as_str))
 }
+
+/// The text of a file that is small if it holds a key.
+fn read_key_file(path: &Path) -> std::io::Result<String> {
+    use std::io::Read;
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(KEY_FILE_BYTES_MAX).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// Most bytes read of a file with a key; the rest is left.
+const KEY_FILE_BYTES_MAX: u64 = 64 << 10;
 
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]

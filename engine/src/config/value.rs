@@ -2,8 +2,10 @@
 //!
 //! Messages end a sentence that starts with the key and never repeat the value, which may be secret.
 
+use ipnet::IpNet;
+use ringhub_protocol::origin::OriginPattern;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use toml::de::DeValue;
@@ -271,6 +273,52 @@ impl Setting for Option<PathBuf> {
 
     fn show(&self) -> String {
         self.as_deref().map_or_else(String::new, |path| quoted(&path.to_string_lossy()))
+    }
+}
+
+/// Networks; the range is how many.
+impl Setting for Vec<IpNet> {
+    fn kind(range: &RangeInclusive<u64>) -> String {
+        format!(
+            "list of at most {} networks or addresses; separated by commas in the environment",
+            range.end()
+        )
+    }
+
+    fn read(raw: Raw<'_>, range: &RangeInclusive<u64>) -> Result<Self, String> {
+        let network = |text: &str| {
+            let of_one = || Some(IpNet::from(text.parse::<IpAddr>().ok()?));
+            text.parse().ok().or_else(of_one)
+        };
+        list(raw, network).filter(|networks| range.contains(&(networks.len() as u64))).ok_or_else(|| {
+            format!("must be a list of at most {} networks, such as [\"10.0.0.0/8\", \"::1\"]", range.end())
+        })
+    }
+
+    fn show(&self) -> String {
+        let texts: Vec<String> = self.iter().map(ToString::to_string).collect();
+        show_list(texts.iter().map(String::as_str))
+    }
+}
+
+/// Origins; the range is how many.
+impl Setting for Vec<OriginPattern> {
+    fn kind(range: &RangeInclusive<u64>) -> String {
+        format!("list of at most {} origins", range.end())
+    }
+
+    fn read(raw: Raw<'_>, range: &RangeInclusive<u64>) -> Result<Self, String> {
+        list(raw, OriginPattern::parse).filter(|origins| range.contains(&(origins.len() as u64))).ok_or_else(|| {
+            format!(
+                "must be a list of at most {} origins, scheme and host only, such as [\"https://app.example.com\"]",
+                range.end()
+            )
+        })
+    }
+
+    fn show(&self) -> String {
+        let texts: Vec<String> = self.iter().map(ToString::to_string).collect();
+        show_list(texts.iter().map(String::as_str))
     }
 }
 
