@@ -17,7 +17,7 @@ pub(crate) use value::Secret;
 use keys::{Shape, Sub};
 use ringhub_protocol::name::HubName;
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write};
 use std::path::{Path, PathBuf};
 use toml::Spanned;
@@ -161,6 +161,78 @@ impl Config {
         }
     }
 
+    /// What is different in `new`, by key.
+    pub(crate) fn changes(&self, new: &Self) -> Vec<Change> {
+        let (mut old, mut new) = (self.clone(), new.clone());
+        // A hub without a section has the defaults.
+        for (hub, _) in self.hubs().chain(new.clone().hubs()) {
+            old.hubs.entry(hub.clone()).or_default();
+            new.hubs.entry(hub.clone()).or_default();
+        }
+        let (old, new) = (old.values(), new.values());
+        let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+        let change = |key: &String| {
+            let (old, new) = (old.get(key), new.get(key));
+            if old.map(|value| &value.revealed) == new.map(|value| &value.revealed) {
+                return None;
+            }
+            let shown = |value: Option<&Value>| {
+                value.map_or_else(|| "(none)".to_owned(), |value| value.shown.clone())
+            };
+            let (old, mut new) = (shown(old), shown(new));
+            if old == new {
+                new = "(another, not shown)".into();
+            }
+            Some(Change { key: key.clone(), old, new })
+        };
+        keys.into_iter().filter_map(change).collect()
+    }
+
+    /// Every file that keys name.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        self.sections().iter().flat_map(|(_, section)| section.files()).collect()
+    }
+
+    /// Every value that is there, by its full name.
+    fn values(&self) -> BTreeMap<String, Value> {
+        let mut values = BTreeMap::new();
+        for (path, section) in self.sections() {
+            for ((name, shown), (_, revealed)) in section.show().into_iter().zip(section.reveal()) {
+                values.insert(format!("{path}.{name}"), Value { shown, revealed });
+            }
+        }
+        values
+    }
+
+    /// Every section there is, with its full name.
+    fn sections(&self) -> Vec<(String, &dyn Section)> {
+        fn add<'s>(all: &mut Vec<(String, &'s dyn Section)>, path: String, section: &'s dyn Section) {
+            for sub in section.shape().subs {
+                for (index, below) in section.subs(sub.name).into_iter().enumerate() {
+                    add(all, sub_path(&path, sub, index), below);
+                }
+            }
+            all.push((path, section));
+        }
+        let mut all = Vec::new();
+        for section in self.top() {
+            add(&mut all, section.shape().path.to_owned(), section);
+        }
+        for (name, hub) in &self.hubs {
+            add(&mut all, hub_path(name), hub);
+        }
+        all
+    }
+
+    /// A configuration of this text alone, as if it stood in `ringhub.toml`.
+    #[cfg(test)]
+    pub(crate) fn from_text(text: &str) -> Result<Self, ConfigError> {
+        let mut config = Self::default();
+        config.read_file(Path::new("ringhub.toml"), text)?;
+        config.check_whole()?;
+        Ok(config)
+    }
+
     fn top(&self) -> [&dyn Section; keys::TOP.len()] {
         [&self.server, &self.keys, &self.limits, &self.firewall]
     }
@@ -237,6 +309,30 @@ impl Config {
         })?;
         self.sources.insert(format!("{section}.{name}"), source);
         Ok(())
+    }
+}
+
+/// A value to be compared.
+struct Value {
+    shown: String,
+    revealed: String,
+}
+
+/// One key that is different in another configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Change {
+    /// Its full name; entries of lists are numbered.
+    pub(crate) key: String,
+    /// What it was, as TOML, secrets masked.
+    pub(crate) old: String,
+    /// What it is.
+    pub(crate) new: String,
+}
+
+impl Change {
+    /// Whether it has no effect on a running server.
+    pub(crate) fn needs_restart(&self) -> bool {
+        keys::RESTART.contains(&&*self.key)
     }
 }
 
@@ -505,8 +601,7 @@ mod tests {
     use super::*;
 
     fn from_text(text: &str) -> Result<Config, ConfigError> {
-        let mut config = Config::default();
-        config.read_file(Path::new("ringhub.toml"), text).map(|()| config)
+        Config::from_text(text)
     }
 
     fn fault(text: &str) -> String {

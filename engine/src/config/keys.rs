@@ -82,6 +82,10 @@ pub(crate) trait Section {
     fn set(&mut self, name: &str, raw: Raw<'_>) -> Result<(), String>;
     /// Its values as TOML; a key without a value is left out.
     fn show(&self) -> Vec<(&'static str, String)>;
+    /// The same with secrets as they are, to see whether they changed; nobody is to show it.
+    fn reveal(&self) -> Vec<(&'static str, String)>;
+    /// The files that its keys name.
+    fn files(&self) -> Vec<PathBuf>;
     /// The table of that name, or a new entry at the end of the list of that name.
     ///
     /// # Panics
@@ -114,6 +118,9 @@ pub(crate) const TOP: [&Shape; 4] = [&Server::SHAPE, &Keys::SHAPE, &Limits::SHAP
 pub(crate) fn shapes() -> impl Iterator<Item = (&'static Shape, Option<usize>)> {
     TOP.into_iter().chain([&Hub::SHAPE]).flat_map(|shape| shape.tree(None))
 }
+
+/// Keys, by their full names, of which a change needs a restart: what cores are built with.
+pub(crate) const RESTART: [&str; 3] = ["server.listen", "server.admin_listen", "server.cores"];
 
 /// Every key, in the order of the page.
 pub(crate) fn all() -> impl Iterator<Item = &'static Key> {
@@ -199,6 +206,16 @@ macro_rules! section {
             fn show(&self) -> Vec<(&'static str, String)> {
                 let all = [$( (stringify!($field), self.$field.show()) ),*];
                 all.into_iter().filter(|(_, value): &(_, String)| !value.is_empty()).collect()
+            }
+
+            fn reveal(&self) -> Vec<(&'static str, String)> {
+                let all = [$( (stringify!($field), self.$field.reveal()) ),*];
+                all.into_iter().filter(|(_, value): &(_, String)| !value.is_empty()).collect()
+            }
+
+            fn files(&self) -> Vec<PathBuf> {
+                let all: Vec<Option<PathBuf>> = vec![$( self.$field.file() ),*];
+                all.into_iter().flatten().collect()
             }
 
             fn sub_mut(&mut self, name: &str) -> &mut dyn Section {
@@ -395,7 +412,7 @@ section! {
         /// The claim's name, with `kind = "claim"`.
         claim: Option<String> = None, 1..=256, "none";
         /// Bytes of messages they may send in a window.
-        max_inbound_bytes: u64 = 1 << 30, 1..=(1 << 50);
+        max_inbound_bytes: u64 = 1 << 30, 1..=(1 << 39);
         /// Length of a window in seconds.
         window_seconds: u64 = 60, 10..=3600;
     }

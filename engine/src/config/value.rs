@@ -37,6 +37,14 @@ pub(crate) trait Setting: Sized {
     fn read(raw: Raw<'_>, range: &RangeInclusive<u64>) -> Result<Self, String>;
     /// As a TOML value, secrets masked.
     fn show(&self) -> String;
+    /// The same with secrets as they are, to be compared and never shown.
+    fn reveal(&self) -> String {
+        self.show()
+    }
+    /// The file it names, if it names one.
+    fn file(&self) -> Option<PathBuf> {
+        None
+    }
 }
 
 impl Setting for u64 {
@@ -203,6 +211,10 @@ impl Setting for Option<Secret> {
     fn show(&self) -> String {
         if self.is_some() { quoted("(set, not shown)") } else { String::new() }
     }
+
+    fn reveal(&self) -> String {
+        self.as_ref().map_or_else(String::new, |secret| secret.expose().to_owned())
+    }
 }
 
 /// Text that means something to somebody else (the log filter).
@@ -273,6 +285,10 @@ impl Setting for Option<PathBuf> {
 
     fn show(&self) -> String {
         self.as_deref().map_or_else(String::new, |path| quoted(&path.to_string_lossy()))
+    }
+
+    fn file(&self) -> Option<PathBuf> {
+        self.clone()
     }
 }
 
