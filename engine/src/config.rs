@@ -9,9 +9,10 @@ pub(crate) mod keys;
 pub(crate) mod reference;
 mod value;
 
-pub(crate) use keys::{AnonymousPolicy, Hub, Keys, Limits, Section, Server};
+pub(crate) use keys::{AnonymousPolicy, Firewall, Hub, Keys, Limits, Section, Server};
 pub(crate) use value::Secret;
 
+use keys::{Shape, Sub};
 use ringhub_protocol::name::HubName;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ pub(crate) struct Config {
     pub(crate) server: Server,
     pub(crate) keys: Keys,
     pub(crate) limits: Limits,
+    pub(crate) firewall: Firewall,
     hubs: BTreeMap<HubName, Hub>,
     /// Where each value that is not a default came from, by its full name.
     sources: BTreeMap<String, Source>,
@@ -53,7 +55,7 @@ impl Config {
             })?;
             config.read_file(path, &text)?;
         }
-        for key in keys::all().filter(|key| !key.in_hub()) {
+        for key in keys::all().filter(|key| key.has_env()) {
             let Some(text) = environment(&key.env_name()) else { continue };
             config.set_text(key.section, key.name, &text, Source::Environment)?;
         }
@@ -72,24 +74,52 @@ impl Config {
     /// The whole configuration as a TOML file, keys masked, each value with where it came from.
     pub(crate) fn to_text(&self) -> String {
         let mut text = String::new();
-        let mut section = |path: &str, values: Vec<(&'static str, String)>| {
-            let gap = if text.is_empty() { "" } else { "\n" };
-            let _ = writeln!(text, "{gap}[{path}]");
-            for (name, value) in values {
-                let source = self.sources.get(&format!("{path}.{name}")).unwrap_or(&Source::Default);
-                let assignment = format!("{name} = {value}");
-                let _ = writeln!(text, "{assignment:<48} # {source}");
-            }
-        };
-        section("server", self.server.show());
-        section("keys", self.keys.show());
-        section("limits", self.limits.show());
+        for section in self.top() {
+            let path = section.shape().path;
+            self.show_section(&mut text, path, path, false, section);
+        }
         for (name, hub) in &self.hubs {
             let path = hub_path(name);
-            section(&path, hub.show());
-            section(&format!("{path}.reliable"), hub.reliable.show());
+            self.show_section(&mut text, &path, &path, false, hub);
         }
         text
+    }
+
+    /// `path` numbers the entries of lists, as sources are named; `heading` is as TOML has it.
+    fn show_section(
+        &self,
+        text: &mut String,
+        path: &str,
+        heading: &str,
+        is_entry: bool,
+        section: &dyn Section,
+    ) {
+        let shape = section.shape();
+        if is_entry || !shape.keys.is_empty() {
+            let gap = if text.is_empty() { "" } else { "\n" };
+            let heading = if is_entry { format!("[[{heading}]]") } else { format!("[{heading}]") };
+            let _ = writeln!(text, "{gap}{heading}");
+        }
+        for (name, value) in section.show() {
+            let source = self.sources.get(&format!("{path}.{name}")).unwrap_or(&Source::Default);
+            let assignment = format!("{name} = {value}");
+            let _ = writeln!(text, "{assignment:<48} # {source}");
+        }
+        for sub in shape.subs {
+            let heading = format!("{heading}.{}", sub.name);
+            for (index, below) in section.subs(sub.name).into_iter().enumerate() {
+                let path = sub_path(path, sub, index);
+                self.show_section(text, &path, &heading, sub.entries_max.is_some(), below);
+            }
+        }
+    }
+
+    fn top(&self) -> [&dyn Section; keys::TOP.len()] {
+        [&self.server, &self.keys, &self.limits, &self.firewall]
+    }
+
+    fn top_mut(&mut self) -> [&mut dyn Section; keys::TOP.len()] {
+        [&mut self.server, &mut self.keys, &mut self.limits, &mut self.firewall]
     }
 
     fn read_file(&mut self, path: &Path, text: &str) -> Result<(), ConfigError> {
@@ -103,18 +133,19 @@ impl Config {
         })?;
         for (name, value) in in_order(root.get_ref()) {
             let section = name.get_ref().as_ref();
-            match section {
-                "server" | "keys" | "limits" => self.read_section(&place, section, section, value)?,
-                "hubs" => {
-                    for (name, value) in place.table(section, value)? {
-                        self.read_hub(&place, name, value)?;
-                    }
+            if section == "hubs" {
+                for (name, value) in place.table(section, value)? {
+                    self.read_hub(&place, name, value)?;
                 }
-                _ => {
-                    let known = ["server", "keys", "limits", "hubs.NAME"];
-                    return Err(place.unknown(name.span().start, "section", section, known.into_iter()));
-                }
+                continue;
             }
+            let sources = &mut std::mem::take(&mut self.sources);
+            let Some(known) = self.top_mut().into_iter().find(|known| known.shape().path == section) else {
+                let known = keys::TOP.iter().map(|shape| shape.path).chain(["hubs.NAME"]);
+                return Err(place.unknown(name.span().start, "section", section, known));
+            };
+            Reading { place: &place, sources }.section(section, known, value)?;
+            self.sources = std::mem::take(sources);
         }
         Ok(())
     }
@@ -141,58 +172,15 @@ impl Config {
                 "Hub names ignore case; keep one of the two.",
             ));
         }
-        self.hubs.insert(hub.clone(), Hub::default());
-        self.read_section(place, &hub_path(&hub), "hubs.NAME", value)
-    }
-
-    /// Reads the keys of one section; `template` is the section's name in the definitions.
-    fn read_section(
-        &mut self,
-        place: &Place<'_>,
-        section: &str,
-        template: &str,
-        value: &Spanned<DeValue<'_>>,
-    ) -> Result<(), ConfigError> {
-        for (name, value) in place.table(section, value)? {
-            let at = name.span().start;
-            let name = name.get_ref().as_ref();
-            let full_name = format!("{section}.{name}");
-            match (template, name) {
-                ("hubs.NAME", "reliable") => {
-                    self.read_section(place, &full_name, "hubs.NAME.reliable", value)?;
-                    continue;
-                }
-                // Taking it and calling nobody would look like working.
-                ("hubs.NAME", "event_handlers") => {
-                    return Err(place.error(
-                        at,
-                        &full_name,
-                        "event handlers are not built yet".into(),
-                        "Remove it; events without a handler get the answer of a hub that has none.",
-                    ));
-                }
-                _ => {}
-            }
-            if !keys::all().any(|key| key.section == template && key.name == name) {
-                let names: Vec<String> =
-                    keys::all().map(|key| format!("{}.{}", key.section, key.name)).collect();
-                return Err(place.unknown(
-                    at,
-                    "key",
-                    &format!("{template}.{name}"),
-                    names.iter().map(String::as_str),
-                ));
-            }
-            self.set(section, name, Raw::Toml(value.get_ref()))
-                .map_err(|problem| place.error(at, &full_name, problem, ""))?;
-            let line = place.line(at);
-            self.sources.insert(full_name, Source::File(place.path.to_owned(), line));
-        }
-        Ok(())
+        let path = hub_path(&hub);
+        let section = self.hubs.entry(hub).or_default();
+        Reading { place, sources: &mut self.sources }.section(&path, section, value)
     }
 
     fn set_text(&mut self, section: &str, name: &str, text: &str, source: Source) -> Result<(), ConfigError> {
-        self.set(section, name, Raw::Text(text)).map_err(|problem| {
+        let known = self.top_mut().into_iter().find(|known| known.shape().path == section);
+        let known = known.expect("variables and flags name keys in full");
+        known.set(name, Raw::Text(text)).map_err(|problem| {
             let key = keys::all().find(|key| key.section == section && key.name == name);
             let key = match source {
                 Source::Environment => key.map(keys::Key::env_name),
@@ -203,27 +191,107 @@ impl Config {
         self.sources.insert(format!("{section}.{name}"), source);
         Ok(())
     }
+}
 
-    fn set(&mut self, section: &str, name: &str, raw: Raw<'_>) -> Result<(), String> {
-        match section {
-            "server" => self.server.set(name, raw),
-            "keys" => self.keys.set(name, raw),
-            "limits" => self.limits.set(name, raw),
-            _ => {
-                let (hub, reliable) = match section.strip_suffix(".reliable") {
-                    // A hub may be called `x.reliable`: its section was entered under that very name.
-                    Some(hub) if !self.hubs.keys().any(|name| hub_path(name) == section) => (hub, true),
-                    _ => (section, false),
-                };
-                let (_, hub) = self
-                    .hubs
-                    .iter_mut()
-                    .find(|(name, _)| hub_path(name) == hub)
-                    .expect("a hub's section is entered before its keys are read");
-                if reliable { hub.reliable.set(name, raw) } else { hub.set(name, raw) }
+/// A file being read into sections.
+struct Reading<'a> {
+    place: &'a Place<'a>,
+    sources: &'a mut BTreeMap<String, Source>,
+}
+
+impl Reading<'_> {
+    /// Reads a section with everything in it; `path` is its name in full, entries of lists numbered.
+    fn section(
+        &mut self,
+        path: &str,
+        section: &mut dyn Section,
+        value: &Spanned<DeValue<'_>>,
+    ) -> Result<(), ConfigError> {
+        let (place, shape) = (self.place, section.shape());
+        for (name, value) in place.table(path, value)? {
+            let at = name.span().start;
+            let name = name.get_ref().as_ref();
+            let full_name = format!("{path}.{name}");
+            if let Some(sub) = shape.subs.iter().find(|sub| sub.name == name) {
+                self.sub(path, section, sub, value)?;
+                continue;
             }
+            // Taking it and calling nobody would look like working.
+            if (shape.path, name) == ("hubs.NAME", "event_handlers") {
+                return Err(place.error(
+                    at,
+                    &full_name,
+                    "event handlers are not built yet".into(),
+                    "Remove it; events without a handler get the answer of a hub that has none.",
+                ));
+            }
+            if !shape.keys.iter().any(|key| key.name == name) {
+                return Err(unknown_key(place, at, shape, name));
+            }
+            section
+                .set(name, Raw::Toml(value.get_ref()))
+                .map_err(|problem| place.error(at, &full_name, problem, ""))?;
+            self.sources.insert(full_name, Source::File(place.path.to_owned(), place.line(at)));
         }
+        section.check().map_err(|unfit| {
+            let full_name = format!("{path}.{}", unfit.key);
+            let error = place.error(value.span().start, &full_name, unfit.problem.into(), unfit.fix);
+            match self.sources.get(&full_name) {
+                Some(Source::File(_, line)) => ConfigError { line: Some(*line), ..error },
+                _ => error,
+            }
+        })
     }
+
+    /// Reads a table or a list of tables in a section.
+    fn sub(
+        &mut self,
+        path: &str,
+        section: &mut dyn Section,
+        sub: &Sub,
+        value: &Spanned<DeValue<'_>>,
+    ) -> Result<(), ConfigError> {
+        let full_name = format!("{path}.{}", sub.name);
+        let Some(entries_max) = sub.entries_max else {
+            return self.section(&full_name, section.sub_mut(sub.name), value);
+        };
+        let place = self.place;
+        let DeValue::Array(entries) = value.get_ref() else {
+            let fix =
+                format!("Write [[{full_name}]] on a line of its own and the keys of one entry below it.");
+            return Err(place.error(
+                value.span().start,
+                &full_name,
+                "this is a list of sections".into(),
+                &fix,
+            ));
+        };
+        for (index, entry) in entries.iter().enumerate() {
+            let path = sub_path(path, sub, index);
+            if index == entries_max {
+                let problem = format!("there may be at most {entries_max} of these");
+                return Err(place.error(entry.span().start, &path, problem, "Remove what is over."));
+            }
+            self.section(&path, section.sub_mut(sub.name), entry)?;
+        }
+        Ok(())
+    }
+}
+
+/// The name of a table in a section, or of an entry of a list, in full.
+fn sub_path(path: &str, sub: &Sub, index: usize) -> String {
+    match sub.entries_max {
+        None => format!("{path}.{}", sub.name),
+        Some(_) => format!("{path}.{}[{index}]", sub.name),
+    }
+}
+
+fn unknown_key(place: &Place<'_>, at: usize, shape: &Shape, name: &str) -> ConfigError {
+    let keys = keys::all().map(|key| format!("{}.{}", key.section, key.name));
+    let subs = keys::shapes().flat_map(|(shape, _)| shape.subs).map(|sub| sub.shape.path.to_owned());
+    let names: Vec<String> = keys.chain(subs).collect();
+    let full_name = format!("{}.{name}", shape.path);
+    place.unknown(at, "key", &full_name, names.iter().map(String::as_str))
 }
 
 /// Where a value came from.
@@ -499,8 +567,59 @@ mod tests {
     }
 
     #[test]
+    fn lists_of_tables_keep_their_order_and_their_bound() {
+        let rule = |max: usize| format!("[[firewall.connection_count_rules]]\nmax_count = {max}\n");
+        let rules: String = (1..=10).map(rule).collect();
+        let config = from_text(&rules).unwrap();
+        let counts: Vec<u64> =
+            config.firewall.connection_count_rules.iter().map(|rule| rule.max_count).collect();
+        assert_eq!(counts, (1..=10).collect::<Vec<_>>());
+        assert!(
+            config.to_text().contains("max_count = 2                                    # ringhub.toml:4\n")
+        );
+        for (text, expected) in [
+            (
+                rules + &rule(11),
+                "ringhub.toml:21: firewall.connection_count_rules[10]: there may be at most 10 of these\n  fix: Remove what is over.",
+            ),
+            (
+                rule(1) + "[[firewall.connection_count_rules]]\nmax_count = 0\n",
+                "ringhub.toml:4: firewall.connection_count_rules[1].max_count: must be a whole number from 1 to 1000000",
+            ),
+            (
+                rule(1) + "max_cuont = 0\n",
+                "ringhub.toml:3: firewall.connection_count_rules.max_cuont: unknown key\n  fix: Did you mean firewall.connection_count_rules.max_count?",
+            ),
+            (
+                "[firewall]\nconection_count_rules = []\n".into(),
+                "ringhub.toml:2: firewall.conection_count_rules: unknown key\n  fix: Did you mean firewall.connection_count_rules?",
+            ),
+            (
+                "[firewall]\n\ntraffic_rules = 1\n".into(),
+                "ringhub.toml:3: firewall.traffic_rules: this is a list of sections\n  fix: Write [[firewall.traffic_rules]] on a line of its own and the keys of one entry below it.",
+            ),
+            (
+                "[firewall]\ntraffic_rules = [1]\n".into(),
+                "ringhub.toml:2: firewall.traffic_rules[0]: this is a section, not a value\n  fix: Write [firewall.traffic_rules[0]] on a line of its own and the keys below it.",
+            ),
+            (
+                "[[firewall.traffic_rules]]\nkind = \"claim\"\n".into(),
+                "ringhub.toml:1: firewall.traffic_rules[0].claim: is missing\n  fix: Name the claim to count by, such as claim = \"tenant\".",
+            ),
+            (
+                "[[firewall.traffic_rules]]\nwindow_seconds = 10\nclaim = \"t\"\n".into(),
+                "ringhub.toml:3: firewall.traffic_rules[0].claim: goes with kind = \"claim\" only\n  fix: Remove it, or set kind = \"claim\".",
+            ),
+        ] {
+            assert_eq!(fault(&text), expected, "{text}");
+        }
+    }
+
+    #[test]
     fn what_check_prints_reads_back_the_same() {
-        let text = "[hubs.chat]\nanonymous_connect_policy = \"allow\"\n[limits]\nmessage_bytes_max = 2048\n\
+        let text = "[[firewall.traffic_rules]]\nkind = \"claim\"\nclaim = \"tenant\"\n[[firewall.traffic_rules]]\n\
+                    [[firewall.connection_count_rules]]\nkind = \"signature\"\n\
+                    [hubs.chat]\nanonymous_connect_policy = \"allow\"\n[limits]\nmessage_bytes_max = 2048\n\
                     [server]\ncores = 2\npublic_endpoints = [\"https://pubsub.example.com\"]\n";
         let first = from_text(text).unwrap();
         let printed = first.to_text();
@@ -508,6 +627,8 @@ mod tests {
         assert_eq!(first.limits, second.limits);
         assert_eq!(first.server, second.server);
         assert_eq!(first.hubs, second.hubs);
+        assert_eq!(first.firewall, second.firewall);
+        assert_eq!(second.firewall.traffic_rules.len(), 2);
     }
 
     #[test]
