@@ -2,5 +2,6 @@
 
 pub mod audience;
 pub mod claims;
+pub mod issued;
 pub mod role;
 pub mod token;
