@@ -9,7 +9,7 @@ pub(crate) mod keys;
 pub(crate) mod reference;
 mod value;
 
-pub(crate) use keys::{AnonymousPolicy, Firewall, Hub, Keys, Limits, Section, Server};
+pub(crate) use keys::{AnonymousPolicy, Firewall, Hub, Issuer, Keys, Limits, Oidc, Section, Server};
 pub(crate) use value::Secret;
 
 use keys::{Shape, Sub};
@@ -27,6 +27,7 @@ use value::Raw;
 pub(crate) struct Config {
     pub(crate) server: Server,
     pub(crate) keys: Keys,
+    pub(crate) oidc: Oidc,
     pub(crate) limits: Limits,
     pub(crate) firewall: Firewall,
     hubs: BTreeMap<HubName, Hub>,
@@ -115,11 +116,11 @@ impl Config {
     }
 
     fn top(&self) -> [&dyn Section; keys::TOP.len()] {
-        [&self.server, &self.keys, &self.limits, &self.firewall]
+        [&self.server, &self.keys, &self.oidc, &self.limits, &self.firewall]
     }
 
     fn top_mut(&mut self) -> [&mut dyn Section; keys::TOP.len()] {
-        [&mut self.server, &mut self.keys, &mut self.limits, &mut self.firewall]
+        [&mut self.server, &mut self.keys, &mut self.oidc, &mut self.limits, &mut self.firewall]
     }
 
     fn read_file(&mut self, path: &Path, text: &str) -> Result<(), ConfigError> {

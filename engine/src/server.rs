@@ -19,6 +19,7 @@ use ringhub_hub::{CoreId, CoreSet, Limits};
 use ringhub_protocol::name::{GroupName, HubName, UserId};
 use ringhub_protocol::rest::{ClientType, GenerateToken};
 use ringhub_protocol::ws::DecoderLimits;
+use ringhub_relay::{Relay, StartError};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::fmt::Display;
@@ -74,7 +75,7 @@ pub(crate) fn serve(arguments: &cli::Serve) -> Result<(), Failure> {
             return Err(Failure::usage(message));
         }
     };
-    if is_generated && !all_loopback(&config.server.listen) {
+    if is_generated && config.server.access_keys && !all_loopback(&config.server.listen) {
         return Err(Failure::usage(
             "listening beyond loopback needs a key of your own, since a generated one changes with every start\n\
              fix: set RINGHUB_PRIMARY_KEY, or primary in [keys], to at least 32 bytes; or listen on 127.0.0.1",
@@ -87,6 +88,9 @@ pub(crate) fn serve(arguments: &cli::Serve) -> Result<(), Failure> {
         tracing::warn!("the admin listener has no authentication and is reachable from other machines");
     }
     let verifier = Arc::new(Verifier::new(&config, &key));
+    if !config.server.access_keys && verifier.issuers().handles().next().is_none() {
+        tracing::warn!("access keys are off and there is no OIDC issuer: nobody can make REST calls");
+    }
     let draining = Arc::new(AtomicBool::new(false));
     let shared: Vec<Arc<CoreShared>> = (0..settings.cores).map(|_| Arc::default()).collect();
     let rest = Arc::new(RestApi {
@@ -105,13 +109,18 @@ pub(crate) fn serve(arguments: &cli::Serve) -> Result<(), Failure> {
     });
     let http = Arc::new(Http { head_bytes_max: settings.sockets.head_bytes_max, rest, admin: admin.clone() });
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(Failure::running)?;
+    let relay = start_relay(&verifier)?;
     let server = start(settings, Mode::Serve, verifier, http, &shared).map_err(Failure::running)?;
     let _ = admin.service.set(reachable(server.service[0]));
-    say(&banner(&server, &key, is_generated));
+    say(&banner(&server, &config, &key));
     wait(&mut signals);
     tracing::info!("stopping; a second signal stops at once");
     draining.store(true, Ordering::Relaxed);
     finish(server, signals);
+    if let Some(relay) = relay {
+        relay.stop();
+        relay.join();
+    }
     Ok(())
 }
 
@@ -199,9 +208,21 @@ pub(crate) fn token(arguments: &cli::Token) -> Result<(), Failure> {
         .strip_prefix("http")
         .ok_or_else(|| Failure::usage("--endpoint: must be a URL that starts with http:// or https://"))?;
     let request = TokenRequest { hub: &hub, endpoint: &endpoint, claims: &claims };
-    let token = client_token_with(&key, now_unix(), &request);
+    let token = client_token_with(&config, &key, now_unix(), &request);
     say(&format!("ws{address}{}?access_token={token}\n", ClientType::Default.path(&hub)));
     Ok(())
+}
+
+/// The side thread, if there is something for it to do.
+fn start_relay(verifier: &Verifier) -> Result<Option<Relay>, Failure> {
+    let settings = ringhub_relay::Settings { issuers: verifier.issuers().handles().cloned().collect() };
+    if settings.issuers.is_empty() {
+        return Ok(None);
+    }
+    Relay::start(settings).map(Some).map_err(|error| match error {
+        StartError::CaFile { .. } => Failure::usage(format!("oidc.issuers: ca_file: {error}")),
+        StartError::Thread(_) => Failure::running(error),
+    })
 }
 
 /// What the cores need, from the configuration.
@@ -297,11 +318,11 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
 
 /// What a start prints, the addresses last: who reads them has seen the rest. A configured key is not
 /// repeated: whoever set it has it.
-fn banner(server: &Server, key: &Secret, is_generated: bool) -> String {
-    let (shown, note) = if is_generated {
-        (key.expose(), " (a new key each start; set RINGHUB_PRIMARY_KEY to keep one)")
-    } else {
-        ("<configured>", "")
+fn banner(server: &Server, config: &Config, key: &Secret) -> String {
+    let (shown, note) = match &config.keys.primary {
+        _ if !config.server.access_keys => ("<switched off>", ""),
+        Some(_) => ("<configured>", ""),
+        None => (key.expose(), " (a new key each start; set RINGHUB_PRIMARY_KEY to keep one)"),
     };
     let address = reachable(server.service[0]);
     let mut text = format!(

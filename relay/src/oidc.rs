@@ -145,6 +145,11 @@ impl Issuer {
         }
     }
 
+    /// The refresh that was asked for is done, whatever came of it: what is unknown now, is unknown.
+    pub fn rest(&self) {
+        self.state.store(RESTING, Ordering::Release);
+    }
+
     /// For the metrics page.
     pub fn counts(&self) -> Counts {
         let keys = self.keys.load();
@@ -186,7 +191,7 @@ impl Issuer {
     async fn pause(&self, pause: Duration, after_asked: bool) -> bool {
         let begin = Instant::now();
         if after_asked {
-            self.state.store(RESTING, Ordering::Release);
+            self.rest();
             sleep_until(begin + pause.min(ASKED_REST)).await;
         }
         self.state.store(IDLE, Ordering::Release);
