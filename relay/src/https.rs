@@ -193,4 +193,54 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         assert!(error.ends_with("there is no certificate in it"), "{error}");
     }
+
+    /// A TLS server that answers every request with `{}`, and the PEM of its certificate.
+    fn tls_server() -> (std::net::SocketAddr, String) {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let config = Arc::new(config);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let tls = rustls::ServerConnection::new(config.clone()).unwrap();
+                let mut stream = rustls::StreamOwned::new(tls, stream);
+                // A client that does not trust the certificate ends this.
+                let mut head = [0; 4096];
+                if std::io::Read::read(&mut stream, &mut head).is_ok() {
+                    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}";
+                    let _ = std::io::Write::write_all(&mut stream, answer);
+                }
+            }
+        });
+        (address, made.cert.pem())
+    }
+
+    #[test]
+    fn https_needs_an_authority_that_is_trusted_and_the_right_name() {
+        let (address, pem) = tls_server();
+        let path = std::env::temp_dir().join(format!("ringhub-ca-good-{}.pem", std::process::id()));
+        std::fs::write(&path, pem).unwrap();
+        let trusting = Https::new(Some(&path)).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let url = format!("https://localhost:{}/", address.port());
+            assert_eq!(trusting.get(&url).await.unwrap(), "{}");
+            for (https, url) in [
+                (&Https::new(None).unwrap(), url.clone()),
+                (&trusting, format!("https://127.0.0.1:{}/", address.port())),
+            ] {
+                let error = https.get(&url).await.unwrap_err().to_string();
+                assert!(error.contains("certificate"), "{error}");
+            }
+        });
+    }
 }
