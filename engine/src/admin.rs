@@ -79,7 +79,7 @@ impl Admin {
         }
         let file = if path == "/" { "index.html" } else { &path[1..] };
         let reply = match path {
-            "/metrics" => text(metrics::CONTENT_TYPE, metrics::page(&self.cores, &self.process)),
+            "/metrics" => text(metrics::CONTENT_TYPE, self.metrics(asker.now_unix())),
             "/healthz" => text("text/plain", "ok\n"),
             "/readyz" if self.draining.load(Ordering::Relaxed) => {
                 return Err(ErrorBody::new(ErrorCode::ServiceUnavailable, "The server is stopping.").into());
@@ -106,6 +106,10 @@ impl Admin {
             Method::GET | Method::HEAD => Ok(reply),
             _ => Err(ErrorBody::new(ErrorCode::MethodNotAllowed, "This path takes GET.").into()),
         }
+    }
+
+    fn metrics(&self, now_unix: u64) -> String {
+        metrics::page(&self.cores, &self.process, self.verifier.issuers(), now_unix)
     }
 
     /// Every counter summed over the cores, and each core's; the hubs; what the page wants to know.

@@ -2,20 +2,29 @@
 //!
 //! One [`Verifier`] serves all cores; its terms (keys and all that is configured) are swapped whole when the
 //! configuration is reloaded, so a key that is among the old and the new ones is good at every instant. What must
-//! stay true: only HS256 with a configured key is ever believed, before anything in the payload is looked at; a token for one hub
-//! or one kind of client never opens another; no token, key or signature reaches a log or an answer.
+//! stay true: HS256 is only ever checked with the server's own keys ([`keys`]) and RS256 and ES256 with keys of a configured issuer
+//! ([`issuers`]), before anything in the payload is believed; an issuer's token opens no client connection; a
+//! token for one hub or one kind of client never opens another; no token, key or signature reaches a log or an
+//! answer.
 //!
 //! The order of questions to an upgrade is `client-protocols` §1.3.
+
+mod issuers;
+mod keys;
+
+pub(crate) use issuers::{Access, Issuers};
+pub(crate) use keys::sign_with_access_key;
 
 use crate::config::{AnonymousPolicy, Config, Secret};
 use crate::net::gate::{Admission, Admitted, Gate, UpgradeRequest};
 use crate::net::peer::Named;
 use arc_swap::ArcSwap;
 use aws_lc_rs::hmac;
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header};
+use keys::{BadKey, KeyRing};
 use ringhub_hub::ConnectionId;
 use ringhub_protocol::auth::audience::{RequestOrigin, client_audience_matches, rest_audience_matches};
 use ringhub_protocol::auth::claims::{ClientClaims, RestClaims};
+use ringhub_protocol::auth::token::{Algorithm, Unverified};
 use ringhub_protocol::name::{GroupName, HubName, UserId};
 use ringhub_protocol::pubsub::Subprotocol;
 use ringhub_protocol::rest::error::{ErrorBody, ErrorCode};
@@ -30,6 +39,7 @@ use std::sync::Arc;
 /// Keys → claims → admission.
 pub(crate) struct Verifier {
     terms: ArcSwap<Terms>,
+    issuers: Arc<Issuers>,
     /// Of this process only: a token of an earlier one finds nobody.
     reconnection: hmac::Key,
 }
@@ -42,12 +52,6 @@ pub(crate) struct Terms {
     clock_skew_seconds: u64,
     anonymous: HashMap<HubName, AnonymousPolicy>,
     anonymous_default: AnonymousPolicy,
-}
-
-/// The access keys, ready to use.
-struct KeyRing {
-    verify: Vec<DecodingKey>,
-    sign: EncodingKey,
 }
 
 /// Whom a token to be made is for.
@@ -68,6 +72,7 @@ impl Verifier {
         getrandom::fill(&mut random).expect("the system has a random source");
         Self {
             terms: ArcSwap::from_pointee(Terms::new(config, primary)),
+            issuers: Arc::new(Issuers::new(config)),
             reconnection: hmac::Key::new(hmac::HMAC_SHA256, &random),
         }
     }
@@ -77,23 +82,39 @@ impl Verifier {
         self.terms.store(Arc::new(terms));
     }
 
-    /// Whether a REST call may be made. `raw_path` is the request's path as it came, without the query.
+    /// The issuers whose tokens are taken for REST calls.
+    pub(crate) fn issuers(&self) -> &Arc<Issuers> {
+        &self.issuers
+    }
+
+    /// What a REST call's sender may do. `raw_path` is the request's path as it came, without the query.
     ///
     /// # Errors
     ///
-    /// The body of the 401, for the caller's developer.
+    /// The body of a 401, 403 or 503, for the caller's developer.
     pub(crate) fn authorize_rest(
         &self,
         now_unix: u64,
         authorization: Option<&str>,
         named: &Named<'_>,
         raw_path: &str,
-    ) -> Result<(), ErrorBody> {
+    ) -> Result<Access, ErrorBody> {
         let token =
             authorization.and_then(bearer).ok_or_else(|| unauthorized("The request has no token."))?;
+        let token = Unverified::parse(token).map_err(|error| unauthorized(error.to_string()))?;
         let terms = self.terms.load();
-        let payload = terms.payload(token)?;
-        let claims = RestClaims::parse(&payload).map_err(|error| unauthorized(error.to_string()))?;
+        match token.algorithm {
+            Algorithm::Hs256 => {}
+            Algorithm::Rs256 | Algorithm::Es256 => {
+                return self.issuers.authorize(now_unix, terms.clock_skew_seconds, &token);
+            }
+        }
+        terms.keys.verify_rest(&token).map_err(|bad| match bad {
+            BadKey::Signature => unauthorized(BAD_SIGNATURE),
+            // `rest-api` §1.5: who it is is known, and it has no rights.
+            BadKey::SwitchedOff => ErrorBody::new(ErrorCode::Forbidden, ACCESS_KEYS_OFF),
+        })?;
+        let claims = RestClaims::parse(&token.payload).map_err(|error| unauthorized(error.to_string()))?;
         claims
             .lifetime
             .check_times(now_unix, terms.clock_skew_seconds)
@@ -106,12 +127,12 @@ impl Verifier {
             tracing::info!(expected = %format_args!("{host}{raw_path}"), ?actual, "Failed to validate audience");
             return Err(unauthorized("The token's audience is not this URL."));
         }
-        Ok(())
+        Ok(Access::Owner)
     }
 
-    /// Makes a client token, signed with the primary key.
+    /// Makes a client token, signed with an internal key: it opens a connection with access keys off, too.
     pub(crate) fn client_token(&self, now_unix: u64, request: &TokenRequest<'_>) -> String {
-        sign_client_token(&self.terms.load().keys.sign, now_unix, request)
+        self.terms.load().keys.sign_client(&ClientPayload::new(now_unix, request))
     }
 
     /// The URL of this server, for a token or a link made for a request that named it so.
@@ -170,7 +191,7 @@ impl Terms {
     /// From the configuration; `primary` is the configured or generated key.
     pub(crate) fn new(config: &Config, primary: &Secret) -> Self {
         Self {
-            keys: KeyRing::new(primary, config.keys.secondary.as_ref()),
+            keys: KeyRing::new(config, primary),
             audience_check: config.server.audience_check,
             public_endpoints: config
                 .server
@@ -194,8 +215,17 @@ impl Terms {
         hub: &HubName,
         request: &UpgradeRequest<'_>,
     ) -> Result<ClientClaims, ErrorBody> {
-        let payload = self.payload(token)?;
-        let claims = ClientClaims::parse(&payload).map_err(|error| match error.status() {
+        let token = Unverified::parse(token).map_err(|error| unauthorized(error.to_string()))?;
+        if token.algorithm != Algorithm::Hs256 {
+            let message =
+                "A client's token must be signed with HS256: by an access key, or by :generateToken.";
+            return Err(unauthorized(message));
+        }
+        self.keys.verify_client(&token).map_err(|bad| match bad {
+            BadKey::Signature => unauthorized(BAD_SIGNATURE),
+            BadKey::SwitchedOff => unauthorized(ACCESS_KEYS_OFF),
+        })?;
+        let claims = ClientClaims::parse(&token.payload).map_err(|error| match error.status() {
             400 => ErrorBody::new(ErrorCode::BadRequest, error.to_string()),
             _ => unauthorized(error.to_string()),
         })?;
@@ -219,26 +249,6 @@ impl Terms {
         Ok(claims)
     }
 
-    /// The payload of a token whose signature is good.
-    fn payload(&self, token: &str) -> Result<Vec<u8>, ErrorBody> {
-        let bad = || unauthorized("The token is malformed or its signature is not valid.");
-        let (message, signature) = token.rsplit_once('.').ok_or_else(bad)?;
-        let (_, payload) = message.split_once('.').ok_or_else(bad)?;
-        let header = jsonwebtoken::decode_header(token).map_err(|_| bad())?;
-        // RFC 7515 §4.1.11: extensions one must understand and does not.
-        if header.alg != Algorithm::HS256 || header.crit.is_some() {
-            return Err(unauthorized("The token must be signed with HS256."));
-        }
-        let verified = self.keys.verify.iter().any(|key| {
-            jsonwebtoken::crypto::verify(signature, message.as_bytes(), key, Algorithm::HS256)
-                .unwrap_or(false)
-        });
-        if !verified {
-            return Err(bad());
-        }
-        base64_simd::URL_SAFE_NO_PAD.decode_to_vec(payload).map_err(|_| bad())
-    }
-
     fn anonymous_policy(&self, hub: &HubName) -> AnonymousPolicy {
         self.anonymous.get(hub).copied().unwrap_or(self.anonymous_default)
     }
@@ -258,16 +268,6 @@ impl Gate for Verifier {
     }
 }
 
-impl KeyRing {
-    fn new(primary: &Secret, secondary: Option<&Secret>) -> Self {
-        let keys = [Some(primary), secondary].into_iter().flatten();
-        Self {
-            verify: keys.map(|key| DecodingKey::from_secret(key.expose().as_bytes())).collect(),
-            sign: EncodingKey::from_secret(primary.expose().as_bytes()),
-        }
-    }
-}
-
 /// A new access key: 32 random bytes in base64, used as that text.
 pub(crate) fn generate_key() -> Secret {
     let mut random = [0; 32];
@@ -275,10 +275,23 @@ pub(crate) fn generate_key() -> Secret {
     Secret::parse(&base64_simd::STANDARD.encode_to_string(random)).expect("base64 of 32 bytes is a legal key")
 }
 
-/// Makes a client token with any key, for `ringhub token`.
-pub(crate) fn client_token_with(key: &Secret, now_unix: u64, request: &TokenRequest<'_>) -> String {
-    sign_client_token(&EncodingKey::from_secret(key.expose().as_bytes()), now_unix, request)
+/// Makes a client token that a server with `config` and this primary key takes, for `ringhub token`.
+pub(crate) fn client_token_with(
+    config: &Config,
+    key: &Secret,
+    now_unix: u64,
+    request: &TokenRequest<'_>,
+) -> String {
+    let payload = ClientPayload::new(now_unix, request);
+    if config.server.access_keys {
+        sign_with_access_key(key, &payload)
+    } else {
+        keys::sign_with_internal_key(key, &payload)
+    }
 }
+
+const BAD_SIGNATURE: &str = "The token's signature is not valid.";
+const ACCESS_KEYS_OFF: &str = "Access keys are switched off on this server (server.access_keys).";
 
 /// The same shape as the SDKs make (`rest-api` §3.4).
 #[derive(Serialize)]
@@ -294,17 +307,18 @@ struct ClientPayload<'a> {
     sub: Option<&'a str>,
 }
 
-fn sign_client_token(key: &EncodingKey, now_unix: u64, request: &TokenRequest<'_>) -> String {
-    let claims = request.claims;
-    let payload = ClientPayload {
-        role: &claims.roles,
-        groups: claims.groups.iter().map(GroupName::as_str).collect(),
-        iat: now_unix,
-        exp: now_unix + u64::from(claims.minutes_to_expire) * 60,
-        aud: format!("{}{}", request.endpoint, claims.client_type.path(request.hub)),
-        sub: claims.user.as_ref().map(UserId::as_str),
-    };
-    jsonwebtoken::encode(&Header::new(Algorithm::HS256), &payload, key).expect("texts and numbers serialize")
+impl<'a> ClientPayload<'a> {
+    fn new(now_unix: u64, request: &TokenRequest<'a>) -> Self {
+        let claims = request.claims;
+        Self {
+            role: &claims.roles,
+            groups: claims.groups.iter().map(GroupName::as_str).collect(),
+            iat: now_unix,
+            exp: now_unix + u64::from(claims.minutes_to_expire) * 60,
+            aud: format!("{}{}", request.endpoint, claims.client_type.path(request.hub)),
+            sub: claims.user.as_ref().map(UserId::as_str),
+        }
+    }
 }
 
 /// What a reconnection token's MAC covers. No hub name holds a line feed, so no two pairs read alike.
@@ -427,5 +441,7 @@ impl<'a> ClientQuery<'a> {
     }
 }
 
+#[cfg(test)]
+mod hostile;
 #[cfg(test)]
 mod tests;

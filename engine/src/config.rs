@@ -10,7 +10,7 @@ pub(crate) mod reference;
 mod value;
 
 pub(crate) use keys::{
-    AnonymousPolicy, CountBy, Firewall, Hub, Keys, Limits, ProxyProtocol, Section, Server,
+    AnonymousPolicy, CountBy, Firewall, Hub, Issuer, Keys, Limits, Oidc, ProxyProtocol, Section, Server,
 };
 pub(crate) use value::Secret;
 
@@ -29,6 +29,7 @@ use value::Raw;
 pub(crate) struct Config {
     pub(crate) server: Server,
     pub(crate) keys: Keys,
+    pub(crate) oidc: Oidc,
     pub(crate) limits: Limits,
     pub(crate) firewall: Firewall,
     hubs: BTreeMap<HubName, Hub>,
@@ -234,11 +235,11 @@ impl Config {
     }
 
     fn top(&self) -> [&dyn Section; keys::TOP.len()] {
-        [&self.server, &self.keys, &self.limits, &self.firewall]
+        [&self.server, &self.keys, &self.oidc, &self.limits, &self.firewall]
     }
 
     fn top_mut(&mut self) -> [&mut dyn Section; keys::TOP.len()] {
-        [&mut self.server, &mut self.keys, &mut self.limits, &mut self.firewall]
+        [&mut self.server, &mut self.keys, &mut self.oidc, &mut self.limits, &mut self.firewall]
     }
 
     fn read_file(&mut self, path: &Path, text: &str) -> Result<(), ConfigError> {
@@ -332,7 +333,7 @@ pub(crate) struct Change {
 impl Change {
     /// Whether it has no effect on a running server.
     pub(crate) fn needs_restart(&self) -> bool {
-        keys::RESTART.contains(&&*self.key)
+        keys::RESTART.iter().any(|key| self.key == *key) || self.key.starts_with(keys::RESTART_SECTION)
     }
 }
 

@@ -3,7 +3,7 @@
 //! Not an API. Each handle does what the core's loop does with the part and nothing more, so that a bench counts
 //! the part and not the handle.
 
-use crate::auth::{TokenRequest, Verifier, client_token_with};
+use crate::auth::{TokenRequest, Verifier, client_token_with, sign_with_access_key};
 use crate::config::{Config, Secret};
 use crate::core::counters::CoreShared;
 use crate::core::mesh::{Mesh, Note, Peers};
@@ -11,7 +11,6 @@ use crate::core::ring::Ring;
 use crate::core::settings::{MeshSettings, RingSettings};
 use crate::net::gate::{Admission, Gate, UpgradeRequest};
 use crate::net::peer::Named;
-use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use ringhub_hub::{CoreId, MeshItem};
 use ringhub_protocol::name::{HubName, UserId};
 use ringhub_protocol::rest::{ClientType, GenerateToken};
@@ -101,7 +100,7 @@ impl Tokens {
             client_type: ClientType::Default,
         };
         let request = TokenRequest { hub: &hub, endpoint: &format!("http://{HOST}"), claims: &claims };
-        let token = client_token_with(&self.key, NOW_UNIX, &request);
+        let token = client_token_with(&Config::default(), &self.key, NOW_UNIX, &request);
         format!("/client/hubs/chat?access_token={token}")
     }
 
@@ -121,10 +120,7 @@ impl Tokens {
         let payload = serde_json::json!({
             "aud": format!("http://{HOST}{PATH}"), "iat": NOW_UNIX, "exp": NOW_UNIX + 60,
         });
-        let key = EncodingKey::from_secret(self.key.expose().as_bytes());
-        let token =
-            jsonwebtoken::encode(&Header::new(Algorithm::HS256), &payload, &key).expect("JSON serializes");
-        format!("Bearer {token}")
+        format!("Bearer {}", sign_with_access_key(&self.key, &payload))
     }
 
     /// Whether a REST call with that header is let in.

@@ -1,8 +1,9 @@
-//! Every core's counters as one page of OpenMetrics text, labelled by core.
+//! Every core's counters as one page of OpenMetrics text, labelled by core; what the relay counts, by issuer.
 //!
-//! Labels are cores, hubs and categories: few, and named by the operator. Names of users, groups and
+//! Labels are cores, hubs, issuers and categories: few, and named by the operator. Names of users, groups and
 //! connections are never labels. Reading takes no lock that a message would wait for.
 
+use crate::auth::Issuers;
 use crate::core::counters::{CoreShared, Kind};
 use crate::process::ProcessCounts;
 use prometheus_client::collector::Collector;
@@ -12,6 +13,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 use ringhub_hub::effect::CloseCategory;
 use ringhub_hub::hub::Counters as HubCounters;
+use ringhub_relay::oidc;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -20,9 +22,15 @@ use std::sync::Arc;
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// The page, as of now; hubs' numbers are up to a second old.
-pub(crate) fn page(cores: &[Arc<CoreShared>], process: &Arc<ProcessCounts>) -> String {
+pub(crate) fn page(
+    cores: &[Arc<CoreShared>],
+    process: &Arc<ProcessCounts>,
+    issuers: &Arc<Issuers>,
+    now_unix: u64,
+) -> String {
     let mut registry = Registry::with_prefix("ringhub");
     registry.register_collector(Box::new(Counts { cores: cores.to_vec(), process: process.clone() }));
+    registry.register_collector(Box::new(Oidc { issuers: issuers.clone(), now_unix }));
     let mut text = String::new();
     encode(&mut text, &registry).expect("formatting into a string cannot fail");
     text
@@ -166,6 +174,45 @@ impl Collector for Counts {
     }
 }
 
+/// What is known of the issuers' keys, and whose tokens were refused; nothing without issuers.
+#[derive(Debug)]
+struct Oidc {
+    issuers: Arc<Issuers>,
+    now_unix: u64,
+}
+
+impl Collector for Oidc {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        use Kind::{Counter, Gauge};
+        let issuers: Vec<_> =
+            self.issuers.handles().map(|issuer| (issuer.settings().url.as_str(), issuer.counts())).collect();
+        if issuers.is_empty() {
+            return Ok(());
+        }
+        type Read = fn(&oidc::Counts, u64) -> Option<u64>;
+        let rows: [(&str, &str, Kind, Read); 4] = [
+            ("oidc_refreshes", "Fetches of an issuer's keys", Counter, |counts, _| Some(counts.refreshes)),
+            ("oidc_refresh_failures", "Fetches that failed", Counter, |counts, _| Some(counts.failures)),
+            ("oidc_keys", "Keys of an issuer in use", Gauge, |counts, _| Some(counts.keys)),
+            ("oidc_keys_age_seconds", "Since the keys in use were fetched", Gauge, |counts, now| {
+                counts.fetched_unix.map(|fetched| now.saturating_sub(fetched))
+            }),
+        ];
+        for (name, help, kind, read) in rows {
+            let mut family = descriptor(&mut encoder, name, help, kind)?;
+            for (url, counts) in &issuers {
+                let Some(number) = read(counts, self.now_unix) else { continue };
+                value(family.encode_family(&[("issuer", (*url).to_owned())])?, kind, number)?;
+            }
+        }
+        let mut family = descriptor(&mut encoder, "oidc_refused", "Tokens of issuers refused", Counter)?;
+        for (reason, count) in self.issuers.refused() {
+            value(family.encode_family(&[("reason", reason.to_owned())])?, Counter, count)?;
+        }
+        Ok(())
+    }
+}
+
 fn descriptor<'e>(
     encoder: &'e mut DescriptorEncoder<'_>,
     name: &'e str,
@@ -190,7 +237,9 @@ fn value(mut encoder: MetricEncoder<'_>, kind: Kind, value: u64) -> fmt::Result 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Config, Issuer as IssuerConfig};
     use ringhub_protocol::name::HubName;
+    use ringhub_relay::jwks::KeySet;
 
     #[test]
     fn the_metrics_page() {
@@ -205,7 +254,31 @@ mod tests {
         }
         let process: Arc<ProcessCounts> = Arc::default();
         process.origins_refused.up();
-        insta::assert_snapshot!(page(&cores, &process));
+        let issuers = Arc::new(Issuers::new(&Config::default()));
+        insta::assert_snapshot!(page(&cores, &process, &issuers, 0));
         assert_eq!(hubs(&cores)["chat"][..2], [("connections", 4), ("suspended", 0)]);
+    }
+
+    #[test]
+    fn issuers_on_the_metrics_page() {
+        let mut config = Config::default();
+        config
+            .oidc
+            .issuers
+            .push(IssuerConfig { url: Some("https://a".to_owned()), ..IssuerConfig::default() });
+        let issuers = Arc::new(Issuers::new(&config));
+        let jwks = r#"{"keys":[{"kty":"EC","crv":"P-256",
+            "x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4","y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"}]}"#;
+        issuers.handles().next().unwrap().publish(KeySet::parse(jwks.as_bytes(), 100).unwrap());
+        let page = page(&[], &Arc::default(), &issuers, 130);
+        for line in [
+            "ringhub_oidc_refreshes_total{issuer=\"https://a\"} 0",
+            "ringhub_oidc_refresh_failures_total{issuer=\"https://a\"} 0",
+            "ringhub_oidc_keys{issuer=\"https://a\"} 1",
+            "ringhub_oidc_keys_age_seconds{issuer=\"https://a\"} 30",
+            "ringhub_oidc_refused_total{reason=\"signature\"} 0",
+        ] {
+            assert!(page.lines().any(|found| found == line), "{line}\n{page}");
+        }
     }
 }

@@ -4,7 +4,7 @@
 //! parameters, the body. What must stay true: a send is answered 202 only after the cores have taken it, and
 //! an answer that is not a success has the service's error body and `x-ms-error-code`.
 
-use crate::auth::{TokenRequest, Verifier};
+use crate::auth::{Access, TokenRequest, Verifier};
 use crate::core::counters::CoreShared;
 use crate::net::http::{Answerer, Asker, Reply};
 use crate::net::peer::{Named, Via};
@@ -17,7 +17,7 @@ use hyper::body::{Body, Incoming};
 use hyper::header::{
     ALLOW, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
 };
-use hyper::{Request, Response, StatusCode, Uri};
+use hyper::{Method, Request, Response, StatusCode, Uri};
 use ringhub_hub::{Answer, CoreId, MemberPage};
 use ringhub_protocol::name::{GroupName, HubName, UserId};
 use ringhub_protocol::pubsub::{Data, Form, Metadata};
@@ -87,6 +87,7 @@ impl RestApi {
         } else {
             self.verifier
                 .authorize_rest(asker.now_unix(), header(AUTHORIZATION), &named, path)
+                .and_then(|access| may_call(access, &head.method))
                 .map_err(Refusal::from)
                 .and_then(|()| self.take_one(core))
         };
@@ -315,6 +316,14 @@ pub(crate) fn json_reply(status: StatusCode, body: impl Into<Bytes>) -> Reply {
     reply
 }
 
+/// Readers may only look (`rest-api` §3.2).
+fn may_call(access: Access, method: &Method) -> Result<(), ErrorBody> {
+    if access == Access::Owner || [Method::GET, Method::HEAD].contains(method) {
+        return Ok(());
+    }
+    Err(ErrorBody::new(ErrorCode::Forbidden, "The token's holder may only read: GET and HEAD."))
+}
+
 /// What a path outside `/api/` says to a request that is no WebSocket.
 fn outside(path: &str) -> Refusal {
     let clients = ["/client", "/clients/mqtt/", "/clients/socketio/", "/server/tunnel"];
@@ -419,8 +428,7 @@ mod tests {
     impl Setup {
         fn token(&self, path: &str) -> String {
             let payload = json!({ "aud": format!("http://localhost{path}"), "exp": NOW + 60 });
-            let key = jsonwebtoken::EncodingKey::from_secret(self.key.expose().as_bytes());
-            jsonwebtoken::encode(&jsonwebtoken::Header::default(), &payload, &key).unwrap()
+            crate::auth::sign_with_access_key(&self.key, &payload)
         }
 
         /// Sends one authorized request; returns the answer without its date, and the calls it made.

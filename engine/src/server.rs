@@ -24,6 +24,7 @@ use ringhub_hub::{CoreId, CoreSet, Limits};
 use ringhub_protocol::name::{GroupName, HubName, UserId};
 use ringhub_protocol::rest::{ClientType, Filters, GenerateToken};
 use ringhub_protocol::ws::DecoderLimits;
+use ringhub_relay::{Relay, StartError};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::fmt::Display;
@@ -75,7 +76,7 @@ pub(crate) fn serve(arguments: &cli::Serve) -> Result<(), Failure> {
     let generated = config.keys.primary.is_none().then(generate_key);
     let key = primary_key(&config, generated.as_ref()).map_err(Failure::usage)?;
     let is_generated = generated.is_some();
-    if is_generated && !all_loopback(&config.server.listen) {
+    if is_generated && config.server.access_keys && !all_loopback(&config.server.listen) {
         return Err(Failure::usage(
             "listening beyond loopback needs a key of your own, since a generated one changes with every start\n\
              fix: set RINGHUB_PRIMARY_KEY, or primary in [keys], to at least 32 bytes; or listen on 127.0.0.1",
@@ -88,6 +89,9 @@ pub(crate) fn serve(arguments: &cli::Serve) -> Result<(), Failure> {
         tracing::warn!("the admin listener has no authentication and is reachable from other machines");
     }
     let verifier = Arc::new(Verifier::new(&config, &key));
+    if !config.server.access_keys && verifier.issuers().handles().next().is_none() {
+        tracing::warn!("access keys are off and there is no OIDC issuer: nobody can make REST calls");
+    }
     let process = Arc::new(ProcessCounts::default());
     let door = Arc::new(Doorkeeper::new(verifier.clone(), Rules::new(&config), process.clone()));
     let draining = Arc::new(AtomicBool::new(false));
@@ -117,16 +121,18 @@ pub(crate) fn serve(arguments: &cli::Serve) -> Result<(), Failure> {
         admin: admin.clone(),
     });
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(Failure::running)?;
+    let relay = start_relay(&verifier)?;
     let server =
         start(settings, Mode::Serve, door.clone(), http.clone(), &shared).map_err(Failure::running)?;
     let _ = admin.service.set(reachable(server.service[0]));
+    let banner = banner(&server, &config, &key);
     let arguments = arguments.clone();
     let file = arguments.file().map(Path::to_owned);
     let mut reloader = Reloader::new(move || arguments.config(), config, process, now_unix);
     let parts = Parts { log, generated, verifier, door, rest, http, cores, control: server.control() };
     reloader.register(move |config| parts.prepare(config));
     let reload = reload::start(reloader, file).map_err(Failure::running)?;
-    say(&banner(&server, &key, is_generated));
+    say(&banner);
     while signals.forever().next() == Some(SIGHUP) {
         // Its thread lives as long as the process.
         let _ = reload.send(Trigger::Asked);
@@ -134,6 +140,10 @@ pub(crate) fn serve(arguments: &cli::Serve) -> Result<(), Failure> {
     tracing::info!("stopping; a second signal stops at once");
     draining.store(true, Ordering::Relaxed);
     finish(server, signals);
+    if let Some(relay) = relay {
+        relay.stop();
+        relay.join();
+    }
     Ok(())
 }
 
@@ -228,7 +238,7 @@ pub(crate) fn token(arguments: &cli::Token) -> Result<(), Failure> {
         .strip_prefix("http")
         .ok_or_else(|| Failure::usage("--endpoint: must be a URL that starts with http:// or https://"))?;
     let request = TokenRequest { hub: &hub, endpoint: &endpoint, claims: &claims };
-    let token = client_token_with(&key, now_unix(), &request);
+    let token = client_token_with(&config, &key, now_unix(), &request);
     say(&format!("ws{address}{}?access_token={token}\n", ClientType::Default.path(&hub)));
     Ok(())
 }
@@ -236,6 +246,18 @@ pub(crate) fn token(arguments: &cli::Token) -> Result<(), Failure> {
 /// Each core's cache of compiled filters.
 fn filters(cores: &[Arc<CoreShared>], kept_max: usize) -> Box<[(Mutex<Filters>, Arc<CoreShared>)]> {
     cores.iter().map(|core| (Mutex::new(Filters::new(kept_max)), core.clone())).collect()
+}
+
+/// The side thread, if there is something for it to do.
+fn start_relay(verifier: &Verifier) -> Result<Option<Relay>, Failure> {
+    let settings = ringhub_relay::Settings { issuers: verifier.issuers().handles().cloned().collect() };
+    if settings.issuers.is_empty() {
+        return Ok(None);
+    }
+    Relay::start(settings).map(Some).map_err(|error| match error {
+        StartError::CaFile { .. } => Failure::usage(format!("oidc.issuers: ca_file: {error}")),
+        StartError::Thread(_) => Failure::running(error),
+    })
 }
 
 /// What the cores need, from the configuration.
@@ -336,11 +358,11 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
 
 /// What a start prints, the addresses last: who reads them has seen the rest. A configured key is not
 /// repeated: whoever set it has it.
-fn banner(server: &Server, key: &Secret, is_generated: bool) -> String {
-    let (shown, note) = if is_generated {
-        (key.expose(), " (a new key each start; set RINGHUB_PRIMARY_KEY to keep one)")
-    } else {
-        ("<configured>", "")
+fn banner(server: &Server, config: &Config, key: &Secret) -> String {
+    let (shown, note) = match &config.keys.primary {
+        _ if !config.server.access_keys => ("<switched off>", ""),
+        Some(_) => ("<configured>", ""),
+        None => (key.expose(), " (a new key each start; set RINGHUB_PRIMARY_KEY to keep one)"),
     };
     let address = reachable(server.service[0]);
     let mut text = format!(

@@ -16,6 +16,7 @@
 //! | [`Client`] → [`Connection`] | what a client asks for; the client once upgraded |
 //! | [`Request`] → [`Response`] | one HTTP exchange |
 //! | [`RawSocket`] | hand-made bytes, and frames as they came |
+//! | [`Issuer`] | an OIDC issuer on loopback, which can also answer badly |
 //! | [`Proxy`] | a TCP proxy that cuts, stalls and points elsewhere |
 //! | [`Script`] | one SDK scenario in Node or Python |
 //!
@@ -30,6 +31,7 @@ use std::time::{Duration, Instant};
 mod client;
 mod connection;
 mod http;
+mod issuer;
 mod process;
 mod proxy;
 mod raw;
@@ -40,6 +42,7 @@ mod token;
 pub use client::Client;
 pub use connection::Connection;
 pub use http::{Request, Response};
+pub use issuer::{Answering, Issuer};
 pub use process::{Process, ringhub};
 pub use proxy::Proxy;
 pub use raw::{Frame, RawSocket, masked_frame};

@@ -7,6 +7,7 @@ mod handshake;
 mod http;
 mod json;
 mod limits;
+mod oidc;
 mod process;
 mod raw;
 mod recovery;

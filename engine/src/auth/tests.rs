@@ -2,12 +2,13 @@ use super::*;
 use ringhub_hub::CoreId;
 use serde_json::{Value, json};
 
-const PRIMARY: &str = "primary-key-of-at-least-thirty-two-bytes";
+pub(super) const PRIMARY: &str = "primary-key-of-at-least-thirty-two-bytes";
 const SECONDARY: &str = "secondary-key-of-at-least-thirty-two-bytes";
-const NOW: u64 = 1_700_000_000;
-const NAMED: Named<'static> = Named { host: "localhost:8080", forwarded_host: None, is_secure: false };
+pub(super) const NOW: u64 = 1_700_000_000;
+pub(super) const NAMED: Named<'static> =
+    Named { host: "localhost:8080", forwarded_host: None, is_secure: false };
 
-fn verifier(toml: &str) -> Verifier {
+pub(super) fn verifier(toml: &str) -> Verifier {
     let path = std::env::temp_dir().join(format!(
         "ringhub-auth-{}-{:?}.toml",
         std::process::id(),
@@ -20,12 +21,12 @@ fn verifier(toml: &str) -> Verifier {
     Verifier::new(&config, config.keys.primary.as_ref().unwrap())
 }
 
-fn b64(bytes: impl AsRef<[u8]>) -> String {
+pub(super) fn b64(bytes: impl AsRef<[u8]>) -> String {
     base64_simd::URL_SAFE_NO_PAD.encode_to_string(bytes.as_ref())
 }
 
 /// A token of any header and payload text.
-fn token_of(header: &str, payload: &str, key: &str) -> String {
+pub(super) fn token_of(header: &str, payload: &str, key: &str) -> String {
     let message = format!("{}.{}", b64(header), b64(payload));
     let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key.as_bytes()), message.as_bytes());
     format!("{message}.{}", b64(tag.as_ref()))
@@ -68,7 +69,7 @@ fn status(admission: &Admission) -> u16 {
     }
 }
 
-fn status_with(verifier: &Verifier, token: &str) -> u16 {
+pub(super) fn status_with(verifier: &Verifier, token: &str) -> u16 {
     status(&admit(verifier, &format!("/client/hubs/chat?access_token={token}"), &[]))
 }
 
@@ -304,8 +305,11 @@ fn rest_calls() {
         let header = format!("Bearer {}", token(&with("aud", json!(aud))));
         verifier.authorize_rest(NOW, Some(&header), &NAMED, path).map_err(|body| body.code.status())
     };
-    assert_eq!(ask("http://localhost:8080/api/hubs/chat/groups/a%2Fb/:send?api-version=2024-12-01"), Ok(()));
-    assert_eq!(ask("https://hub.example.com/api/hubs/chat/groups/a/b/:send"), Ok(()));
+    assert_eq!(
+        ask("http://localhost:8080/api/hubs/chat/groups/a%2Fb/:send?api-version=2024-12-01"),
+        Ok(Access::Owner)
+    );
+    assert_eq!(ask("https://hub.example.com/api/hubs/chat/groups/a/b/:send"), Ok(Access::Owner));
     assert_eq!(ask("http://localhost:8080/api/hubs/chat/:send"), Err(401));
     assert_eq!(ask("http://elsewhere/api/hubs/chat/groups/a%2Fb/:send"), Err(401));
     assert!(verifier.authorize_rest(NOW, None, &NAMED, path).is_err());

@@ -3,7 +3,9 @@
 use super::value::{Endpoint, Raw, Secret, Setting};
 use ipnet::IpNet;
 use ringhub_hub::CoreSet;
+use ringhub_protocol::auth::issued::ClaimRule;
 use ringhub_protocol::origin::OriginPattern;
+use ringhub_relay::oidc::IssuerSettings;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -112,7 +114,8 @@ pub(crate) struct Unfit {
 }
 
 /// The kinds of sections at the top, but for hubs, which have names of their own.
-pub(crate) const TOP: [&Shape; 4] = [&Server::SHAPE, &Keys::SHAPE, &Limits::SHAPE, &Firewall::SHAPE];
+pub(crate) const TOP: [&Shape; 5] =
+    [&Server::SHAPE, &Keys::SHAPE, &Oidc::SHAPE, &Limits::SHAPE, &Firewall::SHAPE];
 
 /// Every kind of section with, for a list's entry, most of them; in the order of the page.
 pub(crate) fn shapes() -> impl Iterator<Item = (&'static Shape, Option<usize>)> {
@@ -121,6 +124,8 @@ pub(crate) fn shapes() -> impl Iterator<Item = (&'static Shape, Option<usize>)> 
 
 /// Keys, by their full names, of which a change needs a restart: what cores are built with.
 pub(crate) const RESTART: [&str; 3] = ["server.listen", "server.admin_listen", "server.cores"];
+/// And those that begin so: the side thread is built with them.
+pub(crate) const RESTART_SECTION: &str = "oidc.";
 
 /// Every key, in the order of the page.
 pub(crate) fn all() -> impl Iterator<Item = &'static Key> {
@@ -268,6 +273,12 @@ section! {
         /// Whether a token must name the hub and endpoint it is used on. Off is for development only: a
         /// token of one hub then opens every hub.
         audience_check: bool = true, ANY;
+        /// Whether access keys are taken: for REST calls (else 403) and as signers of clients' tokens (else 401).
+        /// Off, the keys still make the internal key that signs the tokens of `:generateToken`, so
+        /// `keys.primary` should be set to keep those good over a restart.
+        access_keys: bool = true, ANY;
+        /// Whether tokens of the issuers in `oidc.issuers` are taken for REST calls; off, they are answered 403.
+        oidc: bool = true, ANY;
         /// What is logged to standard error: `error`, `warn`, `info`, `debug`, `trace`, or per module.
         log: String = "info".to_owned(), ANY;
     }
@@ -295,6 +306,64 @@ section! {
         secondary_file: Option<PathBuf> = None, ANY, "none";
     }
 }
+
+section! {
+    /// Issuers of bearer tokens for REST calls, beside access keys. Their tokens never open a client
+    /// connection; their holders ask `:generateToken` for one that does.
+    Oidc in "oidc" {}
+    lists {
+        issuers: Issuer, 16;
+    }
+}
+
+section! {
+    /// One OpenID Connect issuer. Its tokens must be signed with RS256 or ES256 by a key it publishes, name it
+    /// as `iss`, be for one of the audiences and fit a rule. A rule is `claim=value`; the claim may be text, a
+    /// list of texts, or words (`scp`, `scope`), and case counts. Who fits no rule is answered 403.
+    Issuer in "oidc.issuers" {
+        /// Its identifier, letter for letter as `iss` has it. The discovery document is fetched from below it.
+        /// `https://`, or `http://` on loopback.
+        url: Option<String> = None, 1..=1024, "none; it must be given";
+        /// Audiences its tokens may be for, each with or without a slash at the end.
+        audiences: Vec<String> = vec!["https://webpubsub.azure.com".to_owned()], 1..=16;
+        /// Rules for who may make every call, such as `["roles=WebPubSubServiceOwner", "sub=8f3a"]`.
+        owner: Vec<String> = Vec::new(), 0..=64;
+        /// Rules for who may make calls that only read (GET and HEAD).
+        reader: Vec<String> = Vec::new(), 0..=64;
+        /// Certificate authorities (PEM) that are trusted for this issuer besides the system's.
+        ca_file: Option<PathBuf> = None, ANY, "none";
+        /// Seconds between fetches of its keys, less up to a tenth. A token with an unknown key starts one at
+        /// once, but not within 10 seconds of another that was started so. After a failure the next is tried
+        /// after 1 second, then 2, up to 60.
+        refresh_seconds: u64 = 3600, SECONDS;
+        /// Seconds for which fetched keys are used when newer ones cannot be fetched; then its tokens are
+        /// answered 503.
+        keys_age_max_seconds: u64 = 86_400, 1..=(30 * 86_400);
+    }
+    checked by issuer_is_fit;
+}
+
+fn issuer_is_fit(issuer: &Issuer) -> Result<(), Unfit> {
+    let unfit = |key, problem, fix| Err(Unfit { key, problem, fix });
+    let bad_rule = |rules: &[String]| rules.iter().any(|rule| ClaimRule::parse(rule).is_none());
+    match issuer.url.as_deref() {
+        None => unfit("url", "is missing", "Name the issuer, such as url = \"https://login.example.com\"."),
+        Some(url) if !IssuerSettings::is_legal_url(url) => unfit(
+            "url",
+            "must be an https:// URL without query, or an http:// one on loopback",
+            "Copy it from the discovery document's issuer.",
+        ),
+        Some(_) if bad_rule(&issuer.owner) => unfit("owner", BAD_RULE, RULE_FIX),
+        Some(_) if bad_rule(&issuer.reader) => unfit("reader", BAD_RULE, RULE_FIX),
+        Some(_) if issuer.owner.is_empty() && issuer.reader.is_empty() => {
+            unfit("owner", "there is no rule, so nobody could do anything", RULE_FIX)
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+const BAD_RULE: &str = "a rule must be claim=value";
+const RULE_FIX: &str = "Say who has the role, such as owner = [\"roles=WebPubSubServiceOwner\"].";
 
 section! {
     /// Bounds of the whole server. Reaching one has the effect that is written here and is counted.

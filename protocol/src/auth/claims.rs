@@ -118,6 +118,10 @@ pub enum LifetimeError {
 }
 
 impl Lifetime {
+    pub(super) fn new(expires: i64, not_before: Option<i64>) -> Self {
+        Self { expires, not_before }
+    }
+
     /// Compares with the time, both seconds since the epoch, allowing for clocks that differ by `skew_seconds`.
     pub fn check_times(&self, now_seconds: u64, skew_seconds: u64) -> Result<(), LifetimeError> {
         let (now, skew) = (i128::from(now_seconds), i128::from(skew_seconds));
@@ -150,10 +154,7 @@ impl Claims {
         let raw: RawClaims = serde_json::from_slice(payload).map_err(|_| ClaimsError::Malformed)?;
         Ok(Self {
             audience: Audience::new(raw.audience.unwrap_or_default().list),
-            lifetime: Lifetime {
-                expires: raw.expires.ok_or(ClaimsError::NoExpiry)?,
-                not_before: raw.not_before,
-            },
+            lifetime: Lifetime::new(raw.expires.ok_or(ClaimsError::NoExpiry)?, raw.not_before),
             subject: raw.subject,
             name_identifier: raw.name_identifier,
             roles: raw.roles,
@@ -206,14 +207,20 @@ impl<'de> Deserialize<'de> for RawClaims {
     }
 }
 
-fn read_once<'de, A: MapAccess<'de>>(slot: &mut Option<Texts>, map: &mut A) -> Result<(), A::Error> {
+pub(super) fn read_once<'de, A: MapAccess<'de>>(
+    slot: &mut Option<Texts>,
+    map: &mut A,
+) -> Result<(), A::Error> {
     match slot.replace(map.next_value()?) {
         None => Ok(()),
         Some(_) => Err(serde::de::Error::custom("a claim appears twice")),
     }
 }
 
-fn read_seconds<'de, A: MapAccess<'de>>(slot: &mut Option<i64>, map: &mut A) -> Result<(), A::Error> {
+pub(super) fn read_seconds<'de, A: MapAccess<'de>>(
+    slot: &mut Option<i64>,
+    map: &mut A,
+) -> Result<(), A::Error> {
     let Seconds(seconds) = map.next_value()?;
     match slot.replace(seconds) {
         None => Ok(()),
@@ -253,10 +260,10 @@ impl<'de> Deserialize<'de> for Seconds {
 
 /// A claim that is a string or an array of strings: .NET's token writers collapse a single value. `null` is empty.
 #[derive(Debug)]
-struct Texts {
-    list: Vec<String>,
+pub(super) struct Texts {
+    pub(super) list: Vec<String>,
     /// Whether everything in it was a string.
-    complete: bool,
+    pub(super) complete: bool,
 }
 
 impl Default for Texts {

@@ -1,5 +1,7 @@
-//! Token claims and roles as data; signatures are checked outside.
+//! Token forms, claims and roles as data; signatures are checked outside.
 
 pub mod audience;
 pub mod claims;
+pub mod issued;
 pub mod role;
+pub mod token;

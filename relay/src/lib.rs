@@ -1,0 +1,136 @@
+//! The side thread: what the server asks of other servers, on tokio, away from the cores.
+//!
+//! One thread, "ringhub-relay", with a current-thread runtime; tokio lives there and nowhere else. It is
+//! started only when there is something for it to do. For now that is keeping the keys of OIDC issuers
+//! ([`oidc`]).
+//!
+//! What must stay true: a core never waits for this thread. Cores read what it publishes through a swapped
+//! pointer, and what they ask of it is a flag. Everything it reads from the network has a bound and a
+//! deadline. Nothing here is on the way between two clients.
+//!
+//! ```no_run
+//! use ringhub_relay::{Relay, Settings, oidc};
+//!
+//! let issuer = oidc::Issuer::new(oidc::IssuerSettings::new("https://login.example.com"));
+//! let relay = Relay::start(Settings { issuers: vec![issuer.clone()] })?;
+//! // Cores: None until the first keys are there.
+//! let keys = issuer.keys(1_700_000_000);
+//! relay.stop();
+//! relay.join();
+//! # Ok::<(), ringhub_relay::StartError>(())
+//! ```
+#![forbid(unsafe_code)]
+
+mod https;
+pub mod jwks;
+pub mod oidc;
+
+use std::io;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::Notify;
+
+use https::Https;
+
+/// What the side thread is to do.
+#[derive(Debug, Default)]
+pub struct Settings {
+    /// Whose keys to keep.
+    pub issuers: Vec<Arc<oidc::Issuer>>,
+}
+
+/// The running side thread. Dropping it without [`Relay::stop`] leaves it running to the process's end.
+#[derive(Debug)]
+pub struct Relay {
+    stop: Arc<Notify>,
+    thread: JoinHandle<()>,
+}
+
+/// Why the side thread cannot start. For the operator.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A file of certificate authorities cannot be used.
+    #[error("{file}: {problem}")]
+    CaFile {
+        /// As configured.
+        file: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// No thread, or nothing to wait for sockets with.
+    #[error("the relay's thread cannot start: {0}")]
+    Thread(#[from] io::Error),
+}
+
+/// Threads for what has only a blocking call: looking up names.
+const BLOCKING_THREADS_MAX: usize = 2;
+/// How long such a thread stays without work.
+const BLOCKING_THREAD_IDLE: Duration = Duration::from_secs(5);
+
+/// After a panic of a task it begins again this much later.
+const AFTER_PANIC: Duration = Duration::from_secs(60);
+
+impl Relay {
+    /// Starts the thread. Files named in the settings are read before this returns.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be used, or no thread.
+    pub fn start(settings: Settings) -> Result<Self, StartError> {
+        let mut fresh = Vec::with_capacity(settings.issuers.len());
+        for issuer in settings.issuers {
+            fresh.push((Https::new(issuer.settings().ca_file.as_deref())?, issuer));
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(BLOCKING_THREADS_MAX)
+            .thread_keep_alive(BLOCKING_THREAD_IDLE)
+            .thread_name("ringhub-lookup")
+            .build()?;
+        let stop = Arc::new(Notify::new());
+        let stopped = stop.clone();
+        let run = move || {
+            runtime.block_on(async move {
+                for (https, issuer) in fresh {
+                    tokio::spawn(keep_fresh(issuer, https));
+                }
+                stopped.notified().await;
+            });
+            // Not waiting for a name that is being looked up.
+            runtime.shutdown_background();
+        };
+        let thread = thread::Builder::new().name("ringhub-relay".to_owned()).spawn(run)?;
+        Ok(Self { stop, thread })
+    }
+
+    /// Asks the thread to end; what it was fetching is dropped. Returns at once.
+    pub fn stop(&self) {
+        self.stop.notify_one();
+    }
+
+    /// Waits until the thread has ended.
+    pub fn join(self) {
+        if self.thread.join().is_err() {
+            tracing::error!("the relay's thread ended with a panic");
+        }
+    }
+}
+
+/// Keeps an issuer's keys fresh until the runtime ends, over a panic too: one bad answer must not leave the
+/// server with the keys it has.
+async fn keep_fresh(issuer: Arc<oidc::Issuer>, https: Https) {
+    loop {
+        let (issuer, https) = (issuer.clone(), https.clone());
+        let task = tokio::spawn(async move { issuer.keep_fresh(&https).await });
+        if let Err(ended) = task.await {
+            tracing::error!("keeping an issuer's keys ended, beginning again: {ended}");
+        }
+        tokio::time::sleep(AFTER_PANIC).await;
+    }
+}
+
+/// Seconds since 1970.
+fn now_unix() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
