@@ -25,7 +25,12 @@ const PAYLOADS = [
 function jsonWithMetadata() {
   const protocol = WebPubSubJsonReliableProtocol();
   const withMetadata = (text) => JSON.stringify({ ...JSON.parse(text), metadata: METADATA });
-  return { ...protocol, writeMessage: (message) => withMetadata(protocol.writeMessage(message)) };
+  return {
+    name: protocol.name,
+    isReliableSubProtocol: protocol.isReliableSubProtocol,
+    parseMessages: (input) => protocol.parseMessages(input),
+    writeMessage: (message) => withMetadata(protocol.writeMessage(message)),
+  };
 }
 
 run(async () => {
