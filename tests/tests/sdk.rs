@@ -26,6 +26,21 @@ fn the_service_sends_closes_asks_and_regroups() {
     everywhere("service", |server, script| script.endpoint(server).run());
 }
 
+/// The JavaScript SDK with a protobuf protocol of its own, written against the schema and not against the server.
+#[test]
+fn the_protobuf_client_and_the_server_agree_on_bytes() {
+    let vectors = concat!(env!("CARGO_MANIFEST_DIR"), "/../protocol/tests/vectors/protobuf");
+    Script::node("protobuf-vectors.mjs").env("VECTORS", vectors).run();
+}
+
+/// Protobuf clients of both kinds, JSON clients and the service SDK: who publishes what, everybody gets.
+#[test]
+fn protobuf_clients_speak_with_everyone() {
+    for cores in [1, 2] {
+        Script::node("protobuf.mjs").endpoint(&Server::on_cores(cores)).run();
+    }
+}
+
 /// The socket is cut again and again while messages flow, at bytes the script chooses.
 #[test]
 fn a_cut_socket_loses_and_doubles_nothing() {
