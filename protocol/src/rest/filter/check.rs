@@ -42,10 +42,16 @@ impl Type {
 }
 
 enum Mistake {
-    Type { found: Type, expected: Type },
+    Type {
+        found: Type,
+        expected: Type,
+    },
     /// A name that nothing has.
     Unknown,
-    Arity { takes: &'static str, found: usize },
+    Arity {
+        takes: &'static str,
+        found: usize,
+    },
 }
 
 /// Every node in the order of evaluation; the first mistake is reported.
@@ -101,7 +107,9 @@ fn type_of(shape: &Shape, types: &[Type]) -> Result<Type, Mistake> {
 }
 
 fn call(function: Function, arguments: &[Type]) -> Result<Type, Mistake> {
-    use Function::{Concat, Contains, EndsWith, IndexOf, Length, StartsWith, Substring, ToLower, ToUpper, Trim};
+    use Function::{
+        Concat, Contains, EndsWith, IndexOf, Length, StartsWith, Substring, ToLower, ToUpper, Trim,
+    };
     match (function, arguments) {
         (Length, [value]) => match value {
             Type::Null | Type::NoText => Ok(Type::Null),

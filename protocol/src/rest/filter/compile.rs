@@ -168,7 +168,8 @@ fn operand(tree: &Tree<'_>, id: Id) -> Operand {
                 Function::Contains | Function::StartsWith | Function::EndsWith => Vec::new(),
                 _ => arguments.iter().map(|argument| operand(tree, *argument)).collect(),
             };
-            value_call(*function, arguments).unwrap_or_else(|| Operand::Condition(Box::new(condition(tree, id))))
+            value_call(*function, arguments)
+                .unwrap_or_else(|| Operand::Condition(Box::new(condition(tree, id))))
         }
         _ => Operand::Condition(Box::new(condition(tree, id))),
     }

@@ -40,7 +40,9 @@ impl Test {
             Self::ProtocolIs(name) => subject.protocol() == Some(name),
             Self::IsIn(group) => subject.is_in(group),
             Self::Equal(left, right) => left.value(subject).equals(&right.value(subject)),
-            Self::Greater(left, right) => ints(left, right, subject).is_some_and(|(left, right)| left > right),
+            Self::Greater(left, right) => {
+                ints(left, right, subject).is_some_and(|(left, right)| left > right)
+            }
             Self::GreaterOrEqual(left, right) => {
                 ints(left, right, subject).is_some_and(|(left, right)| left >= right)
             }
@@ -89,7 +91,6 @@ impl Value<'_> {
 
 impl Operand {
     fn value<'a>(&'a self, subject: &'a impl Subject) -> Value<'a> {
-        let text = |text: Option<Cow<'a, str>>| text.map_or(Value::Null, Value::Text);
         match self {
             Self::Null => Value::Null,
             Self::Bool(value) => Value::Bool(*value),
@@ -103,12 +104,11 @@ impl Operand {
             },
             Self::IndexOf(sides) => {
                 let [whole, part] = &**sides;
-                let found = texts(whole, part, subject).and_then(|(whole, part)| {
-                    whole.find(&*part).map(|at| utf16_len(&whole[..at]) as i64)
-                });
+                let found = texts(whole, part, subject)
+                    .and_then(|(whole, part)| whole.find(&*part).map(|at| utf16_len(&whole[..at]) as i64));
                 Value::Int(found.unwrap_or(-1))
             }
-            _ => text(self.text(subject)),
+            _ => self.text(subject).map_or(Value::Null, Value::Text),
         }
     }
 

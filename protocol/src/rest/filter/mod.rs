@@ -174,3 +174,204 @@ fn quote(text: &str) -> String {
     }
     quoted
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An anonymous raw client in no group.
+    struct Nobody;
+
+    impl Subject for Nobody {
+        fn connection_id(&self) -> &str {
+            "c"
+        }
+
+        fn user(&self) -> Option<&str> {
+            None
+        }
+
+        fn protocol(&self) -> Option<&str> {
+            None
+        }
+
+        fn is_in(&self, _: &str) -> bool {
+            false
+        }
+
+        fn group_count(&self) -> usize {
+            0
+        }
+    }
+
+    fn holds(text: &str) -> bool {
+        Filter::parse(text).unwrap().unwrap().matches(&Nobody)
+    }
+
+    fn error(text: &str) -> String {
+        Filter::parse(text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_blank_text_is_no_filter() {
+        for blank in ["", " ", "\t\r\n", "\u{a0}\u{2003}"] {
+            assert_eq!(Filter::parse(blank), Ok(None));
+        }
+    }
+
+    #[test]
+    fn filters_are_equal_by_what_they_say_and_shared_between_threads() {
+        fn shared<T: Send + Sync>(_: &T) {}
+        let parse = |text| Filter::parse(text).unwrap().unwrap();
+        let filter = parse("userId eq 'a' and true");
+        shared(&filter);
+        assert!(Arc::ptr_eq(&filter.0, &filter.clone().0));
+        assert_eq!(filter, parse(" ( USERID  eq 'a' ) "));
+        assert_ne!(filter, parse("userId eq 'A'"));
+    }
+
+    #[test]
+    fn the_longest_text() {
+        let padded = |len: usize| format!("true{}", " ".repeat(len - 4));
+        assert!(holds(&padded(BYTES_MAX)));
+        assert_eq!(
+            error(&padded(BYTES_MAX + 1)),
+            "Invalid syntax for 'true': A filter has at most 8192 bytes, found 8193. (Parameter 'filter')"
+        );
+        // What is over the bound is not read at all, also when its bytes are blank.
+        assert_eq!(Filter::parse(&" ".repeat(1 << 20)), Ok(None));
+        assert!(error(&"(".repeat(64 << 10)).contains("at most 8192 bytes"));
+    }
+
+    /// One more of each thing that nests is refused, at its place.
+    #[test]
+    fn the_deepest_nesting() {
+        for (open, inner, close) in [
+            ("(", "true", ")"),
+            ("not ", "true", ""),
+            ("not(", "true", ")"),
+            ("length(", "userId", ")"),
+            ("true and (", "true", ")"),
+            ("(false or ", "true", ")"),
+            ("(", "'a' in groups", " eq false)"),
+            ("concat('a',", "userId", ")"),
+        ] {
+            let nested = |depth: usize| {
+                let text = format!("{}{inner}{}", open.repeat(depth), close.repeat(depth));
+                // Make a condition of what is a value.
+                if inner == "userId" { format!("{text} eq null") } else { text }
+            };
+            let per_level = open.matches("(").count() + open.matches("not").count();
+            assert!(Filter::parse(&nested(DEPTH_MAX / per_level)).is_ok(), "{open}");
+            let error = error(&nested(DEPTH_MAX / per_level + 1));
+            assert!(error.contains("A filter nests at most 100 deep, more at position "), "{error}");
+        }
+        let lists = format!("1 in ({}", "(1 in (".repeat(DEPTH_MAX));
+        assert!(error(&lists).contains("at most 100 deep"));
+        assert_eq!(
+            error(&format!("{}true", "not ".repeat(101))),
+            format!(
+                "Invalid syntax for '{}…': A filter nests at most 100 deep, more at position 404. (Parameter 'filter')",
+                "not ".repeat(32)
+            )
+        );
+    }
+
+    /// The deepest and longest filters of every form need less stack than a thread has by default.
+    #[test]
+    fn a_small_stack_is_enough() {
+        let deep = |open: &str, inner: &str, close: &str, count: usize| {
+            format!("{}{inner}{}", open.repeat(count), close.repeat(count))
+        };
+        let texts = [
+            deep("(", "true", ")", 100),
+            deep("not ", "true", "", 100),
+            deep("(true or true and true eq ", "true", ")", 100),
+            deep("(true and not not ", "true", ")", 33),
+            format!("{} eq null", deep("trim(concat(", "userId", ", userId))", 50)),
+            deep("contains('a', concat('a', ", "userId", "))", 1) + &" or true".repeat(400),
+            format!("true{}", " and true".repeat(499)),
+            format!("length(userId){}", " and true".repeat(499)),
+            format!("{} eq 1", deep("f(", "1", ")", 100)),
+            deep("(1 in (1, ", "1", ")) eq true", 50),
+        ];
+        std::thread::Builder::new()
+            .stack_size(512 << 10)
+            .spawn(move || {
+                for text in &texts {
+                    if let Ok(Some(filter)) = Filter::parse(text) {
+                        filter.matches(&Nobody);
+                        assert_eq!(filter, Filter::parse(text).unwrap().unwrap());
+                        assert!(!format!("{filter:?}").is_empty());
+                    }
+                }
+            })
+            .unwrap()
+            .join()
+            .unwrap();
+    }
+
+    #[test]
+    fn the_most_nodes() {
+        // 500 terms and 499 operators.
+        let chain = |operators: usize| format!("true{}", " and true".repeat(operators));
+        assert!(holds(&chain(499)));
+        assert!(error(&chain(500)).contains("': A filter has at most 1000 terms and operators. (Parameter"));
+        // 997 names, the property, the list and the operator.
+        let list = |names: usize| format!("userId in ({})", "'u',".repeat(names));
+        assert!(!holds(&list(997)));
+        assert!(error(&list(998)).contains("at most 1000 terms"));
+    }
+
+    /// A lookup has no more names than a filter has nodes, and each once.
+    #[test]
+    fn the_largest_lookup() {
+        let names: Vec<String> = (0..997).map(|n| format!("'{n:03}'")).collect();
+        let filter = Filter::parse(&format!("userId in ({})", names.join(","))).unwrap().unwrap();
+        let Lookup::Users(users) = filter.lookup() else { panic!("{:?}", filter.lookup()) };
+        assert_eq!((users.len(), &*users[0], &*users[996]), (997, "000", "996"));
+    }
+
+    /// An error is one line that can be logged, whatever the filter is.
+    #[test]
+    fn errors_are_bounded_and_harmless() {
+        assert_eq!(
+            error("userId eq 'a\r\nb\u{1b}[31m\0' \u{202e}\u{2028}\u{7f}"),
+            "Invalid syntax for 'userId eq 'a\\r\\nb\\u{1b}[31m\\u{0}' \\u{202e}\\u{2028}\\u{7f}': \
+             Expected an operator or the end at position 23, found '\\u{202e}'. (Parameter 'filter')"
+        );
+        let name = "ä".repeat(QUOTE_CHARS_MAX);
+        assert!(
+            error(&format!("not '{name}'"))
+                .starts_with(&format!("Invalid syntax for 'not '{}…': ", &name[..246]))
+        );
+        for long in [
+            "x".repeat(8000),
+            format!("not '{}'", "\u{1}".repeat(8000)),
+            format!("'{}", "\u{1}".repeat(8000)),
+            format!("1 eq {}", "9".repeat(8000)),
+            format!("{}(1) eq 1", "f".repeat(8000)),
+            format!("length({}) eq 1", vec!["userId"; 900].join(",")),
+            format!("true{} and 1", " and true".repeat(498)),
+            "\u{1}".repeat(9000),
+        ] {
+            let error = error(&long);
+            assert!(error.len() < 2 * (QUOTE_CHARS_MAX + 2) * "\\u{feff}".len() + 200, "{error}");
+            assert!(error.ends_with(" (Parameter 'filter')") && !error.chars().any(char::is_control));
+        }
+    }
+
+    /// A string over the bound is null: `concat` of that and something is something.
+    #[test]
+    fn the_longest_string_that_is_built() {
+        // Doubles 16 bytes ten times, to exactly the bound.
+        let doubled =
+            |times: usize, text: String| (0..times).fold(text, |text, _| format!("concat({text},{text})"));
+        let whole = doubled(4, format!("'{}'", "x".repeat(BUILT_TEXT_BYTES_MAX / 64)));
+        let (half, whole) = (format!("length(concat({whole},{whole}))"), doubled(1, whole));
+        assert!(holds(&format!("{half} eq 8192")));
+        assert!(holds(&format!("length({whole}) eq 8192")));
+        let exact = format!("concat({whole},{whole})");
+        assert!(exact.len() > BYTES_MAX);
+    }
+}

@@ -284,9 +284,7 @@ impl Parser<'_> {
             Token::Open => return self.deeper(Self::parenthesised),
             Token::Text => Shape::Text,
             Token::Int => {
-                let value = self.slice().parse().map_err(|_| {
-                    self.wrong(format_args!("'{}' is not a 64-bit integer.", quote(self.slice())))
-                })?;
+                let value = self.slice().parse().map_err(|_| self.expected("a 64-bit integer"))?;
                 Shape::Int(value)
             }
             Token::Name => match self.slice() {
