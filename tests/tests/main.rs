@@ -1,12 +1,16 @@
 //! Black-box tests: the real binary over real sockets. One binary, one module per feature.
 
 mod admin;
+mod bulk;
 mod conversions;
 mod cores;
+mod filters;
 mod handshake;
 mod http;
 mod json;
 mod limits;
+mod lists;
+mod permissions;
 mod process;
 mod raw;
 mod recovery;
