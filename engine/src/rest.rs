@@ -5,6 +5,7 @@
 //! an answer that is not a success has the service's error body and `x-ms-error-code`.
 
 use crate::auth::{TokenRequest, Verifier};
+use crate::core::counters::CoreShared;
 use crate::net::http::{Answerer, Asker, Reply};
 use crate::net::{HttpAnswer, HttpCall, OwnedContent};
 use bytes::Bytes;
@@ -14,18 +15,18 @@ use hyper::header::{
     ALLOW, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use hyper::{Request, Response, StatusCode, Uri};
-use ringhub_hub::{Answer, MemberPage};
+use ringhub_hub::{Answer, CoreId, MemberPage};
 use ringhub_protocol::name::{GroupName, HubName, UserId};
 use ringhub_protocol::pubsub::{Data, Form, Metadata};
 use ringhub_protocol::rest::body::{metadata, payload, payload_type};
 use ringhub_protocol::rest::error::{ErrorBody, ErrorCode};
 use ringhub_protocol::rest::page::page_json;
 use ringhub_protocol::rest::route::{RouteError, route};
-use ringhub_protocol::rest::{Call, GenerateToken, Operation, Page, group_change};
+use ringhub_protocol::rest::{Call, Filters, GenerateToken, Operation, Page, group_change};
 use ringhub_protocol::uri::query_pairs;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// What the REST API needs, shared by all cores.
 pub(crate) struct RestApi {
@@ -33,28 +34,35 @@ pub(crate) struct RestApi {
     pub(crate) verifier: Arc<Verifier>,
     /// Largest body, in bytes; more is answered 400.
     pub(crate) body_bytes_max: usize,
+    /// By core: filters compiled lately, and where their use is counted.
+    pub(crate) filters: Box<[(Mutex<Filters>, Arc<CoreShared>)]>,
     /// Set when the server begins to stop: health is 503 from then on.
     pub(crate) draining: Arc<AtomicBool>,
 }
 
 impl RestApi {
-    /// What answers one connection's requests.
-    pub(crate) fn answerer(self: &Arc<Self>) -> Answerer {
+    /// What answers the requests of one connection on `core`.
+    pub(crate) fn answerer(self: &Arc<Self>, core: CoreId) -> Answerer {
         let api = self.clone();
         Rc::new(move |request, asker| {
             let api = api.clone();
-            Box::pin(async move { api.serve(request, &asker).await })
+            Box::pin(async move { api.serve(core, request, &asker).await })
         })
     }
 
-    async fn serve(&self, request: Request<Incoming>, asker: &Asker) -> Reply {
-        match self.serve_or_refuse(request, asker).await {
+    async fn serve(&self, core: CoreId, request: Request<Incoming>, asker: &Asker) -> Reply {
+        match self.serve_or_refuse(core, request, asker).await {
             Ok(reply) => reply,
             Err(refusal) => refusal.reply(),
         }
     }
 
-    async fn serve_or_refuse(&self, request: Request<Incoming>, asker: &Asker) -> Result<Reply, Refusal> {
+    async fn serve_or_refuse(
+        &self,
+        core: CoreId,
+        request: Request<Incoming>,
+        asker: &Asker,
+    ) -> Result<Reply, Refusal> {
         let (head, body) = request.into_parts();
         let path = head.uri.path();
         let header = |name| head.headers.get(name).and_then(|value| value.to_str().ok());
@@ -71,7 +79,8 @@ impl RestApi {
                 .map_err(Refusal::from)
         };
         let routed = checked.and_then(|()| {
-            let call = route(head.method.as_str(), path, head.uri.query())?;
+            let call = self
+                .with_filters(core, |filters| route(head.method.as_str(), path, head.uri.query(), filters))?;
             let kind = match &call {
                 Call::Hub { operation: Operation::Send { .. }, .. } => {
                     let headers = head.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
@@ -91,7 +100,8 @@ impl RestApi {
         let body = self.collect(body).await?;
         let call = match call {
             Call::ChangeGroups { hub, change } => {
-                let operation = group_change::read(change, content_type, &body)?;
+                let operation = self
+                    .with_filters(core, |filters| group_change::read(change, content_type, &body, filters))?;
                 Call::Hub { hub, operation }
             }
             call => call,
@@ -138,6 +148,16 @@ impl RestApi {
                 }
             }
         }
+    }
+
+    /// Reads something that may hold a filter. Nobody but this core ever takes the lock.
+    fn with_filters<T>(&self, core: CoreId, read: impl FnOnce(&mut Filters) -> T) -> T {
+        let (filters, shared) = &self.filters[usize::from(core.0)];
+        let mut filters = filters.lock().expect("reading a filter does not panic");
+        let found = read(&mut filters);
+        shared.counters.filter_hits.set(filters.hits);
+        shared.counters.filter_misses.set(filters.misses);
+        found
     }
 
     fn health(&self) -> Reply {
@@ -344,8 +364,13 @@ mod tests {
         let key = generate_key();
         let draining = Arc::new(AtomicBool::new(false));
         let verifier = Arc::new(Verifier::new(&Config::default(), &key));
-        let api = Arc::new(RestApi { verifier, body_bytes_max: 1000, draining: draining.clone() });
-        Setup { key, draining, connection: HttpConnection::new(16 << 10, Upgrades::Allowed, api.answerer()) }
+        let filters = [(Mutex::new(Filters::new(1)), Arc::default())].into();
+        let api = Arc::new(RestApi { verifier, body_bytes_max: 1000, filters, draining: draining.clone() });
+        Setup {
+            key,
+            draining,
+            connection: HttpConnection::new(16 << 10, Upgrades::Allowed, api.answerer(CoreId(0))),
+        }
     }
 
     impl Setup {

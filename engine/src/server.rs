@@ -17,7 +17,7 @@ use crate::rest::RestApi;
 use crate::trace;
 use ringhub_hub::{CoreId, CoreSet, Limits};
 use ringhub_protocol::name::{GroupName, HubName, UserId};
-use ringhub_protocol::rest::{ClientType, GenerateToken};
+use ringhub_protocol::rest::{ClientType, Filters, GenerateToken};
 use ringhub_protocol::ws::DecoderLimits;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -26,7 +26,7 @@ use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Why a verb fails: a line for standard error and an exit code.
@@ -92,6 +92,7 @@ pub(crate) fn serve(arguments: &cli::Serve) -> Result<(), Failure> {
     let rest = Arc::new(RestApi {
         verifier: verifier.clone(),
         body_bytes_max: bytes(config.limits.rest_body_bytes_max),
+        filters: filters(&shared, bytes(config.limits.filters_max)),
         draining: draining.clone(),
     });
     let admin = Arc::new(Admin {
@@ -132,8 +133,12 @@ pub(crate) fn echo(arguments: &cli::Echo) -> Result<(), Failure> {
         },
         ..settings(&config, 1)
     };
-    let rest =
-        Arc::new(RestApi { verifier: verifier.clone(), body_bytes_max: 1 << 20, draining: Arc::default() });
+    let rest = Arc::new(RestApi {
+        verifier: verifier.clone(),
+        body_bytes_max: 1 << 20,
+        filters: filters(&[Arc::default()], 0),
+        draining: Arc::default(),
+    });
     let admin = Arc::new(Admin {
         verifier: verifier.clone(),
         cores: Vec::new(),
@@ -202,6 +207,11 @@ pub(crate) fn token(arguments: &cli::Token) -> Result<(), Failure> {
     let token = client_token_with(&key, now_unix(), &request);
     say(&format!("ws{address}{}?access_token={token}\n", ClientType::Default.path(&hub)));
     Ok(())
+}
+
+/// Each core's cache of compiled filters.
+fn filters(cores: &[Arc<CoreShared>], kept_max: usize) -> Box<[(Mutex<Filters>, Arc<CoreShared>)]> {
+    cores.iter().map(|core| (Mutex::new(Filters::new(kept_max)), core.clone())).collect()
 }
 
 /// What the cores need, from the configuration.
@@ -352,9 +362,9 @@ struct Http {
 }
 
 impl HttpFactory for Http {
-    fn open(&self, _: CoreId, listener: Listener) -> Box<dyn HttpHandler> {
+    fn open(&self, core: CoreId, listener: Listener) -> Box<dyn HttpHandler> {
         let (upgrades, answerer) = match listener {
-            Listener::Service => (Upgrades::Allowed, self.rest.answerer()),
+            Listener::Service => (Upgrades::Allowed, self.rest.answerer(core)),
             Listener::Admin => (Upgrades::Refused, self.admin.answerer()),
         };
         Box::new(HttpConnection::new(self.head_bytes_max, upgrades, answerer))

@@ -150,6 +150,8 @@ section! {
         message_fragments_max: u64 = 16_384, 1..=1_000_000;
         /// Bytes of a REST call's body; more is answered 400.
         rest_body_bytes_max: u64 = 1 << 20, 1..=(1 << 30);
+        /// Compiled filters each core keeps; the one not used for the longest makes room.
+        filters_max: u64 = 256, 0..=100_000;
         /// Bytes of a request line with its headers; more is answered 431.
         request_head_bytes_max: u64 = 16 << 10, 1024..=(1 << 20);
         /// Seconds a new socket has to send a whole request head.

@@ -98,6 +98,10 @@ counters! {
     ping_timeouts: Counter,
     /// Clients closed because decoding their input panicked.
     panics: Counter,
+    /// Filters of REST calls that were found compiled.
+    filter_hits: Counter,
+    /// Filters of REST calls that had to be compiled.
+    filter_misses: Counter,
     /// Times a receive found no free buffer.
     buffers_exhausted: Counter,
     /// Times the completion queue was full and completions waited in the kernel.

@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::Operation;
 use super::error::{ErrorBody, ErrorCode};
-use super::filter::Filter;
+use super::filters::Filters;
 use super::query::{bad_request, named_group};
 use super::route::RouteError;
 
@@ -22,7 +22,12 @@ pub enum GroupChange {
 /// # Errors
 /// 415 for a type that is not JSON; 400 for a body that is not an object with a non-empty list of legal names in
 /// `groups`, and for a bad `filter`.
-pub fn read(change: GroupChange, content_type: Option<&str>, body: &[u8]) -> Result<Operation, RouteError> {
+pub fn read(
+    change: GroupChange,
+    content_type: Option<&str>,
+    body: &[u8],
+    filters: &mut Filters,
+) -> Result<Operation, RouteError> {
     #[derive(Deserialize)]
     struct Body {
         groups: Option<Vec<String>>,
@@ -52,7 +57,8 @@ pub fn read(change: GroupChange, content_type: Option<&str>, body: &[u8]) -> Res
     // Once is enough, and whoever carries it out may rely on it.
     groups.sort_by(|a, b| a.as_str().cmp(b.as_str()));
     groups.dedup();
-    let filter = Filter::parse(filter.as_deref().unwrap_or_default())
+    let filter = filters
+        .get(filter.as_deref().unwrap_or_default())
         .map_err(|error| ErrorBody::bad_parameter("filter", error.to_string()))?;
     Ok(Operation::ChangeGroups { change, groups: groups.into(), filter })
 }
@@ -60,13 +66,22 @@ pub fn read(change: GroupChange, content_type: Option<&str>, body: &[u8]) -> Res
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rest::Filter;
+
+    fn read_body(
+        change: GroupChange,
+        content_type: Option<&str>,
+        body: &[u8],
+    ) -> Result<Operation, RouteError> {
+        read(change, content_type, body, &mut Filters::new(0))
+    }
 
     const JSON: Option<&str> = Some("application/json; charset=utf-8");
 
     #[test]
     fn bodies_name_groups_and_a_filter() {
         let body = br#"{"groups":["b","a","b"],"filter":"userId eq 'u'","other":1}"#;
-        let Ok(Operation::ChangeGroups { change, groups, filter }) = read(GroupChange::Add, JSON, body)
+        let Ok(Operation::ChangeGroups { change, groups, filter }) = read_body(GroupChange::Add, JSON, body)
         else {
             panic!()
         };
@@ -75,7 +90,7 @@ mod tests {
         for blank in
             [r#"{"groups":["g"]}"#, r#"{"groups":["g"],"filter":null}"#, r#"{"groups":["g"],"filter":""}"#]
         {
-            let operation = read(GroupChange::Remove, JSON, blank.as_bytes());
+            let operation = read_body(GroupChange::Remove, JSON, blank.as_bytes());
             assert!(matches!(operation, Ok(Operation::ChangeGroups { filter: None, .. })), "{blank}");
         }
     }
@@ -96,11 +111,11 @@ mod tests {
             (r#"{"groups":["g",""]}"#, Some("groups")),
             (r#"{"groups":["g"],"filter":"userId"}"#, Some("filter")),
         ] {
-            let error = read(GroupChange::Add, JSON, body.as_bytes()).unwrap_err();
+            let error = read_body(GroupChange::Add, JSON, body.as_bytes()).unwrap_err();
             assert_eq!((error.status(), error.body.target), (400, target), "{body}");
         }
         for content_type in [None, Some("text/plain"), Some("application/jsonx")] {
-            let error = read(GroupChange::Add, content_type, br#"{"groups":["g"]}"#).unwrap_err();
+            let error = read_body(GroupChange::Add, content_type, br#"{"groups":["g"]}"#).unwrap_err();
             assert_eq!(error.status(), 415);
         }
     }

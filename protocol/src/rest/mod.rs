@@ -3,6 +3,7 @@
 pub mod body;
 pub mod error;
 pub mod filter;
+pub mod filters;
 pub mod group_change;
 pub mod page;
 pub mod query;
@@ -11,6 +12,7 @@ pub mod route;
 pub use body::{Charset, Payload, payload, payload_type};
 pub use error::{ErrorBody, ErrorCode};
 pub use filter::Filter;
+pub use filters::Filters;
 pub use group_change::GroupChange;
 pub use page::Page;
 pub use route::{RouteError, route};

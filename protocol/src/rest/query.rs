@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use super::error::{ErrorBody, ErrorCode};
 use super::filter::Filter;
+use super::filters::Filters;
 use super::page::{Cursor, PAGE_SIZE_MAX, Page};
 use super::route::RouteError;
 use super::{ClientType, GenerateToken};
@@ -102,9 +103,9 @@ impl Query {
     }
 
     /// Which of the receivers are meant; `None` for all.
-    pub(super) fn filter(&self) -> Result<Option<Filter>, RouteError> {
+    pub(super) fn filter(&self, filters: &mut Filters) -> Result<Option<Filter>, RouteError> {
         let text = self.filter.as_deref().unwrap_or_default();
-        Filter::parse(text).map_err(|error| ErrorBody::bad_parameter("filter", error.to_string()).into())
+        filters.get(text).map_err(|error| ErrorBody::bad_parameter("filter", error.to_string()).into())
     }
 
     /// The group a permission is for; `None` for all groups.

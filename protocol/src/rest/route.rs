@@ -5,6 +5,7 @@
 //! (501).
 
 use super::error::{ErrorBody, ErrorCode};
+use super::filters::Filters;
 use super::group_change::GroupChange;
 use super::query::{Query, bad_name, bad_request, named_group};
 use super::{Call, Operation, Permission, Target};
@@ -35,7 +36,12 @@ impl From<ErrorBody> for RouteError {
 }
 
 /// Routes a request. `raw_path` and `raw_query` are as they came, still encoded; `raw_query` is without `?`.
-pub fn route(method: &str, raw_path: &str, raw_query: Option<&str>) -> Result<Call, RouteError> {
+pub fn route(
+    method: &str,
+    raw_path: &str,
+    raw_query: Option<&str>,
+    filters: &mut Filters,
+) -> Result<Call, RouteError> {
     if raw_path == "/api/health" {
         return match method {
             "GET" | "HEAD" => Ok(Call::Health),
@@ -55,7 +61,7 @@ pub fn route(method: &str, raw_path: &str, raw_query: Option<&str>) -> Result<Ca
     let query = Query::parse(raw_query.unwrap_or_default())?;
     match verb {
         Verb::ChangeGroups(change) => Ok(Call::ChangeGroups { hub, change }),
-        verb => operation(&hub, verb, query).map(|operation| Call::Hub { hub, operation }),
+        verb => operation(&hub, verb, query, filters).map(|operation| Call::Hub { hub, operation }),
     }
 }
 
@@ -190,14 +196,20 @@ impl<'a> Shape<'a> {
     }
 }
 
-fn operation(hub: &HubName, verb: Verb<'_>, query: Query) -> Result<Operation, RouteError> {
+fn operation(
+    hub: &HubName,
+    verb: Verb<'_>,
+    query: Query,
+    filters: &mut Filters,
+) -> Result<Operation, RouteError> {
     match verb {
         Verb::GenerateToken => query.generate_token().map(Operation::GenerateToken),
         Verb::Send(place) => {
             let target = target(place)?;
             let ttl_seconds = query.message_ttl_seconds()?;
             // A connection is named in full: there is nothing to choose from.
-            let filter = if matches!(target, Target::Connection(_)) { None } else { query.filter()? };
+            let filter =
+                if matches!(target, Target::Connection(_)) { None } else { query.filter(filters)? };
             // Only sends to all and to groups have exclusions.
             let excluded = match target {
                 Target::All | Target::Group(_) => query.excluded.into(),
@@ -277,8 +289,12 @@ mod tests {
     use crate::rest::query::API_VERSIONS;
     use crate::rest::{ClientType, GenerateToken};
 
+    fn routed(method: &str, raw_path: &str, raw_query: Option<&str>) -> Result<Call, RouteError> {
+        route(method, raw_path, raw_query, &mut Filters::new(0))
+    }
+
     fn hub_call(method: &str, path: &str, query: &str) -> Result<Operation, RouteError> {
-        match route(method, &format!("/api/hubs/Chat{path}"), Some(query))? {
+        match routed(method, &format!("/api/hubs/Chat{path}"), Some(query))? {
             Call::Hub { hub, operation } => {
                 assert_eq!(hub.as_str(), "chat");
                 Ok(operation)
@@ -362,14 +378,14 @@ mod tests {
         for (path, change) in
             [("/:addToGroups", GroupChange::Add), ("/:removeFromGroups", GroupChange::Remove)]
         {
-            let call = route("POST", &format!("/api/hubs/h{path}"), None);
+            let call = routed("POST", &format!("/api/hubs/h{path}"), None);
             assert!(
                 matches!(call, Ok(Call::ChangeGroups { change: found, .. }) if found == change),
                 "{call:?}"
             );
         }
         for method in ["GET", "HEAD"] {
-            assert_eq!(route(method, "/api/health", Some("api-version=x")), Ok(Call::Health));
+            assert_eq!(routed(method, "/api/health", Some("api-version=x")), Ok(Call::Health));
         }
     }
 
@@ -385,7 +401,7 @@ mod tests {
             let expected = Operation::Exists { target: Target::Group(group(name)) };
             assert_eq!(hub_call("HEAD", &format!("/groups/{segment}"), ""), Ok(expected), "{segment}");
         }
-        let Ok(Call::Hub { hub, .. }) = route("POST", "/api/hubs/A%5B%5D/:send", None) else { panic!() };
+        let Ok(Call::Hub { hub, .. }) = routed("POST", "/api/hubs/A%5B%5D/:send", None) else { panic!() };
         assert_eq!(hub.as_str(), "a[]");
     }
 
@@ -512,10 +528,10 @@ mod tests {
             assert_eq!((error.status(), error.body.target), (status, target), "{method} {path}?{query}");
         }
         for path in ["/", "/api", "/api/", "/api/hubs", "/api/health/", "/API/health", "/client/hubs/a", ""] {
-            assert_eq!(route("GET", path, None).unwrap_err().status(), 404, "{path}");
+            assert_eq!(routed("GET", path, None).unwrap_err().status(), 404, "{path}");
         }
         for hub in ["1", "", "a%2Fb", &"a".repeat(129)] {
-            let error = route("POST", &format!("/api/hubs/{hub}/:send"), None).unwrap_err();
+            let error = routed("POST", &format!("/api/hubs/{hub}/:send"), None).unwrap_err();
             assert_eq!((error.status(), error.body.target), (400, Some("hub")), "{hub}");
         }
     }
@@ -535,7 +551,7 @@ mod tests {
             let error = hub_call("OPTIONS", path, "").unwrap_err();
             assert_eq!((error.status(), error.allow), (405, Some(allow)), "{path}");
         }
-        let error = route("POST", "/api/health", None).unwrap_err();
+        let error = routed("POST", "/api/health", None).unwrap_err();
         assert_eq!((error.status(), error.allow), (405, Some("GET, HEAD")));
     }
 }
