@@ -1,4 +1,5 @@
-//! Every data-plane operation of this stage over real HTTP (`rest-api` §1, §2).
+//! Sends, closes, questions, membership, tokens and audiences over real HTTP (`rest-api` §1-3). What has a file of
+//! its own: lists, bulk changes, permissions, filters, metadata, refusals.
 
 use std::iter::zip;
 
@@ -295,64 +296,6 @@ fn a_generated_token_opens_a_connection() {
         ("group", " "),
     ] {
         generate().query(name, value).expect(400).expect_error("Error.BadRequest");
-    }
-}
-
-#[test]
-fn what_the_data_plane_issue_brings_is_a_clear_501() {
-    let server = Server::start();
-    let alice = server.connect(Client::json());
-    let permission = format!("permissions/sendToGroup/connections/{}", alice.id());
-    let group = json!({ "groups": ["g"] }).to_string();
-    for (method, path) in [
-        ("GET", "groups/g/connections"),
-        ("PUT", permission.as_str()),
-        ("DELETE", &permission),
-        ("POST", ":addToGroups"),
-        ("POST", ":removeFromGroups"),
-        ("POST", ":invoke"),
-    ] {
-        let call = server.rest(method, &format!("/api/hubs/chat/{path}"));
-        let call = if path.starts_with(':') { call.json(&group) } else { call };
-        let message = call.expect(501).expect_error("Error.NotImplemented");
-        println!("{method} {path}: {message}");
-    }
-    server.rest("HEAD", &format!("/api/hubs/chat/{permission}")).expect(501);
-    // A filter that is ignored would send to the wrong people.
-    server.rest("POST", "/api/hubs/chat/:send").query("filter", "userId eq 'x'").text("x").expect(501);
-}
-
-#[test]
-fn bad_calls_say_what_is_wrong() {
-    let server = Server::start();
-    let bad =
-        |method: &str, path: &str| server.rest(method, path).expect(400).expect_error("Error.BadRequest");
-    bad("POST", "/api/hubs/1chat/:send");
-    bad("POST", "/api/hubs/ch%20at/:send");
-    bad("POST", "/api/hubs/chat/groups/%20/:send");
-    bad("POST", &format!("/api/hubs/chat/groups/{}/:send", "x".repeat(1025)));
-    bad("POST", "/api/hubs/chat/users/%20/:send");
-    bad("POST", "/api/hubs/chat/groups/%ff/:send");
-    bad("POST", "/api/hubs/chat/groups/%zz/:send");
-    let send = || server.rest("POST", "/api/hubs/chat/:send").text("x");
-    for ttl in ["301", "-1", "x"] {
-        send().query("messageTtlSeconds", ttl).expect(400).expect_error("Error.BadRequest");
-    }
-    send().query("messageTtlSeconds", "300").expect(202);
-    send().no_query().expect(202);
-    for version in ["2021-10-01", "2022-11-01", "2023-07-01", "2024-01-01"] {
-        send().no_query().query("api-version", version).expect(202);
-    }
-    send().no_query().query("api-version", "2099-01-01").expect(400).expect_error("Error.BadRequest");
-    send().query("api-version", "2024-12-01").expect(400).expect_error("Error.BadRequest");
-    for (method, path) in [
-        ("GET", "/api/hubs/chat"),
-        ("POST", "/api/hubs/chat/:unknown"),
-        ("POST", "/api/nothing"),
-        ("GET", "/api/"),
-        ("GET", "/nothing"),
-    ] {
-        server.rest(method, path).expect(404).expect_error("Error.NotFound");
     }
 }
 
