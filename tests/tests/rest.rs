@@ -85,6 +85,24 @@ fn bad_bodies_are_refused_and_nobody_hears_them() {
     alice.expect_silence();
 }
 
+/// A serialised `google.protobuf.Any`: JSON clients get it in base64, raw ones as it is.
+#[test]
+fn a_protobuf_body_is_an_any() {
+    let server = Server::on_cores(2);
+    let mut json = server.connect(Client::json());
+    let mut raw = server.open(Client::raw());
+    // Type URL "t", value 08 01 (`client-protocols` §3.10).
+    let any = [0x0a, 1, b't', 0x12, 2, 8, 1];
+    let send = || server.rest("POST", "/api/hubs/chat/:send");
+    send().body("application/x-protobuf", any).expect(202);
+    json.expect(r#"{"type":"message","from":"server","dataType":"protobuf","data":"CgF0EgIIAQ=="}"#);
+    raw.expect_binary(&any);
+    for bad in [&b"\xff"[..], b"\x0a\x05t", b"\x0a\x01\xff"] {
+        send().body("application/x-protobuf", bad).expect(400).expect_error("Error.BadRequest");
+    }
+    json.expect_silence();
+}
+
 /// 1 MiB is the most; one byte more is 400 (`design` §6).
 #[test]
 fn a_body_may_have_one_mebibyte() {

@@ -98,6 +98,11 @@ run(async () => {
     await expectReceivers(peers, ["nobody"], serverText("x"));
   }
 
+  // The released client knows no metadata and is not disturbed by it.
+  const requestOptions = { customHeaders: { "X-WebPubSub-Metadata-A": "1" } };
+  await hub.sendToAll("x", { ...TEXT, requestOptions });
+  await expectReceivers(peers, ["ann", "bob", "nobody"], serverText("x"));
+
   // Sends to nobody are accepted.
   await hub.sendToUser("unknown", "x", TEXT);
   await hub.sendToConnection("unknown", "x", TEXT);

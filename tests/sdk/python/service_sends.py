@@ -78,6 +78,10 @@ async def scenario():
         await hub.send_to_group("red", "x", excluded=[ann.id], filter="'blue' in groups", **PLAIN)
         await expect_receivers(peers, ["bob"], group_text("red", "x"))
 
+        # The released client knows no metadata and is not disturbed by it.
+        await hub.send_to_all("x", headers={"X-WebPubSub-Metadata-A": "1"}, **PLAIN)
+        await expect_receivers(peers, ["ann", "bob", "nobody"], text("x"))
+
         # Sends to nobody are accepted.
         await hub.send_to_user("unknown", "x")
         await hub.send_to_connection("unknown", "x")
