@@ -2,6 +2,7 @@
 
 mod admin;
 mod bulk;
+mod compatibility;
 mod conversions;
 mod cores;
 mod filters;

@@ -18,8 +18,8 @@ export function service(connectionString = process.env.CONNECTION_STRING, hub = 
   return new WebPubSubServiceClient(connectionString, hub, { allowInsecureConnection: true });
 }
 
-// A started client that queues what it is told. `protocol` is "reliable" (the SDK's default) or "json"; without
-// `comesBack` it stays away once it is closed.
+// A started client that queues what it is told. `protocol` is "reliable" (the SDK's default), "json" or a protocol
+// object for the SDK; without `comesBack` it stays away once it is closed.
 export async function connect({
   userId,
   roles = ALL_ROLES,
@@ -31,6 +31,7 @@ export async function connect({
   const getClientAccessUrl = async () => (await through.getClientAccessToken({ userId, roles, groups })).url;
   const options = { messageRetryOptions: { maxRetries: 0 }, autoReconnect: comesBack };
   if (protocol === "json") options.protocol = WebPubSubJsonProtocol();
+  if (typeof protocol === "object") options.protocol = protocol;
   const peer = { client: new WebPubSubClient({ getClientAccessUrl }, options), userId };
   peer.connected = [];
   peer.disconnected = [];
@@ -50,9 +51,10 @@ export async function connect({
 
 // A message without what differs from run to run.
 function plain(message) {
-  const { kind, group, fromUserId, dataType } = message;
+  const { kind, group, fromUserId, dataType, metadata } = message;
   const data = message.data instanceof ArrayBuffer ? [...new Uint8Array(message.data)] : message.data;
-  return kind === "groupData" ? { group, fromUserId: fromUserId ?? null, dataType, data } : { dataType, data };
+  const content = metadata === undefined ? { dataType, data } : { dataType, data, metadata };
+  return kind === "groupData" ? { group, fromUserId: fromUserId ?? null, ...content } : content;
 }
 
 // The next message a peer gets must be this one.

@@ -60,6 +60,12 @@ run(async () => {
   await hub.grantPermission(id, "sendToGroup", { targetName: "chat-1" });
   await client.sendToGroup("chat-1", "x", "text");
 
+  // The Rust side has set the limit to 20.
+  await hub.revokePermission(id, "joinLeaveGroup");
+  for (let n = 0; n < 20; n++) await hub.grantPermission(id, "joinLeaveGroup", { targetName: `g${n}` });
+  const conflict = hub.grantPermission(id, "joinLeaveGroup", { targetName: "one more" });
+  await expectRestError(conflict, { status: 409, code: "Error.Conflict" });
+
   for (const permission of ["joinLeaveGroup", "sendToGroup"]) {
     for (const options of [{}, { targetName: "g" }]) {
       await expectRestError(hub.grantPermission("unknown", permission, options), { status: 404, code: "Error.NotFound" });

@@ -98,10 +98,10 @@ run(async () => {
     await expectReceivers(peers, ["nobody"], serverText("x"));
   }
 
-  // The released client knows no metadata and is not disturbed by it.
+  // The released client has no type for metadata and hands on what came.
   const requestOptions = { customHeaders: { "X-WebPubSub-Metadata-A": "1" } };
   await hub.sendToAll("x", { ...TEXT, requestOptions });
-  await expectReceivers(peers, ["ann", "bob", "nobody"], serverText("x"));
+  await expectReceivers(peers, ["ann", "bob", "nobody"], { ...serverText("x"), metadata: { a: "1" } });
 
   // Sends to nobody are accepted.
   await hub.sendToUser("unknown", "x", TEXT);

@@ -1,6 +1,6 @@
 """What a connection may do, granted and revoked while it is connected, as the service and the client see it."""
 
-from azure.core.exceptions import ResourceNotFoundError
+from azure.core.exceptions import ResourceExistsError, ResourceNotFoundError
 from harness import BOTH, connect, expect_error, expect_refused, group_text, run
 
 
@@ -49,6 +49,12 @@ async def scenario():
         await hub.send_to_group("g", "still here", content_type="text/plain")
         await peer.expect_next(group_text("g", "still here"))
         await expect_refused(client.leave_group("g"), "Forbidden")
+
+        # The Rust side has set the limit to 20.
+        for n in range(20):
+            await hub.grant_permission("joinLeaveGroup", peer.id, target_name=f"g{n}")
+        one_more = hub.grant_permission("joinLeaveGroup", peer.id, target_name="one more")
+        await expect_error(one_more, kind=ResourceExistsError, status=409, code="Error.Conflict")
 
         missing = {"kind": ResourceNotFoundError, "status": 404, "code": "Error.NotFound"}
         for permission in ["joinLeaveGroup", "sendToGroup"]:
