@@ -131,7 +131,7 @@ impl Verifier {
             let token = query.reconnection_token.as_deref().unwrap_or_default();
             return Ok(match ConnectionId::parse(id) {
                 Some(id) if self.reconnection_token_is_good(&hub, &id, token) => {
-                    Admission::Recover { hub, id, echoed }
+                    Admission::Recover { hub, id, subprotocol, echoed }
                 }
                 _ => Admission::RecoverBad { echoed },
             });

@@ -52,7 +52,7 @@ struct HubRow {
     value: u64,
 }
 
-fn hub_rows(counters: &HubCounters) -> [HubRow; 16] {
+fn hub_rows(counters: &HubCounters) -> [HubRow; 17] {
     use Kind::{Counter, Gauge};
     [
         ("connections", "Connections now, sessions without a socket included", Gauge, counters.connections),
@@ -71,6 +71,12 @@ fn hub_rows(counters: &HubCounters) -> [HubRow; 16] {
         ("groups_refused", "Joins refused at the bound of groups", Counter, counters.groups_refused),
         ("recovered", "Sessions recovered", Counter, counters.recovered),
         ("recover_refused", "Recoveries refused", Counter, counters.recover_refused),
+        (
+            "messages_expired",
+            "Messages dropped from replay logs unsent because their time was over",
+            Counter,
+            counters.messages_expired,
+        ),
         (
             "replay_overflow",
             "Sessions ended at the bound of their replay log",

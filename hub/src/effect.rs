@@ -1,8 +1,7 @@
 //! What goes into a hub and what it asks for.
 
 use crate::envelope::Content;
-use crate::{ConnectionId, ConnectionKey, CoreId, Envelope, RequestId, SocketKey, Ticket};
-use bytes::Bytes;
+use crate::{Chunk, ConnectionId, ConnectionKey, CoreId, Envelope, RequestId, SocketKey, Ticket};
 use ringhub_protocol::name::{GroupName, UserId};
 use ringhub_protocol::pubsub::{ClientMessage, Data, Subprotocol};
 use ringhub_protocol::rest::Operation;
@@ -80,6 +79,8 @@ pub struct Recover {
     pub socket: SocketKey,
     /// Whose session.
     pub id: ConnectionId,
+    /// What it offered; refused if the session speaks something else.
+    pub subprotocol: Subprotocol,
     /// The upgrade's answer (101), sent before everything else.
     pub prologue: Vec<u8>,
 }
@@ -278,12 +279,13 @@ impl MeshItem {
 
 /// Where `flush` puts bytes. Called at most a few times a group and turn.
 ///
-/// The calls for one socket are in order. A sink keeps `bytes` by reference for as long as it needs them.
+/// The calls for one socket are in order. A sink keeps `bytes` by reference for as long as it needs them, and
+/// may drop whole frames that [`Chunk::perishable`] names once their time is over.
 pub trait Sink {
     /// The same bytes for every socket.
-    fn shared(&mut self, bytes: &Bytes, sockets: &[SocketKey]);
+    fn shared(&mut self, bytes: &Chunk, sockets: &[SocketKey]);
     /// One range of `bytes` for each part's socket.
-    fn each(&mut self, bytes: &Bytes, parts: &[Part]);
+    fn each(&mut self, bytes: &Chunk, parts: &[Part]);
 }
 
 /// A socket and its range of a shared buffer.

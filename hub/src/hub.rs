@@ -90,6 +90,8 @@ pub struct Counters {
     pub recovered: u64,
     /// Recoveries refused.
     pub recover_refused: u64,
+    /// Messages dropped from replay logs unsent because their time was over.
+    pub messages_expired: u64,
     /// Sessions ended because their replay log was full.
     pub replay_overflow: u64,
     /// Plain clients ended because their outbox was full.
@@ -179,7 +181,7 @@ impl Hub {
             Input::Message(from, message) => {
                 if let Some(slot) = self.attached(from) {
                     self.counters.messages_in += 1;
-                    self.message(slot, message, effects);
+                    self.message(now, slot, message, effects);
                 }
             }
             Input::Raw(from, data) => {
@@ -256,7 +258,10 @@ impl Hub {
     /// Runs whatever is due.
     pub fn handle_timeout(&mut self, now: Time, effects: &mut Effects) {
         for key in std::mem::take(&mut self.overflowed) {
-            if let Some(slot) = self.find(key) {
+            let Some(slot) = self.find(key) else { continue };
+            let session = &mut self.sessions[self.hot[slot as usize].session as usize];
+            self.counters.messages_expired += session.purge(now);
+            if session.is_over(&self.limits) {
                 self.counters.replay_overflow += 1;
                 let reason = "Too many messages are not acknowledged.";
                 let how =
@@ -295,9 +300,9 @@ impl Hub {
     /// Ends the turn: walks the receivers once and hands their bytes to `sink`. Fan-outs too large for `budget`
     /// are delivered in slices: until they are finished [`Hub::is_dirty`] holds, and each flush serves some.
     /// Returns roughly how many receivers it served.
-    pub fn flush(&mut self, sink: &mut impl Sink, budget: Budget) -> u32 {
+    pub fn flush(&mut self, now: Time, sink: &mut impl Sink, budget: Budget) -> u32 {
         if !self.turn.is_over_bound() {
-            let (served, forced) = self.end_turn(sink, budget);
+            let (served, forced) = self.end_turn(now, sink, budget);
             self.counters.flushes_sliced += u64::from(self.is_slicing());
             self.counters.flushes_forced += u64::from(forced);
             return served;
@@ -306,13 +311,13 @@ impl Hub {
         let mut served = 0;
         // The second time delivers what was held.
         while self.is_slicing() {
-            served += self.end_turn(sink, Budget::UNLIMITED).0;
+            served += self.end_turn(now, sink, Budget::UNLIMITED).0;
         }
         served
     }
 
     /// Returns how many receivers it served, and whether a bound made it serve more than `budget` allows.
-    fn end_turn(&mut self, sink: &mut impl Sink, budget: Budget) -> (u32, bool) {
+    fn end_turn(&mut self, now: Time, sink: &mut impl Sink, budget: Budget) -> (u32, bool) {
         let mut flush = Flush {
             turn: &mut self.turn,
             scratch: &mut self.scratch,
@@ -328,7 +333,7 @@ impl Hub {
         };
         flush.run(sink, budget);
         let outcome = (flush.served, flush.forced);
-        self.catch_up(sink);
+        self.catch_up(now, sink);
         for slot in self.detaching.drain(..) {
             // Recovered meanwhile if the cut is gone.
             if let Some(connection) = self.connections.get_mut(slot as usize)

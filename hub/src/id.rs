@@ -7,6 +7,14 @@ use std::fmt;
 pub struct Time(pub u64);
 
 impl Time {
+    /// Later than everything.
+    pub const NEVER: Self = Self(u64::MAX);
+
+    /// When a message published now is not worth delivering any more; 0 seconds: it always is.
+    pub(crate) fn after_ttl(self, seconds: u32) -> Option<Self> {
+        (seconds > 0).then(|| self.after_ms(u64::from(seconds) * 1000))
+    }
+
     /// This much later.
     pub fn after_ms(self, ms: u64) -> Self {
         Self(self.0.saturating_add(ms))

@@ -340,7 +340,7 @@ fn publication<'a>(
     };
     let excluded = ids(excluded);
     let excluded = (!excluded.is_empty()).then(|| excluded.into());
-    let until = (*ttl_seconds > 0).then(|| now.after_ms(u64::from(*ttl_seconds) * 1000));
+    let until = now.after_ttl(*ttl_seconds);
     Some((Audience { target, excluded, filter: filter.clone() }, Content { until, ..content }))
 }
 

@@ -1,11 +1,10 @@
 //! REST calls over several cores: whoever takes a call in, it concerns everybody it should, and is answered once,
 //! when all is done.
 
-use bytes::Bytes;
 use ringhub_hub::effect::{Connect, Effect, Input};
 use ringhub_hub::{
-    Answer, Budget, ConnectionId, CoreId, Effects, Hub, Limits, MemberPage, MeshItem, Part, RequestId, Sink,
-    SocketKey, Time,
+    Answer, Budget, Chunk, ConnectionId, CoreId, Effects, Hub, Limits, MemberPage, MeshItem, Part, RequestId,
+    Sink, SocketKey, Time,
 };
 use ringhub_protocol::auth::role::Action;
 use ringhub_protocol::name::{GroupName, HubName, UserId};
@@ -32,12 +31,12 @@ struct Wires {
 }
 
 impl Sink for Wires {
-    fn shared(&mut self, bytes: &Bytes, sockets: &[SocketKey]) {
+    fn shared(&mut self, bytes: &Chunk, sockets: &[SocketKey]) {
         for socket in sockets {
             self.sent.entry((self.core, socket.slot)).or_default().extend_from_slice(bytes);
         }
     }
-    fn each(&mut self, bytes: &Bytes, parts: &[Part]) {
+    fn each(&mut self, bytes: &Chunk, parts: &[Part]) {
         for part in parts {
             let range = part.start as usize..part.end as usize;
             self.sent.entry((self.core, part.socket.slot)).or_default().extend_from_slice(&bytes[range]);
@@ -81,7 +80,7 @@ impl Cores {
         while self.carry() {}
         for (core, hub) in self.hubs.iter_mut().enumerate() {
             self.wires.core = core;
-            hub.flush(&mut self.wires, Budget::UNLIMITED);
+            hub.flush(Time(0), &mut self.wires, Budget::UNLIMITED);
         }
     }
 

@@ -5,7 +5,7 @@
 
 use ringhub_hub::effect::CloseCategory;
 use ringhub_hub::hub::{ConnectionRow, Counters as HubCounters};
-use ringhub_hub::{ConnectionId, Time};
+use ringhub_hub::{ConnectionId, Outbox, Time};
 use ringhub_protocol::name::{HubName, UserId};
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -52,6 +52,15 @@ macro_rules! counters {
     };
 }
 
+impl Counters {
+    /// Drops what has expired from an outbox with nothing in flight.
+    pub(crate) fn expire(&self, outbox: &mut Outbox, now: Time) {
+        let before = outbox.bytes();
+        self.messages_expired.add(outbox.expire(now));
+        self.outbox_bytes.sub((before - outbox.bytes()) as u64);
+    }
+}
+
 /// How a number moves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -90,6 +99,8 @@ counters! {
     sends_short: Counter,
     /// Bytes that wait in outboxes.
     outbox_bytes: Gauge,
+    /// Messages dropped from outboxes because their time was over.
+    messages_expired: Counter,
     /// Clients closed because their outbox was over its bound.
     slow_consumers: Counter,
     /// Clients closed because they broke RFC 6455 or their subprotocol.

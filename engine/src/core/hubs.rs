@@ -139,7 +139,7 @@ impl Core {
             if slot.hub.is_dirty() {
                 let left = self.hubs.sends_left;
                 let budget = Budget { sends: left.div_ceil(slicing + 1), whole: WHOLE_MEMBERS };
-                self.hubs.sends_left = left.saturating_sub(slot.hub.flush(&mut self.io, budget));
+                self.hubs.sends_left = left.saturating_sub(slot.hub.flush(self.now, &mut self.io, budget));
             }
             slot.due = slot.hub.next_timeout();
             // A session that catches up, or a fan-out in slices, goes on next turn.

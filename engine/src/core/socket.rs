@@ -43,7 +43,10 @@ pub(crate) struct Socket {
     #[expect(clippy::box_collection, reason = "most sockets have none, and 16 bytes times a million count")]
     pub(crate) unread: Option<Box<Vec<u8>>>,
     pub(crate) receiving: Receiving,
+    /// A write is in flight, or the wait for one.
     pub(crate) writing: bool,
+    /// It is the wait.
+    pub(crate) polling: bool,
     pub(crate) cancels: u8,
     /// The peer will send nothing more.
     pub(crate) ended: bool,
@@ -116,6 +119,7 @@ impl Socket {
             unread: None,
             receiving: Receiving::No,
             writing: false,
+            polling: false,
             cancels: 0,
             ended: false,
             farewell: false,

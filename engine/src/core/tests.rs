@@ -27,7 +27,7 @@ impl Gate for Open {
         let hub = HubName::parse("chat").unwrap();
         if let Some((_, id)) = request.target.split_once("id=") {
             let id = ConnectionId::parse(id).unwrap();
-            return Admission::Recover { hub, id, echoed };
+            return Admission::Recover { hub, id, subprotocol, echoed };
         }
         let group = GroupName::parse("g").unwrap();
         Admission::Connect(Box::new(Admitted {

@@ -158,6 +158,7 @@ impl Core {
             self.io.submit(self.now, wait, timeout);
             self.mesh.awake();
             self.now = self.clock.now();
+            self.io.now = self.now;
             if self.turn() {
                 return;
             }

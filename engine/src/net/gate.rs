@@ -38,6 +38,8 @@ pub(crate) enum Admission {
         hub: HubName,
         /// The session.
         id: ConnectionId,
+        /// What the client offered; the session must speak it.
+        subprotocol: Subprotocol,
         /// See above.
         echoed: Option<Box<str>>,
     },

@@ -2,14 +2,13 @@
 
 use crate::core::host::Mode;
 use crate::core::hubs::request_of;
-use crate::core::mesh::{Moved, Note};
+use crate::core::mesh::{Moved, Note, Session};
 use crate::core::socket::{Kind, Socket};
 use crate::core::turn::Core;
 use crate::net::gate::{Admission, Admitted, UpgradeRequest};
 use crate::net::{HttpAnswer, HttpCall, Listener, OwnedContent};
-use ringhub_hub::{Connect, ConnectionId, Input, Recover, SocketKey};
+use ringhub_hub::{Connect, Input, Recover, SocketKey};
 use ringhub_protocol::http::{Head, HeadLimits, parse_head, write_refusal};
-use ringhub_protocol::name::HubName;
 use ringhub_protocol::pubsub::Subprotocol;
 use ringhub_protocol::ws::Decoder;
 use ringhub_protocol::ws::handshake::{Upgrade, write_accept};
@@ -24,7 +23,7 @@ enum Asked {
     Refuse { response: Vec<u8> },
     Echo { prologue: Vec<u8>, consumed: usize },
     Connect { admitted: Box<Admitted>, prologue: Vec<u8>, consumed: usize },
-    Recover { hub: HubName, id: ConnectionId, prologue: Vec<u8>, consumed: usize },
+    Recover { session: Session, prologue: Vec<u8>, consumed: usize },
     RecoverBad { prologue: Vec<u8> },
 }
 
@@ -77,9 +76,9 @@ impl Core {
                 self.open(key, admitted.subprotocol, *unread);
                 self.connect(key, *admitted, prologue);
             }
-            Asked::Recover { hub, id, prologue, consumed } => {
+            Asked::Recover { session, prologue, consumed } => {
                 unread.drain(..consumed);
-                self.recover(key, hub, id, prologue, *unread);
+                self.recover(key, session, prologue, *unread);
             }
             Asked::RecoverBad { prologue } => self.refuse_recovery(key, prologue),
         }
@@ -115,8 +114,9 @@ impl Core {
                 let prologue = accept(admitted.echoed.as_deref());
                 Asked::Connect { admitted, prologue, consumed }
             }
-            Admission::Recover { hub, id, echoed } => {
-                Asked::Recover { hub, id, prologue: accept(echoed.as_deref()), consumed }
+            Admission::Recover { hub, id, subprotocol, echoed } => {
+                let session = Session { hub, id, subprotocol };
+                Asked::Recover { session, prologue: accept(echoed.as_deref()), consumed }
             }
             Admission::RecoverBad { echoed } => Asked::RecoverBad { prologue: accept(echoed.as_deref()) },
             Admission::Refuse { status, body } => {
@@ -147,43 +147,36 @@ impl Core {
     }
 
     /// Gives a client to the core that has its session.
-    fn recover(
-        &mut self,
-        key: SocketKey,
-        hub: HubName,
-        id: ConnectionId,
-        prologue: Vec<u8>,
-        unread: Vec<u8>,
-    ) {
-        // Only reliable clients can recover; the gate has checked what they speak.
-        let subprotocol = Subprotocol::ReliableJson;
+    fn recover(&mut self, key: SocketKey, session: Session, prologue: Vec<u8>, unread: Vec<u8>) {
+        let Session { id, subprotocol, .. } = session;
         if id.node != 0 || id.core.0 >= self.mesh.cores() {
             return self.refuse_recovery(key, prologue);
         }
         if id.core == self.id {
             self.open(key, subprotocol, unread);
-            return self.recover_here(key, hub, id, prologue);
+            return self.recover_here(key, session, prologue);
         }
         // What holds it back (the rest of an answer to an earlier request) is rare: the client tries again.
         let Some(Socket { fd, listener, .. }) = self.io.release(key) else { return self.io.kill(key) };
-        let moved = Moved { fd, unread, listener, subprotocol, hub, id, prologue };
+        let moved = Moved { fd, unread, listener, session, prologue };
         self.mesh.tell(id.core, Note::Socket(Box::new(moved)));
     }
 
     /// A socket another core gave to this one.
     pub(crate) fn take_over(&mut self, moved: Moved) {
-        let Moved { fd, unread, listener, subprotocol, hub, id, prologue } = moved;
+        let Moved { fd, unread, listener, session, prologue } = moved;
         let key = self.io.adopt(Socket::new(fd, listener));
         self.io.shared.counters.sockets_moved_in.add(1);
-        self.open(key, subprotocol, unread);
-        self.recover_here(key, hub, id, prologue);
+        self.open(key, session.subprotocol, unread);
+        self.recover_here(key, session, prologue);
     }
 
-    fn recover_here(&mut self, key: SocketKey, hub: HubName, id: ConnectionId, prologue: Vec<u8>) {
+    fn recover_here(&mut self, key: SocketKey, session: Session, prologue: Vec<u8>) {
+        let Session { hub, id, subprotocol } = session;
         let Some(hub) = self.hub(&hub).filter(|_| !self.is_stopping()) else {
             return self.refuse_recovery(key, prologue);
         };
-        self.feed(hub, Input::Recover(Box::new(Recover { socket: key, id, prologue })));
+        self.feed(hub, Input::Recover(Box::new(Recover { socket: key, id, subprotocol, prologue })));
     }
 
     /// Bytes of an HTTP connection.

@@ -12,11 +12,11 @@ use crate::{Client, clients, finds};
 enum Expression {
     Literal(Value),
     Property(&'static str),
-    Call(&'static str, Vec<Expression>),
-    Not(Box<Expression>),
+    Call(&'static str, Vec<Self>),
+    Not(Box<Self>),
     /// Any operator but `in` with a list.
-    Binary(Box<Expression>, &'static str, Box<Expression>),
-    InList(Box<Expression>, Vec<Expression>),
+    Binary(Box<Self>, &'static str, Box<Self>),
+    InList(Box<Self>, Vec<Self>),
 }
 
 /// As the service has them: a property without a string is a string all the same, but without a value.

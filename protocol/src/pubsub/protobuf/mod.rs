@@ -32,6 +32,6 @@ mod write;
 pub use read::parse;
 pub(super) use wire::is_any;
 pub use write::{
-    ack, connected, data_body, data_message, data_message_len, disconnected, invoke_refused, pong,
-    stream_closed,
+    ack, connected, data_body, data_head, data_message, data_message_len, data_tail, disconnected,
+    invoke_refused, pong, stream_closed,
 };

@@ -2,7 +2,7 @@
 //! pass, with all lengths known before.
 
 use super::super::{AckError, DataType, Message, Metadata, Sender};
-use super::wire::{field_len, is_any, number_len, open_field, varint_len, write_bytes, write_number};
+use super::wire::{field_len, is_any, number_len, open_field, write_bytes, write_number};
 
 /// Field of a `DataMessage` that only reliable clients get.
 const SEQUENCE_ID: u8 = 4;
@@ -55,13 +55,23 @@ pub fn data_message_len(body_len: usize, sequence_id: Option<u64>) -> usize {
 
 /// Appends a data message: a body of [`data_body`] with the sequence id of a reliable receiver.
 pub fn data_message(out: &mut Vec<u8>, body: &[u8], sequence_id: Option<u64>) {
-    let len = body.len() + sequence_id.map_or(0, number_len);
-    out.reserve(1 + varint_len(len as u64) + len);
-    open_field(out, 2, len);
+    out.reserve(data_message_len(body.len(), sequence_id));
+    data_head(out, body.len(), sequence_id);
     out.extend_from_slice(body);
     if let Some(id) = sequence_id {
-        write_number(out, SEQUENCE_ID, id);
+        data_tail(out, id);
     }
+}
+
+/// Appends what [`data_message`] appends before a body of `body_len` bytes.
+pub fn data_head(out: &mut Vec<u8>, body_len: usize, sequence_id: Option<u64>) {
+    open_field(out, 2, body_len + sequence_id.map_or(0, number_len));
+}
+
+/// Appends what [`data_message`] appends behind the body for a reliable receiver: the id is at the very end, as
+/// the shortest varint.
+pub fn data_tail(out: &mut Vec<u8>, sequence_id: u64) {
+    write_number(out, SEQUENCE_ID, sequence_id);
 }
 
 /// Appends `connected`; `reconnection_token` for reliable clients. Anonymous clients see an empty user id.
