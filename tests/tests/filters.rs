@@ -12,13 +12,18 @@ const REFUSED: &str = include_str!("../../protocol/tests/vectors/filter/refused.
 
 type Kind = fn() -> Client;
 
+/// Whether a call reaches a member at all.
+type Reaches = fn(&Member) -> bool;
+
 /// To this harness a raw client: what it is told is read in [`protobuf_text`].
 fn protobuf() -> Client {
     Client::raw().subprotocols("protobuf.webpubsub.azure.v1")
 }
 
 /// Name, id in the vectors, user, groups, kind.
-const MEMBERS: [(&str, &str, Option<&str>, &[&str], Kind); 8] = [
+type Role = (&'static str, &'static str, Option<&'static str>, &'static [&'static str], Kind);
+
+const MEMBERS: [Role; 8] = [
     ("ann", "c1", Some("ann"), &["red", "blue"], Client::json),
     ("ann2", "c2", Some("ann"), &[], Client::raw),
     ("bob", "c3", Some("bob"), &["red"], Client::reliable),
@@ -177,7 +182,7 @@ fn a_filtered_send_reaches_whom_its_filter_names() {
         let vectors = crowd.vectors();
         assert!(vectors.len() >= 100, "only {} vectors", vectors.len());
         for (n, vector) in vectors.iter().enumerate() {
-            let reaches: [(&str, fn(&Member) -> bool); 4] = [
+            let reaches: [(&str, Reaches); 4] = [
                 (":send", |_| true),
                 ("groups/red/:send", |member| member.groups.contains(&"red")),
                 ("groups/blue/:send", |member| member.groups.contains(&"blue")),
@@ -191,7 +196,7 @@ fn a_filtered_send_reaches_whom_its_filter_names() {
             crowd.call("POST", ":send").text(&mark).expect_on(&mut crowd.socket, 202);
             for member in &mut crowd.members {
                 let found = heard(&mut member.connection, &mark);
-                let meant = |reaches: fn(&Member) -> bool| vector.is_for(member) && reaches(member);
+                let meant = |reaches: Reaches| vector.is_for(member) && reaches(member);
                 let expected: Vec<_> =
                     reaches.iter().filter(|(_, reaches)| meant(*reaches)).map(|(path, _)| *path).collect();
                 assert_eq!(found, expected, "{} of {} on {cores} cores", member.name, vector.filter);

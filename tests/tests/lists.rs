@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use ringhub_tests::{Client, Connection, Request, Server, json_object, wait_until};
+use ringhub_tests::{Client, Connection, KEY, Request, Server, Token, json_object, wait_until};
 use serde_json::{Value, json};
 
 /// Members as pairs of id and user, and the link to the next page.
@@ -137,6 +137,21 @@ fn the_next_link_is_absolute_and_carries_on() {
     let (members, next) = page(&follow(&server, &next));
     assert_eq!(members.len(), 2);
     assert_eq!(page(&follow(&server, &next.expect("there is one more"))).0.len(), 1);
+}
+
+/// Behind a proxy the request's own host leads nowhere.
+#[test]
+fn the_next_link_names_the_public_endpoint() {
+    let server =
+        Server::with(|setup| setup.config("[server]\npublic_endpoints = [\"https://pubsub.example.com\"]\n"));
+    let _crowd = crowd(&server, 2);
+    let (_, next) = page(&list(&server, "g").query("maxpagesize", "1"));
+    let next = next.expect("there is more");
+    let path = next.strip_prefix("https://pubsub.example.com/").unwrap_or_else(|| panic!("{next}"));
+    let call = server.rest("GET", &format!("/{path}")).no_query();
+    // Signed as an SDK does: for the link itself.
+    let (members, last) = page(&call.token(Token::new(&next).sign(KEY)));
+    assert_eq!((members.len(), last), (1, None));
 }
 
 /// Who stays is listed exactly once, who came behind the page's end is listed, who came before it is not.
