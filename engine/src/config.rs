@@ -9,12 +9,15 @@ pub(crate) mod keys;
 pub(crate) mod reference;
 mod value;
 
-pub(crate) use keys::{AnonymousPolicy, Hub, Keys, Limits, Section, Server};
+pub(crate) use keys::{
+    AnonymousPolicy, CountBy, Firewall, Hub, Keys, Limits, ProxyProtocol, Section, Server,
+};
 pub(crate) use value::Secret;
 
+use keys::{Shape, Sub};
 use ringhub_protocol::name::HubName;
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write};
 use std::path::{Path, PathBuf};
 use toml::Spanned;
@@ -27,6 +30,7 @@ pub(crate) struct Config {
     pub(crate) server: Server,
     pub(crate) keys: Keys,
     pub(crate) limits: Limits,
+    pub(crate) firewall: Firewall,
     hubs: BTreeMap<HubName, Hub>,
     /// Where each value that is not a default came from, by its full name.
     sources: BTreeMap<String, Source>,
@@ -53,7 +57,7 @@ impl Config {
             })?;
             config.read_file(path, &text)?;
         }
-        for key in keys::all().filter(|key| !key.in_hub()) {
+        for key in keys::all().filter(|key| key.has_env()) {
             let Some(text) = environment(&key.env_name()) else { continue };
             config.set_text(key.section, key.name, &text, Source::Environment)?;
         }
@@ -61,7 +65,52 @@ impl Config {
             let (section, name) = full_name.split_once('.').expect("flags name keys in full");
             config.set_text(section, name, text, Source::Flag)?;
         }
+        config.check_whole()?;
+        config.read_key_files()?;
         Ok(config)
+    }
+
+    /// Sections that variables and flags have a part in can be looked at as a whole only now.
+    fn check_whole(&self) -> Result<(), ConfigError> {
+        for section in self.top() {
+            section.check().map_err(|unfit| {
+                let key = format!("{}.{}", section.shape().path, unfit.key);
+                self.fault(key, unfit.problem.into(), unfit.fix)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Takes access keys from the files that are named for them.
+    fn read_key_files(&mut self) -> Result<(), ConfigError> {
+        let Keys { primary_file, secondary_file, .. } = self.keys.clone();
+        for (name, file) in [("primary", primary_file), ("secondary", secondary_file)] {
+            let Some(file) = file else { continue };
+            let key = || format!("keys.{name}_file");
+            let slot = if name == "primary" { &self.keys.primary } else { &self.keys.secondary };
+            if slot.is_some() {
+                let problem = format!("and keys.{name} are both set");
+                return Err(self.fault(key(), problem, "Keep one of the two."));
+            }
+            let text = read_key_file(&file).map_err(|error| {
+                let problem = format!("{} cannot be read: {error}", file.display());
+                self.fault(key(), problem, "Name a file this process may read.")
+            })?;
+            let secret = Secret::parse(text.trim_end_matches(['\r', '\n']))
+                .map_err(|rule| self.fault(key(), format!("the text of {} {rule}", file.display()), ""))?;
+            let slot = if name == "primary" { &mut self.keys.primary } else { &mut self.keys.secondary };
+            *slot = Some(secret);
+        }
+        Ok(())
+    }
+
+    /// An error about a key that was read, wherever it came from.
+    fn fault(&self, key: String, problem: String, fix: &str) -> ConfigError {
+        let (file, line) = match self.sources.get(&key) {
+            Some(Source::File(file, line)) => (Some(file.clone()), Some(*line)),
+            _ => (None, None),
+        };
+        ConfigError { file, line, key: Some(key), problem, fix: fix.to_owned() }
     }
 
     /// The hubs that have a section.
@@ -72,24 +121,124 @@ impl Config {
     /// The whole configuration as a TOML file, keys masked, each value with where it came from.
     pub(crate) fn to_text(&self) -> String {
         let mut text = String::new();
-        let mut section = |path: &str, values: Vec<(&'static str, String)>| {
-            let gap = if text.is_empty() { "" } else { "\n" };
-            let _ = writeln!(text, "{gap}[{path}]");
-            for (name, value) in values {
-                let source = self.sources.get(&format!("{path}.{name}")).unwrap_or(&Source::Default);
-                let assignment = format!("{name} = {value}");
-                let _ = writeln!(text, "{assignment:<48} # {source}");
-            }
-        };
-        section("server", self.server.show());
-        section("keys", self.keys.show());
-        section("limits", self.limits.show());
+        for section in self.top() {
+            let path = section.shape().path;
+            self.show_section(&mut text, path, path, false, section);
+        }
         for (name, hub) in &self.hubs {
             let path = hub_path(name);
-            section(&path, hub.show());
-            section(&format!("{path}.reliable"), hub.reliable.show());
+            self.show_section(&mut text, &path, &path, false, hub);
         }
         text
+    }
+
+    /// `path` numbers the entries of lists, as sources are named; `heading` is as TOML has it.
+    fn show_section(
+        &self,
+        text: &mut String,
+        path: &str,
+        heading: &str,
+        is_entry: bool,
+        section: &dyn Section,
+    ) {
+        let shape = section.shape();
+        if is_entry || !shape.keys.is_empty() {
+            let gap = if text.is_empty() { "" } else { "\n" };
+            let heading = if is_entry { format!("[[{heading}]]") } else { format!("[{heading}]") };
+            let _ = writeln!(text, "{gap}{heading}");
+        }
+        for (name, value) in section.show() {
+            let source = self.sources.get(&format!("{path}.{name}")).unwrap_or(&Source::Default);
+            let assignment = format!("{name} = {value}");
+            let _ = writeln!(text, "{assignment:<48} # {source}");
+        }
+        for sub in shape.subs {
+            let heading = format!("{heading}.{}", sub.name);
+            for (index, below) in section.subs(sub.name).into_iter().enumerate() {
+                let path = sub_path(path, sub, index);
+                self.show_section(text, &path, &heading, sub.entries_max.is_some(), below);
+            }
+        }
+    }
+
+    /// What is different in `new`, by key.
+    pub(crate) fn changes(&self, new: &Self) -> Vec<Change> {
+        let (mut old, mut new) = (self.clone(), new.clone());
+        // A hub without a section has the defaults.
+        for (hub, _) in self.hubs().chain(new.clone().hubs()) {
+            old.hubs.entry(hub.clone()).or_default();
+            new.hubs.entry(hub.clone()).or_default();
+        }
+        let (old, new) = (old.values(), new.values());
+        let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+        let change = |key: &String| {
+            let (old, new) = (old.get(key), new.get(key));
+            if old.map(|value| &value.revealed) == new.map(|value| &value.revealed) {
+                return None;
+            }
+            let shown = |value: Option<&Value>| {
+                value.map_or_else(|| "(none)".to_owned(), |value| value.shown.clone())
+            };
+            let (old, mut new) = (shown(old), shown(new));
+            if old == new {
+                new = "(another, not shown)".into();
+            }
+            Some(Change { key: key.clone(), old, new })
+        };
+        keys.into_iter().filter_map(change).collect()
+    }
+
+    /// Every file that keys name.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        self.sections().iter().flat_map(|(_, section)| section.files()).collect()
+    }
+
+    /// Every value that is there, by its full name.
+    fn values(&self) -> BTreeMap<String, Value> {
+        let mut values = BTreeMap::new();
+        for (path, section) in self.sections() {
+            for ((name, shown), (_, revealed)) in section.show().into_iter().zip(section.reveal()) {
+                values.insert(format!("{path}.{name}"), Value { shown, revealed });
+            }
+        }
+        values
+    }
+
+    /// Every section there is, with its full name.
+    fn sections(&self) -> Vec<(String, &dyn Section)> {
+        fn add<'s>(all: &mut Vec<(String, &'s dyn Section)>, path: String, section: &'s dyn Section) {
+            for sub in section.shape().subs {
+                for (index, below) in section.subs(sub.name).into_iter().enumerate() {
+                    add(all, sub_path(&path, sub, index), below);
+                }
+            }
+            all.push((path, section));
+        }
+        let mut all = Vec::new();
+        for section in self.top() {
+            add(&mut all, section.shape().path.to_owned(), section);
+        }
+        for (name, hub) in &self.hubs {
+            add(&mut all, hub_path(name), hub);
+        }
+        all
+    }
+
+    /// A configuration of this text alone, as if it stood in `ringhub.toml`.
+    #[cfg(test)]
+    pub(crate) fn from_text(text: &str) -> Result<Self, ConfigError> {
+        let mut config = Self::default();
+        config.read_file(Path::new("ringhub.toml"), text)?;
+        config.check_whole()?;
+        Ok(config)
+    }
+
+    fn top(&self) -> [&dyn Section; keys::TOP.len()] {
+        [&self.server, &self.keys, &self.limits, &self.firewall]
+    }
+
+    fn top_mut(&mut self) -> [&mut dyn Section; keys::TOP.len()] {
+        [&mut self.server, &mut self.keys, &mut self.limits, &mut self.firewall]
     }
 
     fn read_file(&mut self, path: &Path, text: &str) -> Result<(), ConfigError> {
@@ -103,18 +252,19 @@ impl Config {
         })?;
         for (name, value) in in_order(root.get_ref()) {
             let section = name.get_ref().as_ref();
-            match section {
-                "server" | "keys" | "limits" => self.read_section(&place, section, section, value)?,
-                "hubs" => {
-                    for (name, value) in place.table(section, value)? {
-                        self.read_hub(&place, name, value)?;
-                    }
+            if section == "hubs" {
+                for (name, value) in place.table(section, value)? {
+                    self.read_hub(&place, name, value)?;
                 }
-                _ => {
-                    let known = ["server", "keys", "limits", "hubs.NAME"];
-                    return Err(place.unknown(name.span().start, "section", section, known.into_iter()));
-                }
+                continue;
             }
+            let sources = &mut std::mem::take(&mut self.sources);
+            let Some(known) = self.top_mut().into_iter().find(|known| known.shape().path == section) else {
+                let known = keys::TOP.iter().map(|shape| shape.path).chain(["hubs.NAME"]);
+                return Err(place.unknown(name.span().start, "section", section, known));
+            };
+            Reading { place: &place, sources }.section(section, known, value)?;
+            self.sources = std::mem::take(sources);
         }
         Ok(())
     }
@@ -141,58 +291,15 @@ impl Config {
                 "Hub names ignore case; keep one of the two.",
             ));
         }
-        self.hubs.insert(hub.clone(), Hub::default());
-        self.read_section(place, &hub_path(&hub), "hubs.NAME", value)
-    }
-
-    /// Reads the keys of one section; `template` is the section's name in the definitions.
-    fn read_section(
-        &mut self,
-        place: &Place<'_>,
-        section: &str,
-        template: &str,
-        value: &Spanned<DeValue<'_>>,
-    ) -> Result<(), ConfigError> {
-        for (name, value) in place.table(section, value)? {
-            let at = name.span().start;
-            let name = name.get_ref().as_ref();
-            let full_name = format!("{section}.{name}");
-            match (template, name) {
-                ("hubs.NAME", "reliable") => {
-                    self.read_section(place, &full_name, "hubs.NAME.reliable", value)?;
-                    continue;
-                }
-                // Taking it and calling nobody would look like working.
-                ("hubs.NAME", "event_handlers") => {
-                    return Err(place.error(
-                        at,
-                        &full_name,
-                        "event handlers are not built yet".into(),
-                        "Remove it; events without a handler get the answer of a hub that has none.",
-                    ));
-                }
-                _ => {}
-            }
-            if !keys::all().any(|key| key.section == template && key.name == name) {
-                let names: Vec<String> =
-                    keys::all().map(|key| format!("{}.{}", key.section, key.name)).collect();
-                return Err(place.unknown(
-                    at,
-                    "key",
-                    &format!("{template}.{name}"),
-                    names.iter().map(String::as_str),
-                ));
-            }
-            self.set(section, name, Raw::Toml(value.get_ref()))
-                .map_err(|problem| place.error(at, &full_name, problem, ""))?;
-            let line = place.line(at);
-            self.sources.insert(full_name, Source::File(place.path.to_owned(), line));
-        }
-        Ok(())
+        let path = hub_path(&hub);
+        let section = self.hubs.entry(hub).or_default();
+        Reading { place, sources: &mut self.sources }.section(&path, section, value)
     }
 
     fn set_text(&mut self, section: &str, name: &str, text: &str, source: Source) -> Result<(), ConfigError> {
-        self.set(section, name, Raw::Text(text)).map_err(|problem| {
+        let known = self.top_mut().into_iter().find(|known| known.shape().path == section);
+        let known = known.expect("variables and flags name keys in full");
+        known.set(name, Raw::Text(text)).map_err(|problem| {
             let key = keys::all().find(|key| key.section == section && key.name == name);
             let key = match source {
                 Source::Environment => key.map(keys::Key::env_name),
@@ -203,28 +310,147 @@ impl Config {
         self.sources.insert(format!("{section}.{name}"), source);
         Ok(())
     }
+}
 
-    fn set(&mut self, section: &str, name: &str, raw: Raw<'_>) -> Result<(), String> {
-        match section {
-            "server" => self.server.set(name, raw),
-            "keys" => self.keys.set(name, raw),
-            "limits" => self.limits.set(name, raw),
-            _ => {
-                let (hub, reliable) = match section.strip_suffix(".reliable") {
-                    // A hub may be called `x.reliable`: its section was entered under that very name.
-                    Some(hub) if !self.hubs.keys().any(|name| hub_path(name) == section) => (hub, true),
-                    _ => (section, false),
-                };
-                let (_, hub) = self
-                    .hubs
-                    .iter_mut()
-                    .find(|(name, _)| hub_path(name) == hub)
-                    .expect("a hub's section is entered before its keys are read");
-                if reliable { hub.reliable.set(name, raw) } else { hub.set(name, raw) }
-            }
-        }
+/// A value to be compared.
+struct Value {
+    shown: String,
+    revealed: String,
+}
+
+/// One key that is different in another configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Change {
+    /// Its full name; entries of lists are numbered.
+    pub(crate) key: String,
+    /// What it was, as TOML, secrets masked.
+    pub(crate) old: String,
+    /// What it is.
+    pub(crate) new: String,
+}
+
+impl Change {
+    /// Whether it has no effect on a running server.
+    pub(crate) fn needs_restart(&self) -> bool {
+        keys::RESTART.contains(&&*self.key)
     }
 }
+
+/// A file being read into sections.
+struct Reading<'a> {
+    place: &'a Place<'a>,
+    sources: &'a mut BTreeMap<String, Source>,
+}
+
+impl Reading<'_> {
+    /// Reads a section with everything in it; `path` is its name in full, entries of lists numbered.
+    fn section(
+        &mut self,
+        path: &str,
+        section: &mut dyn Section,
+        value: &Spanned<DeValue<'_>>,
+    ) -> Result<(), ConfigError> {
+        let (place, shape) = (self.place, section.shape());
+        for (name, value) in place.table(path, value)? {
+            let at = name.span().start;
+            let name = name.get_ref().as_ref();
+            let full_name = format!("{path}.{name}");
+            if let Some(sub) = shape.subs.iter().find(|sub| sub.name == name) {
+                self.sub(path, section, sub, value)?;
+                continue;
+            }
+            // Taking it and calling nobody would look like working.
+            if (shape.path, name) == ("hubs.NAME", "event_handlers") {
+                return Err(place.error(
+                    at,
+                    &full_name,
+                    "event handlers are not built yet".into(),
+                    "Remove it; events without a handler get the answer of a hub that has none.",
+                ));
+            }
+            if !shape.keys.iter().any(|key| key.name == name) {
+                return Err(unknown_key(place, at, shape, name));
+            }
+            section
+                .set(name, Raw::Toml(value.get_ref()))
+                .map_err(|problem| place.error(at, &full_name, problem, ""))?;
+            self.sources.insert(full_name, Source::File(place.path.to_owned(), place.line(at)));
+        }
+        if keys::TOP.iter().any(|top| top.path == path) {
+            // The environment has its part in it too: it is looked at when that is read.
+            return Ok(());
+        }
+        section.check().map_err(|unfit| {
+            let full_name = format!("{path}.{}", unfit.key);
+            let error = place.error(value.span().start, &full_name, unfit.problem.into(), unfit.fix);
+            match self.sources.get(&full_name) {
+                Some(Source::File(_, line)) => ConfigError { line: Some(*line), ..error },
+                _ => error,
+            }
+        })
+    }
+
+    /// Reads a table or a list of tables in a section.
+    fn sub(
+        &mut self,
+        path: &str,
+        section: &mut dyn Section,
+        sub: &Sub,
+        value: &Spanned<DeValue<'_>>,
+    ) -> Result<(), ConfigError> {
+        let full_name = format!("{path}.{}", sub.name);
+        let Some(entries_max) = sub.entries_max else {
+            return self.section(&full_name, section.sub_mut(sub.name), value);
+        };
+        let place = self.place;
+        let DeValue::Array(entries) = value.get_ref() else {
+            let fix =
+                format!("Write [[{full_name}]] on a line of its own and the keys of one entry below it.");
+            return Err(place.error(
+                value.span().start,
+                &full_name,
+                "this is a list of sections".into(),
+                &fix,
+            ));
+        };
+        for (index, entry) in entries.iter().enumerate() {
+            let path = sub_path(path, sub, index);
+            if index == entries_max {
+                let problem = format!("there may be at most {entries_max} of these");
+                return Err(place.error(entry.span().start, &path, problem, "Remove what is over."));
+            }
+            self.section(&path, section.sub_mut(sub.name), entry)?;
+        }
+        Ok(())
+    }
+}
+
+/// The name of a table in a section, or of an entry of a list, in full.
+fn sub_path(path: &str, sub: &Sub, index: usize) -> String {
+    match sub.entries_max {
+        None => format!("{path}.{}", sub.name),
+        Some(_) => format!("{path}.{}[{index}]", sub.name),
+    }
+}
+
+fn unknown_key(place: &Place<'_>, at: usize, shape: &Shape, name: &str) -> ConfigError {
+    let keys = keys::all().map(|key| format!("{}.{}", key.section, key.name));
+    let subs = keys::shapes().flat_map(|(shape, _)| shape.subs).map(|sub| sub.shape.path.to_owned());
+    let names: Vec<String> = keys.chain(subs).collect();
+    let full_name = format!("{}.{name}", shape.path);
+    place.unknown(at, "key", &full_name, names.iter().map(String::as_str))
+}
+
+/// The text of a file that is small if it holds a key.
+fn read_key_file(path: &Path) -> std::io::Result<String> {
+    use std::io::Read;
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(KEY_FILE_BYTES_MAX).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// Most bytes read of a file with a key; the rest is left.
+const KEY_FILE_BYTES_MAX: u64 = 64 << 10;
 
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -375,8 +601,7 @@ mod tests {
     use super::*;
 
     fn from_text(text: &str) -> Result<Config, ConfigError> {
-        let mut config = Config::default();
-        config.read_file(Path::new("ringhub.toml"), text).map(|()| config)
+        Config::from_text(text)
     }
 
     fn fault(text: &str) -> String {
@@ -499,8 +724,59 @@ mod tests {
     }
 
     #[test]
+    fn lists_of_tables_keep_their_order_and_their_bound() {
+        let rule = |max: usize| format!("[[firewall.connection_count_rules]]\nmax_count = {max}\n");
+        let rules: String = (1..=10).map(rule).collect();
+        let config = from_text(&rules).unwrap();
+        let counts: Vec<u64> =
+            config.firewall.connection_count_rules.iter().map(|rule| rule.max_count).collect();
+        assert_eq!(counts, (1..=10).collect::<Vec<_>>());
+        assert!(
+            config.to_text().contains("max_count = 2                                    # ringhub.toml:4\n")
+        );
+        for (text, expected) in [
+            (
+                rules + &rule(11),
+                "ringhub.toml:21: firewall.connection_count_rules[10]: there may be at most 10 of these\n  fix: Remove what is over.",
+            ),
+            (
+                rule(1) + "[[firewall.connection_count_rules]]\nmax_count = 0\n",
+                "ringhub.toml:4: firewall.connection_count_rules[1].max_count: must be a whole number from 1 to 1000000",
+            ),
+            (
+                rule(1) + "max_cuont = 0\n",
+                "ringhub.toml:3: firewall.connection_count_rules.max_cuont: unknown key\n  fix: Did you mean firewall.connection_count_rules.max_count?",
+            ),
+            (
+                "[firewall]\nconection_count_rules = []\n".into(),
+                "ringhub.toml:2: firewall.conection_count_rules: unknown key\n  fix: Did you mean firewall.connection_count_rules?",
+            ),
+            (
+                "[firewall]\n\ntraffic_rules = 1\n".into(),
+                "ringhub.toml:3: firewall.traffic_rules: this is a list of sections\n  fix: Write [[firewall.traffic_rules]] on a line of its own and the keys of one entry below it.",
+            ),
+            (
+                "[firewall]\ntraffic_rules = [1]\n".into(),
+                "ringhub.toml:2: firewall.traffic_rules[0]: this is a section, not a value\n  fix: Write [firewall.traffic_rules[0]] on a line of its own and the keys below it.",
+            ),
+            (
+                "[[firewall.traffic_rules]]\nkind = \"claim\"\n".into(),
+                "ringhub.toml:1: firewall.traffic_rules[0].claim: is missing\n  fix: Name the claim to count by, such as claim = \"tenant\".",
+            ),
+            (
+                "[[firewall.traffic_rules]]\nwindow_seconds = 10\nclaim = \"t\"\n".into(),
+                "ringhub.toml:3: firewall.traffic_rules[0].claim: goes with kind = \"claim\" only\n  fix: Remove it, or set kind = \"claim\".",
+            ),
+        ] {
+            assert_eq!(fault(&text), expected, "{text}");
+        }
+    }
+
+    #[test]
     fn what_check_prints_reads_back_the_same() {
-        let text = "[hubs.chat]\nanonymous_connect_policy = \"allow\"\n[limits]\nmessage_bytes_max = 2048\n\
+        let text = "[[firewall.traffic_rules]]\nkind = \"claim\"\nclaim = \"tenant\"\n[[firewall.traffic_rules]]\n\
+                    [[firewall.connection_count_rules]]\nkind = \"signature\"\n\
+                    [hubs.chat]\nanonymous_connect_policy = \"allow\"\n[limits]\nmessage_bytes_max = 2048\n\
                     [server]\ncores = 2\npublic_endpoints = [\"https://pubsub.example.com\"]\n";
         let first = from_text(text).unwrap();
         let printed = first.to_text();
@@ -508,6 +784,8 @@ mod tests {
         assert_eq!(first.limits, second.limits);
         assert_eq!(first.server, second.server);
         assert_eq!(first.hubs, second.hubs);
+        assert_eq!(first.firewall, second.firewall);
+        assert_eq!(second.firewall.traffic_rules.len(), 2);
     }
 
     #[test]

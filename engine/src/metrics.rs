@@ -4,6 +4,7 @@
 //! connections are never labels. Reading takes no lock that a message would wait for.
 
 use crate::core::counters::{CoreShared, Kind};
+use crate::process::ProcessCounts;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
@@ -19,9 +20,9 @@ use std::sync::Arc;
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// The page, as of now; hubs' numbers are up to a second old.
-pub(crate) fn page(cores: &[Arc<CoreShared>]) -> String {
+pub(crate) fn page(cores: &[Arc<CoreShared>], process: &Arc<ProcessCounts>) -> String {
     let mut registry = Registry::with_prefix("ringhub");
-    registry.register_collector(Box::new(Cores(cores.to_vec())));
+    registry.register_collector(Box::new(Counts { cores: cores.to_vec(), process: process.clone() }));
     let mut text = String::new();
     encode(&mut text, &registry).expect("formatting into a string cannot fail");
     text
@@ -52,7 +53,7 @@ struct HubRow {
     value: u64,
 }
 
-fn hub_rows(counters: &HubCounters) -> [HubRow; 17] {
+fn hub_rows(counters: &HubCounters) -> [HubRow; 18] {
     use Kind::{Counter, Gauge};
     [
         ("connections", "Connections now, sessions without a socket included", Gauge, counters.connections),
@@ -91,6 +92,12 @@ fn hub_rows(counters: &HubCounters) -> [HubRow; 17] {
             counters.connections_refused,
         ),
         (
+            "lifetimes_ended",
+            "Connections closed because they had lasted as long as they may",
+            Counter,
+            counters.lifetimes_ended,
+        ),
+        (
             "flushes_sliced",
             "Flushes that left a fan-out to many members unfinished for the next turn",
             Counter,
@@ -106,18 +113,24 @@ fn hub_rows(counters: &HubCounters) -> [HubRow; 17] {
     .map(|(name, help, kind, value)| HubRow { name, help, kind, value })
 }
 
-/// Copies what the cores count into a scrape.
-struct Cores(Vec<Arc<CoreShared>>);
+/// Copies what the cores and the process count into a scrape.
+struct Counts {
+    cores: Vec<Arc<CoreShared>>,
+    process: Arc<ProcessCounts>,
+}
 
-impl fmt::Debug for Cores {
+impl fmt::Debug for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Cores({})", self.0.len())
+        write!(f, "Counts of {} cores", self.cores.len())
     }
 }
 
-impl Collector for Cores {
+impl Collector for Counts {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let rows: Vec<_> = self.0.iter().map(|core| core.counters.rows()).collect();
+        for (name, help, kind, count) in self.process.rows() {
+            value(descriptor(&mut encoder, name, help, kind)?, kind, count)?;
+        }
+        let rows: Vec<_> = self.cores.iter().map(|core| core.counters.rows()).collect();
         let Some(first) = rows.first() else { return Ok(()) };
         for (index, (name, help, kind, _)) in first.iter().enumerate() {
             // What users call a connection; the word of the loop is the socket's protocol.
@@ -128,14 +141,14 @@ impl Collector for Cores {
             }
         }
         let mut family = descriptor(&mut encoder, "closes", "Connections closed", Kind::Counter)?;
-        for (core, shared) in self.0.iter().enumerate() {
+        for (core, shared) in self.cores.iter().enumerate() {
             for (category, closes) in CloseCategory::ALL.iter().zip(&shared.closes) {
                 let labels = [("core", core.to_string()), ("category", category.name().to_owned())];
                 value(family.encode_family(&labels)?, Kind::Counter, closes.get())?;
             }
         }
         let hubs: Vec<_> = self
-            .0
+            .cores
             .iter()
             .map(|core| core.hubs.lock().expect("nothing panics with the lock").clone())
             .collect();
@@ -190,7 +203,9 @@ mod tests {
         for core in &cores {
             core.hubs.lock().unwrap().push((hub.clone(), counters));
         }
-        insta::assert_snapshot!(page(&cores));
+        let process: Arc<ProcessCounts> = Arc::default();
+        process.origins_refused.up();
+        insta::assert_snapshot!(page(&cores, &process));
         assert_eq!(hubs(&cores)["chat"][..2], [("connections", 4), ("suspended", 0)]);
     }
 }

@@ -7,7 +7,10 @@
 use crate::auth::{TokenRequest, Verifier};
 use crate::core::counters::CoreShared;
 use crate::net::http::{Answerer, Asker, Reply};
+use crate::net::peer::{Named, Via};
 use crate::net::{HttpAnswer, HttpCall, OwnedContent};
+use crate::process::ProcessCounts;
+use crate::throttle::Throttle;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
@@ -25,33 +28,38 @@ use ringhub_protocol::rest::route::{RouteError, route};
 use ringhub_protocol::rest::{Call, Filters, GenerateToken, Operation, Page, group_change};
 use ringhub_protocol::uri::query_pairs;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 /// What the REST API needs, shared by all cores.
 pub(crate) struct RestApi {
     /// Whose calls are taken.
     pub(crate) verifier: Arc<Verifier>,
     /// Largest body, in bytes; more is answered 400.
-    pub(crate) body_bytes_max: usize,
+    pub(crate) body_bytes_max: AtomicUsize,
     /// By core: filters compiled lately, and where their use is counted.
     pub(crate) filters: Box<[(Mutex<Filters>, Arc<CoreShared>)]>,
+    /// How many calls are taken.
+    pub(crate) throttle: Throttle,
+    /// Counts those that are not.
+    pub(crate) process: Arc<ProcessCounts>,
     /// Set when the server begins to stop: health is 503 from then on.
     pub(crate) draining: Arc<AtomicBool>,
 }
 
 impl RestApi {
-    /// What answers the requests of one connection on `core`.
-    pub(crate) fn answerer(self: &Arc<Self>, core: CoreId) -> Answerer {
+    /// What answers one connection's requests.
+    pub(crate) fn answerer(self: &Arc<Self>, core: CoreId, via: Via) -> Answerer {
         let api = self.clone();
         Rc::new(move |request, asker| {
             let api = api.clone();
-            Box::pin(async move { api.serve(core, request, &asker).await })
+            Box::pin(async move { api.serve(request, &asker, core, via).await })
         })
     }
 
-    async fn serve(&self, core: CoreId, request: Request<Incoming>, asker: &Asker) -> Reply {
-        match self.serve_or_refuse(core, request, asker).await {
+    async fn serve(&self, request: Request<Incoming>, asker: &Asker, core: CoreId, via: Via) -> Reply {
+        match self.serve_or_refuse(request, asker, core, via).await {
             Ok(reply) => reply,
             Err(refusal) => refusal.reply(),
         }
@@ -59,14 +67,17 @@ impl RestApi {
 
     async fn serve_or_refuse(
         &self,
-        core: CoreId,
         request: Request<Incoming>,
         asker: &Asker,
+        core: CoreId,
+        via: Via,
     ) -> Result<Reply, Refusal> {
         let (head, body) = request.into_parts();
         let path = head.uri.path();
         let header = |name| head.headers.get(name).and_then(|value| value.to_str().ok());
-        let host = header(HOST).unwrap_or_default();
+        let last =
+            |name: &str| head.headers.get_all(name).iter().last().and_then(|value| value.to_str().ok());
+        let named = Named::new(via, header(HOST).unwrap_or_default(), last);
         // What is no text is no known type.
         let content_type = head.headers.get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or("?"));
         let checked = if path == "/api/health" {
@@ -75,8 +86,9 @@ impl RestApi {
             Err(outside(path))
         } else {
             self.verifier
-                .authorize_rest(asker.now_unix(), header(AUTHORIZATION), host, path)
+                .authorize_rest(asker.now_unix(), header(AUTHORIZATION), &named, path)
                 .map_err(Refusal::from)
+                .and_then(|()| self.take_one(core))
         };
         let routed = checked.and_then(|()| {
             let call = self
@@ -110,7 +122,7 @@ impl RestApi {
             Call::Health => Ok(self.health()),
             Call::ChangeGroups { .. } => unreachable!("its operation was read from the body"),
             Call::Hub { hub, operation: Operation::GenerateToken(claims) } => {
-                Ok(self.generate_token(asker.now_unix(), host, &hub, &claims))
+                Ok(self.generate_token(asker.now_unix(), &named, &hub, &claims))
             }
             Call::Hub { operation: Operation::NotYet { name }, .. } => {
                 let message = format!("{name} is not built yet.");
@@ -142,7 +154,7 @@ impl RestApi {
                     }
                     HttpAnswer::Operation(Answer::Members(members)) => {
                         let (group, page) = listed.expect("only a list is answered with members");
-                        Ok(self.members(&list, &group, &page, &members, host, &head.uri))
+                        Ok(self.members(&list, &group, &page, &members, &named, &head.uri))
                     }
                     HttpAnswer::Unavailable | HttpAnswer::Connections(_) => Err(unavailable()),
                 }
@@ -160,12 +172,27 @@ impl RestApi {
         found
     }
 
+    /// Counts a call against the rate. Asked only of those with a good token: strangers use up nothing.
+    fn take_one(&self, core: CoreId) -> Result<(), Refusal> {
+        if self.throttle.admits(core, Instant::now) {
+            return Ok(());
+        }
+        self.process.rest_throttled.up();
+        Err(ErrorBody::new(ErrorCode::TooManyRequests, "There are too many calls in a second.").into())
+    }
+
     fn health(&self) -> Reply {
         if self.draining.load(Ordering::Relaxed) { unavailable().reply() } else { empty(StatusCode::OK) }
     }
 
-    fn generate_token(&self, now_unix: u64, host: &str, hub: &HubName, claims: &GenerateToken) -> Reply {
-        let endpoint = self.verifier.endpoint(host);
+    fn generate_token(
+        &self,
+        now_unix: u64,
+        named: &Named<'_>,
+        hub: &HubName,
+        claims: &GenerateToken,
+    ) -> Reply {
+        let endpoint = self.verifier.endpoint(named);
         let token = self.verifier.client_token(now_unix, &TokenRequest { hub, endpoint: &endpoint, claims });
         // A token has no character that JSON would escape.
         json_reply(StatusCode::OK, format!(r#"{{"token":"{token}"}}"#))
@@ -178,7 +205,7 @@ impl RestApi {
         group: &GroupName<'_>,
         page: &Page,
         found: &MemberPage,
-        host: &str,
+        named: &Named<'_>,
         uri: &Uri,
     ) -> Reply {
         let ids: Vec<_> = found.members.iter().map(|member| member.id.text()).collect();
@@ -188,7 +215,7 @@ impl RestApi {
                 .flatten()
                 .find_map(|(name, value)| name.eq_ignore_ascii_case("api-version").then_some(value));
             let query = page.next_query(hub, group, last.as_str(), version.as_deref())?;
-            Some(format!("{}{}?{query}", self.verifier.endpoint(host), uri.path()))
+            Some(format!("{}{}?{query}", self.verifier.endpoint(named), uri.path()))
         });
         let users = found.members.iter().map(|member| member.user.as_ref().map(UserId::as_str));
         let rows = ids.iter().map(|id| id.as_str()).zip(users);
@@ -197,10 +224,11 @@ impl RestApi {
 
     /// The whole body, or 400 when it is too large (`rest-api` §1.4).
     async fn collect(&self, body: Incoming) -> Result<Bytes, Refusal> {
-        if body.size_hint().lower() > self.body_bytes_max as u64 {
+        let body_bytes_max = self.body_bytes_max.load(Ordering::Relaxed);
+        if body.size_hint().lower() > body_bytes_max as u64 {
             return Err(too_large());
         }
-        match Limited::new(body, self.body_bytes_max).collect().await {
+        match Limited::new(body, body_bytes_max).collect().await {
             Ok(body) => Ok(body.to_bytes()),
             Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
             Err(_) => Err(ErrorBody::new(ErrorCode::BadRequest, "The request body is cut short.").into()),
@@ -210,7 +238,7 @@ impl RestApi {
     /// Reads past the body of a refused request, so that its sender reads the answer and can go on; one that
     /// is too large is left, and the connection with it.
     async fn discard(&self, mut body: Incoming) {
-        let mut left = self.body_bytes_max as u64;
+        let mut left = self.body_bytes_max.load(Ordering::Relaxed) as u64;
         if body.size_hint().lower() > left {
             return;
         }
@@ -361,15 +389,30 @@ mod tests {
     }
 
     fn setup() -> Setup {
+        setup_with(0)
+    }
+
+    fn setup_with(rate: u64) -> Setup {
         let key = generate_key();
         let draining = Arc::new(AtomicBool::new(false));
         let verifier = Arc::new(Verifier::new(&Config::default(), &key));
         let filters = [(Mutex::new(Filters::new(1)), Arc::default())].into();
-        let api = Arc::new(RestApi { verifier, body_bytes_max: 1000, filters, draining: draining.clone() });
+        let api = Arc::new(RestApi {
+            verifier,
+            body_bytes_max: 1000.into(),
+            filters,
+            draining: draining.clone(),
+            throttle: Throttle::new(1, rate),
+            process: Arc::default(),
+        });
         Setup {
             key,
             draining,
-            connection: HttpConnection::new(16 << 10, Upgrades::Allowed, api.answerer(CoreId(0))),
+            connection: HttpConnection::new(
+                16 << 10,
+                Upgrades::Allowed,
+                api.answerer(CoreId(0), Via { from_proxy: true }),
+            ),
         }
     }
 
@@ -516,6 +559,35 @@ mod tests {
             let (answer, _) = setup.ask_bare(method, "/api/health", "", "", Answer::Done);
             assert!(answer.starts_with("HTTP/1.1 200 OK\ncontent-length: 0"), "{answer}");
         }
+    }
+
+    #[test]
+    fn over_the_rate_calls_are_to_be_tried_again_and_health_and_strangers_do_not_count() {
+        let mut setup = setup_with(2);
+        let (health, stranger) = ("/api/health", "/api/hubs/h/:send");
+        for _ in 0..5 {
+            assert!(setup.ask_bare("GET", health, "", "", Answer::Done).0.starts_with("HTTP/1.1 200"));
+            assert!(setup.ask_bare("POST", stranger, "", "", Answer::Done).0.starts_with("HTTP/1.1 401"));
+        }
+        let answers: Vec<_> = (0..20).map(|_| setup.ask("POST", stranger, "", "body").0).collect();
+        assert!(answers[..2].iter().all(|answer| answer.starts_with("HTTP/1.1 202")), "{answers:?}");
+        let refused: Vec<_> = answers.iter().filter(|answer| answer.starts_with("HTTP/1.1 429")).collect();
+        assert!(refused.len() >= 17, "{answers:?}");
+        for part in ["x-ms-error-code: Error.TooManyRequests\n", "retry-after: 1\n"] {
+            assert!(refused[0].contains(part), "{}", refused[0]);
+        }
+    }
+
+    #[test]
+    fn tokens_are_made_for_the_name_a_proxy_was_called_by() {
+        let mut setup = setup();
+        let forwarded = "X-Forwarded-Host: pubsub.example.com\r\nX-Forwarded-Proto: https\r\n";
+        let (answer, _) = setup.ask("POST", "/api/hubs/h/:generateToken", forwarded, "");
+        let body: serde_json::Value = serde_json::from_str(answer.rsplit('\n').next().unwrap()).unwrap();
+        let token = body["token"].as_str().unwrap();
+        let claims = base64_simd::URL_SAFE_NO_PAD.decode_to_vec(token.split('.').nth(1).unwrap()).unwrap();
+        let claims: serde_json::Value = serde_json::from_slice(&claims).unwrap();
+        assert_eq!(claims["aud"], "https://pubsub.example.com/client/hubs/h");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::encoding::Encoding;
 use crate::group::Membership;
 use crate::permission::Permissions;
 use crate::users::Beside;
-use crate::{ConnectionId, SocketKey, Time};
+use crate::{Arrival, ConnectionId, SocketKey, Time};
 use ringhub_protocol::name::{GroupName, UserId};
 use ringhub_protocol::pubsub::Subprotocol;
 
@@ -104,6 +104,7 @@ pub(crate) struct Connection {
     pub(crate) memberships: Vec<Membership>,
     pub(crate) acks: AckWindow,
     pub(crate) raw_group: Option<Box<(GroupName<'static>, bool)>>,
+    pub(crate) arrival: Arrival,
     pub(crate) opened: Time,
     /// Log position of the recovery of this turn: own control messages before it are dropped, data before it
     /// is sent after the replay.

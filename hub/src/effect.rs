@@ -2,10 +2,12 @@
 
 use crate::envelope::Content;
 use crate::{Chunk, ConnectionId, ConnectionKey, CoreId, Envelope, RequestId, SocketKey, Ticket};
+use core::net::IpAddr;
 use ringhub_protocol::name::{GroupName, UserId};
 use ringhub_protocol::pubsub::{ClientMessage, Data, Subprotocol};
 use ringhub_protocol::rest::Operation;
 use ringhub_protocol::ws::CloseCode;
+use std::any::Any;
 
 /// Everything that can happen to a hub.
 pub enum Input<'a> {
@@ -34,6 +36,8 @@ pub enum Input<'a> {
     Writable(Transport),
     /// A plain client's outbox is over its bound: close 1008.
     SlowConsumer(Transport),
+    /// The client sent more than it may: close 1008, end for good.
+    Throttled(Transport),
     /// A REST call that arrived at this core, with the body of a send (when it expires is the operation's to
     /// say). Answered by [`Effect::Answer`].
     Operation(RequestId, &'a Operation, Option<Content<'a>>),
@@ -71,7 +75,22 @@ pub struct Connect {
     pub groups: Vec<GroupName<'static>>,
     /// Raw clients in `sendToGroup` mode: the group, and whether the sender is left out.
     pub raw_group: Option<(GroupName<'static>, bool)>,
+    /// How it came here.
+    pub arrival: Arrival,
 }
+
+/// What the outside knows of a client and the hub only keeps: the hub's choices depend on none of it.
+#[derive(Default)]
+pub struct Arrival {
+    /// The client's address, behind proxies if they are trusted.
+    pub address: Option<IpAddr>,
+    /// What counts it, if anything does.
+    pub pass: Option<Pass>,
+}
+
+/// Something the outside holds for as long as the connection lasts, without a socket too: it is dropped when the
+/// connection ends for good, or is refused.
+pub type Pass = std::sync::Arc<dyn Any + Send + Sync>;
 
 /// A client that comes back (`client-protocols` §6.3). Its reconnection token has been verified.
 pub struct Recover {
@@ -106,6 +125,8 @@ pub enum Effect {
         id: ConnectionId,
         /// Its user.
         user: Option<UserId>,
+        /// Its address.
+        address: Option<IpAddr>,
         /// What the client was told, or would have been.
         code: u16,
         /// Why, in words.
@@ -139,11 +160,12 @@ pub enum CloseCategory {
     Unauthorized,
     EventHandlerNotFound,
     Lost,
+    Throttled,
 }
 
 impl CloseCategory {
     /// Every category, in the order of the metrics.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Normal,
         Self::ClosedByAppServer,
         Self::ServiceReload,
@@ -153,6 +175,7 @@ impl CloseCategory {
         Self::Unauthorized,
         Self::EventHandlerNotFound,
         Self::Lost,
+        Self::Throttled,
     ];
 
     /// The label.
@@ -167,6 +190,7 @@ impl CloseCategory {
             Self::Unauthorized => "Unauthorized",
             Self::EventHandlerNotFound => "EventHandlerNotFound",
             Self::Lost => "Lost",
+            Self::Throttled => "Throttled",
         }
     }
 }

@@ -315,6 +315,7 @@ mod tests {
                 roles: Vec::new(),
                 groups: Vec::new(),
                 raw_group: None,
+                arrival: Default::default(),
             };
             hub.handle(Time(0), Input::Connect(Box::new(connect)), &mut effects);
             assert!(matches!(effects.pop(), Some(Effect::Opened(_))));

@@ -17,7 +17,10 @@ use crate::operation::Pending;
 use crate::session::Session;
 use crate::turn::{Stage, Turn};
 use crate::users::Users;
-use crate::{ConnectionId, ConnectionKey, CoreId, Effects, Input, Limits, Paged, SocketKey, Ticket, Time};
+use crate::{
+    ConnectionId, ConnectionKey, CoreId, Effects, Input, Limits, Paged, Pass, SocketKey, Ticket, Time,
+};
+use core::net::IpAddr;
 use hashbrown::HashMap;
 use ringhub_protocol::name::{HubName, UserId};
 use ringhub_protocol::pubsub::Subprotocol;
@@ -60,8 +63,10 @@ pub struct Hub {
     /// Sessions that are sent from their log.
     pub(crate) catching_up: Vec<ConnectionKey>,
     pub(crate) overflowed: Vec<ConnectionKey>,
-    /// Suspended sessions, first to end first (all wait equally long).
+    /// Suspended sessions, first to end first.
     pub(crate) suspended: VecDeque<(Time, ConnectionKey)>,
+    /// When connections were opened, oldest first, if their lifetime is bounded; some may have ended.
+    pub(crate) aging: VecDeque<(Time, ConnectionKey)>,
     pub(crate) counters: Counters,
 }
 
@@ -98,6 +103,8 @@ pub struct Counters {
     pub slow_consumers: u64,
     /// Connections refused because the hub is full.
     pub connections_refused: u64,
+    /// Connections closed because they had lasted as long as they may.
+    pub lifetimes_ended: u64,
     /// Flushes that left a fan-out unfinished because it was too large for their budget.
     pub flushes_sliced: u64,
     /// Flushes that served more than their budget because too much had gathered behind unfinished fan-outs.
@@ -117,6 +124,8 @@ pub struct ConnectionRow {
     pub groups: usize,
     /// Whether it has a socket now.
     pub attached: bool,
+    /// The client's address.
+    pub address: Option<IpAddr>,
     /// When it opened.
     pub opened: Time,
     /// Messages kept for replay.
@@ -164,6 +173,7 @@ impl Hub {
             catching_up: Vec::new(),
             overflowed: Vec::new(),
             suspended: VecDeque::new(),
+            aging: VecDeque::new(),
             counters: Counters::default(),
         }
     }
@@ -232,6 +242,16 @@ impl Hub {
                     self.end_with(slot, how, CloseHow::Abort, effects);
                 }
             }
+            Input::Throttled(from) => {
+                if let Some(slot) = self.attached(from) {
+                    let how = Ending {
+                        code: CloseCode::POLICY_VIOLATION,
+                        reason: "The client sends more than it may.",
+                        category: CloseCategory::Throttled,
+                    };
+                    self.end(slot, how, effects);
+                }
+            }
             Input::Operation(request, operation, content) => {
                 self.operate(now, request, operation, content, effects);
             }
@@ -252,7 +272,8 @@ impl Hub {
         if !self.overflowed.is_empty() {
             return Some(Time::default());
         }
-        self.suspended.front().map(|&(time, _)| time)
+        let suspended = self.suspended.front().map(|&(time, _)| time);
+        suspended.into_iter().chain(self.next_aged()).min()
     }
 
     /// Runs whatever is due.
@@ -281,6 +302,21 @@ impl Hub {
                 self.end(slot, how, effects);
             }
         }
+        self.end_aged(now, effects);
+    }
+
+    /// From now on these bounds hold, for connections that are there too. What was counted or kept under larger
+    /// ones stays; it only cannot grow.
+    pub fn set_limits(&mut self, limits: Limits) {
+        let lifetime_ms = std::mem::replace(&mut self.limits, limits).lifetime_ms;
+        if (lifetime_ms == 0) != (limits.lifetime_ms == 0) {
+            self.restart_aging();
+        }
+    }
+
+    /// What the outside holds for a connection.
+    pub fn pass(&self, key: ConnectionKey) -> Option<&Pass> {
+        self.connections[self.find(key)? as usize].arrival.pass.as_ref()
     }
 
     /// Whether [`Hub::flush`] has anything to do.
@@ -387,6 +423,7 @@ impl Hub {
             subprotocol: connection.subprotocol(),
             groups: connection.memberships.len() - 1,
             attached: self.hot[slot].attached(),
+            address: connection.arrival.address,
             opened: connection.opened,
             unacknowledged: self
                 .sessions

@@ -13,7 +13,7 @@
 //! From a client's token to its bytes, without I/O: the sink is where sockets would be.
 //!
 //! ```
-//! use ringhub_hub::{Budget, Chunk, Connect, CoreId, Effect, Effects, Hub, Input, Limits};
+//! use ringhub_hub::{Arrival, Budget, Chunk, Connect, CoreId, Effect, Effects, Hub, Input, Limits};
 //! use ringhub_hub::{Part, Sink, SocketKey, Time};
 //! use ringhub_protocol::name::{GroupName, HubName};
 //! use ringhub_protocol::pubsub::{ClientMessage, Data, Subprotocol};
@@ -45,6 +45,7 @@
 //!         roles: vec!["webpubsub.sendToGroup.g".into()],
 //!         groups: vec![GroupName::parse("g")?],
 //!         raw_group: None,
+//!         arrival: Arrival::default(),
 //!     };
 //!     hub.handle(Time(0), Input::Connect(Box::new(connect)), &mut effects);
 //! }
@@ -64,6 +65,7 @@
 #![forbid(unsafe_code)]
 
 mod ack;
+mod age;
 pub mod chunk;
 mod connection;
 mod directory;
@@ -92,8 +94,8 @@ mod users;
 
 pub use chunk::{Chunk, Perishable};
 pub use effect::{
-    Answer, CloseHow, Connect, Effect, Effects, Input, Member, MemberPage, MeshItem, Part, Recover, Sink,
-    Transport,
+    Answer, Arrival, CloseHow, Connect, Effect, Effects, Input, Member, MemberPage, MeshItem, Part, Pass,
+    Recover, Sink, Transport,
 };
 pub use envelope::{Audience, Content, Envelope};
 pub use fan::Budget;

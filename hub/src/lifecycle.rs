@@ -72,6 +72,7 @@ impl Hub {
             memberships: Vec::with_capacity(1 + connect.groups.len()),
             acks: Default::default(),
             raw_group: connect.raw_group.map(Box::new),
+            arrival: connect.arrival,
             opened: now,
             floor: 0,
             cut: u32::MAX,
@@ -97,6 +98,7 @@ impl Hub {
             }
         }
         self.counters.connections += 1;
+        self.begin_aging(now, key);
         effects.push(Effect::Opened(Transport { connection: key, socket: connect.socket }));
     }
 
@@ -179,7 +181,9 @@ impl Hub {
         let until = now.after_ms(self.limits.recovery_window_ms + self.limits.recovery_grace_ms);
         let key = ConnectionKey { slot, generation: self.connections[slot as usize].generation };
         self.sessions[self.hot[slot as usize].session as usize].until = Some(until);
-        self.suspended.push_back((until, key));
+        // They end in the order they were suspended, unless the window was made shorter meanwhile.
+        let at = self.suspended.partition_point(|(time, _)| *time <= until);
+        self.suspended.insert(at, (until, key));
         self.counters.suspended += 1;
     }
 
@@ -217,10 +221,12 @@ impl Hub {
         }
         self.counters.connections -= 1;
         self.ended.push(slot);
-        let connection = &self.connections[slot as usize];
+        let connection = &mut self.connections[slot as usize];
+        connection.arrival.pass = None;
         effects.push(Effect::Closed {
             id: connection.id,
             user: connection.user.clone(),
+            address: connection.arrival.address,
             code: how.code.get(),
             reason: how.reason.into(),
             category: how.category,

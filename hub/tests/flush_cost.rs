@@ -87,6 +87,7 @@ fn run(format: &str, members: u32, turns: u32, burst: u32) -> u64 {
             roles: Vec::new(),
             groups,
             raw_group: None,
+            arrival: Default::default(),
         };
         hub.handle(Time(0), Input::Connect(Box::new(connect)), &mut effects);
     }

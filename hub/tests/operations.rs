@@ -103,6 +103,7 @@ impl Cores {
             roles: Vec::new(),
             groups: groups.iter().map(|name| group(name)).collect(),
             raw_group: None,
+            arrival: Default::default(),
         };
         self.feed(core, Input::Connect(Box::new(connect)));
         self.settle();

@@ -9,6 +9,7 @@
 //! | [`pubsub`] | the subprotocols `json.webpubsub.azure.v1` and `json.reliable.webpubsub.azure.v1`, raw clients |
 //! | [`auth`] | token claims, audiences, roles |
 //! | [`rest`] | a data-plane call as a value, and its error body |
+//! | [`proxy`], [`forwarded`], [`origin`] | what proxies say of clients, and browsers of pages |
 //! | [`http`] | request heads, read strictly (RFC 9112) |
 //! | [`name`] | names that are legal once they exist |
 //! | [`uri`] | percent-decoding of paths and queries |
@@ -80,8 +81,11 @@
 #![forbid(unsafe_code)]
 
 pub mod auth;
+pub mod forwarded;
 pub mod http;
 pub mod name;
+pub mod origin;
+pub mod proxy;
 pub mod pubsub;
 pub mod rest;
 pub mod uri;

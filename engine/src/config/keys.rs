@@ -1,9 +1,12 @@
 //! The definitions. A key is a field with its documentation, type, default and bounds, once.
 
 use super::value::{Endpoint, Raw, Secret, Setting};
+use ipnet::IpNet;
 use ringhub_hub::CoreSet;
+use ringhub_protocol::origin::OriginPattern;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 
 /// One key, as the reference page, the environment and messages see it.
 #[derive(Debug)]
@@ -23,33 +26,105 @@ pub(crate) struct Key {
 }
 
 impl Key {
-    /// Whether it belongs to a hub; such keys have no environment name.
-    pub(crate) fn in_hub(&self) -> bool {
-        self.section.starts_with("hubs.")
+    /// Whether a variable can set it: not if there can be several of its section.
+    pub(crate) fn has_env(&self) -> bool {
+        !self.section.contains('.')
     }
 
     /// The variable that sets it.
     pub(crate) fn env_name(&self) -> String {
-        let suffix = if self.section == "keys" { "_KEY" } else { "" };
-        format!("RINGHUB_{}{suffix}", self.name.to_ascii_uppercase())
+        let name = self.name.to_ascii_uppercase();
+        match (self.section, name.strip_suffix("_FILE")) {
+            ("keys", Some(key)) => format!("RINGHUB_{key}_KEY_FILE"),
+            ("keys", None) => format!("RINGHUB_{name}_KEY"),
+            _ => format!("RINGHUB_{name}"),
+        }
+    }
+}
+
+/// What there is to know of a kind of section before there is one.
+#[derive(Debug)]
+pub(crate) struct Shape {
+    /// Its name in full, as the reference page has it.
+    pub(crate) path: &'static str,
+    /// What it is about.
+    pub(crate) about: &'static [&'static str],
+    /// Its keys, in the order of the page.
+    pub(crate) keys: &'static [Key],
+    /// The tables in it and its lists of tables, in the order of the page.
+    pub(crate) subs: &'static [Sub],
+}
+
+/// A table in a section, or a list of them.
+#[derive(Debug)]
+pub(crate) struct Sub {
+    /// Its name there.
+    pub(crate) name: &'static str,
+    /// What it, or each entry, is.
+    pub(crate) shape: &'static Shape,
+    /// Most entries of a list (`[[section.name]]`, in order); `None` for a table.
+    pub(crate) entries_max: Option<usize>,
+}
+
+impl Shape {
+    /// This and everything in it, each with whether it is a list's entry and most of them, in the order of the page.
+    pub(crate) fn tree(&'static self, entries_max: Option<usize>) -> Vec<(&'static Self, Option<usize>)> {
+        let below = self.subs.iter().flat_map(|sub| sub.shape.tree(sub.entries_max));
+        std::iter::once((self, entries_max)).chain(below).collect()
     }
 }
 
 /// What every section can do.
 pub(crate) trait Section {
-    /// Its keys, in the order of the page.
-    const KEYS: &'static [Key];
-    /// What it is about.
-    const ABOUT: &'static [&'static str];
+    /// What kind it is.
+    fn shape(&self) -> &'static Shape;
     /// Sets a key that exists; the error is what the value must be.
     fn set(&mut self, name: &str, raw: Raw<'_>) -> Result<(), String>;
     /// Its values as TOML; a key without a value is left out.
     fn show(&self) -> Vec<(&'static str, String)>;
+    /// The same with secrets as they are, to see whether they changed; nobody is to show it.
+    fn reveal(&self) -> Vec<(&'static str, String)>;
+    /// The files that its keys name.
+    fn files(&self) -> Vec<PathBuf>;
+    /// The table of that name, or a new entry at the end of the list of that name.
+    ///
+    /// # Panics
+    /// If there is no such table or list.
+    fn sub_mut(&mut self, name: &str) -> &mut dyn Section;
+    /// The table of that name alone, or the entries of the list of that name.
+    ///
+    /// # Panics
+    /// If there is no such table or list.
+    fn subs(&self, name: &str) -> Vec<&dyn Section>;
+    /// What is wrong with it as a whole, once all its keys are read.
+    fn check(&self) -> Result<(), Unfit>;
 }
+
+/// Values that are legal one by one and not together.
+#[derive(Debug)]
+pub(crate) struct Unfit {
+    /// The key to look at, by its name in the section.
+    pub(crate) key: &'static str,
+    /// What is wrong.
+    pub(crate) problem: &'static str,
+    /// What to do, a sentence.
+    pub(crate) fix: &'static str,
+}
+
+/// The kinds of sections at the top, but for hubs, which have names of their own.
+pub(crate) const TOP: [&Shape; 4] = [&Server::SHAPE, &Keys::SHAPE, &Limits::SHAPE, &Firewall::SHAPE];
+
+/// Every kind of section with, for a list's entry, most of them; in the order of the page.
+pub(crate) fn shapes() -> impl Iterator<Item = (&'static Shape, Option<usize>)> {
+    TOP.into_iter().chain([&Hub::SHAPE]).flat_map(|shape| shape.tree(None))
+}
+
+/// Keys, by their full names, of which a change needs a restart: what cores are built with.
+pub(crate) const RESTART: [&str; 3] = ["server.listen", "server.admin_listen", "server.cores"];
 
 /// Every key, in the order of the page.
 pub(crate) fn all() -> impl Iterator<Item = &'static Key> {
-    [Server::KEYS, Keys::KEYS, Limits::KEYS, Hub::KEYS, Reliable::KEYS].into_iter().flatten()
+    shapes().flat_map(|(shape, _)| shape.keys)
 }
 
 /// Any length.
@@ -61,45 +136,111 @@ macro_rules! section {
     (
         $(#[doc = $about:literal])+
         $section:ident in $path:literal {
-            $( $(#[doc = $doc:literal])+ $field:ident: $kind:ty = $default:expr, $range:expr $(, $words:literal)?; )+
+            $( $(#[doc = $doc:literal])+ $field:ident: $kind:ty = $default:expr, $range:expr $(, $words:literal)?; )*
         }
-        $(with $sub:ident: $sub_kind:ty)?
+        $(tables { $( $table:ident: $table_kind:ty; )+ })?
+        $(lists { $( $list:ident: $entry:ty, $entries_max:expr; )+ })?
+        $(checked by $check:expr;)?
     ) => {
         $(#[doc = $about])+
         #[derive(Debug, Clone, PartialEq, Eq)]
         pub(crate) struct $section {
-            $( $(#[doc = $doc])+ pub(crate) $field: $kind, )+
-            $( #[doc = "The sub-section."] pub(crate) $sub: $sub_kind, )?
+            $( $(#[doc = $doc])+ pub(crate) $field: $kind, )*
+            $( $( #[doc = "A table."] pub(crate) $table: $table_kind, )+ )?
+            $( $( #[doc = "A list of tables."] pub(crate) $list: Vec<$entry>, )+ )?
+        }
+
+        impl $section {
+            /// What kind of section it is.
+            pub(crate) const SHAPE: Shape = Shape {
+                path: $path,
+                about: &[$($about),+],
+                keys: &[$( Key {
+                    section: $path,
+                    name: stringify!($field),
+                    about: &[$($doc),+],
+                    default_words: concat!($($words)?),
+                    kind: || <$kind as Setting>::kind(&$range),
+                    default: || { let default: $kind = $default; default.show() },
+                } ),*],
+                subs: &[
+                    $( $( Sub {
+                        name: stringify!($table),
+                        shape: &<$table_kind>::SHAPE,
+                        entries_max: None,
+                    }, )+ )?
+                    $( $( Sub {
+                        name: stringify!($list),
+                        shape: &<$entry>::SHAPE,
+                        entries_max: Some($entries_max),
+                    }, )+ )?
+                ],
+            };
         }
 
         impl Default for $section {
             fn default() -> Self {
-                Self { $( $field: $default, )+ $( $sub: <$sub_kind>::default(), )? }
+                Self {
+                    $( $field: $default, )*
+                    $( $( $table: Default::default(), )+ )?
+                    $( $( $list: Vec::new(), )+ )?
+                }
             }
         }
 
         impl Section for $section {
-            const KEYS: &'static [Key] = &[$( Key {
-                section: $path,
-                name: stringify!($field),
-                about: &[$($doc),+],
-                default_words: concat!($($words)?),
-                kind: || <$kind as Setting>::kind(&$range),
-                default: || { let default: $kind = $default; default.show() },
-            } ),+];
-            const ABOUT: &'static [&'static str] = &[$($about),+];
+            fn shape(&self) -> &'static Shape {
+                &Self::SHAPE
+            }
 
+            #[allow(unused_variables, reason = "a section may have no keys")]
             fn set(&mut self, name: &str, raw: Raw<'_>) -> Result<(), String> {
                 match name {
-                    $( stringify!($field) => self.$field = Setting::read(raw, &$range)?, )+
+                    $( stringify!($field) => self.$field = Setting::read(raw, &$range)?, )*
                     _ => unreachable!("only known keys are set"),
                 }
+                #[allow(unreachable_code, reason = "a section may have no keys")]
                 Ok(())
             }
 
             fn show(&self) -> Vec<(&'static str, String)> {
-                let all = [$( (stringify!($field), self.$field.show()) ),+];
-                all.into_iter().filter(|(_, value)| !value.is_empty()).collect()
+                let all = [$( (stringify!($field), self.$field.show()) ),*];
+                all.into_iter().filter(|(_, value): &(_, String)| !value.is_empty()).collect()
+            }
+
+            fn reveal(&self) -> Vec<(&'static str, String)> {
+                let all = [$( (stringify!($field), self.$field.reveal()) ),*];
+                all.into_iter().filter(|(_, value): &(_, String)| !value.is_empty()).collect()
+            }
+
+            fn files(&self) -> Vec<PathBuf> {
+                let all: Vec<Option<PathBuf>> = vec![$( self.$field.file() ),*];
+                all.into_iter().flatten().collect()
+            }
+
+            fn sub_mut(&mut self, name: &str) -> &mut dyn Section {
+                match name {
+                    $( $( stringify!($table) => &mut self.$table, )+ )?
+                    $( $( stringify!($list) => {
+                        self.$list.push(Default::default());
+                        self.$list.last_mut().expect("an entry was just added")
+                    } )+ )?
+                    _ => unreachable!("only known tables are read"),
+                }
+            }
+
+            fn subs(&self, name: &str) -> Vec<&dyn Section> {
+                match name {
+                    $( $( stringify!($table) => vec![&self.$table], )+ )?
+                    $( $( stringify!($list) => self.$list.iter().map(|entry| entry as &dyn Section).collect(), )+ )?
+                    _ => unreachable!("only known tables are shown"),
+                }
+            }
+
+            fn check(&self) -> Result<(), Unfit> {
+                $( return ($check)(self); )?
+                #[allow(unreachable_code, reason = "most sections have nothing to check as a whole")]
+                Ok(())
             }
         }
     };
@@ -118,12 +259,26 @@ section! {
         /// URLs under which applications know this server: accepted as audiences of tokens besides the
         /// request's own `Host`. Needed behind a proxy that changes the host.
         public_endpoints: Vec<Endpoint> = Vec::new(), ANY;
+        /// Proxies in front of this server, as networks. From their sockets, and from no others, `X-Forwarded-For`,
+        /// `X-Forwarded-Host` and `X-Forwarded-Proto` are believed.
+        trusted_proxies: Vec<IpNet> = Vec::new(), 0..=64;
+        /// Whether sockets of trusted proxies begin with a header of the PROXY protocol, version 2. From other
+        /// sockets none is read.
+        proxy_protocol: ProxyProtocol = ProxyProtocol::Off, ANY;
         /// Whether a token must name the hub and endpoint it is used on. Off is for development only: a
         /// token of one hub then opens every hub.
         audience_check: bool = true, ANY;
         /// What is logged to standard error: `error`, `warn`, `info`, `debug`, `trace`, or per module.
         log: String = "info".to_owned(), ANY;
     }
+    checked by |server: &Self| match server.proxy_protocol {
+        ProxyProtocol::V2 if server.trusted_proxies.is_empty() => Err(Unfit {
+            key: "proxy_protocol",
+            problem: "is on, but no proxy is trusted",
+            fix: "List the proxies' networks in server.trusted_proxies.",
+        }),
+        _ => Ok(()),
+    };
 }
 
 section! {
@@ -134,6 +289,10 @@ section! {
         primary: Option<Secret> = None, ANY, "a random one, made and printed at start";
         /// The second key.
         secondary: Option<Secret> = None, ANY, "none";
+        /// A file with the first key, instead of `primary`; a line end after it is not part of it.
+        primary_file: Option<PathBuf> = None, ANY, "none";
+        /// A file with the second key, instead of `secondary`.
+        secondary_file: Option<PathBuf> = None, ANY, "none";
     }
 }
 
@@ -152,6 +311,8 @@ section! {
         rest_body_bytes_max: u64 = 1 << 20, 1..=(1 << 30);
         /// Compiled filters each core keeps; the one not used for the longest makes room.
         filters_max: u64 = 256, 0..=100_000;
+        /// REST calls a second, shared out evenly among the cores; more are answered 429. 0 for no bound.
+        rest_calls_per_second_max: u64 = 0, 0..=10_000_000;
         /// Bytes of a request line with its headers; more is answered 431.
         request_head_bytes_max: u64 = 16 << 10, 1024..=(1 << 20);
         /// Seconds a new socket has to send a whole request head.
@@ -191,8 +352,19 @@ section! {
         anonymous_connect_policy: AnonymousPolicy = AnonymousPolicy::Deny, ANY;
         /// Seconds between WebSocket pings to a client.
         websocket_keepalive_seconds: u64 = 20, 1..=120;
+        /// Origins of web pages whose browsers may connect, such as `https://app.example.com`, or
+        /// `https://*.example.com` for every host below; others get 403. Without any, every page may. Clients that
+        /// are no browsers name no origin and are not asked.
+        allowed_origins: Vec<OriginPattern> = Vec::new(), 0..=100;
+        /// Connections of the hub over all cores, reliable sessions without a socket included; one more is answered
+        /// 429. 0 for no bound of its own.
+        connections_max: u64 = 0, 0..=100_000_000;
+        /// Seconds a connection may last; then it is closed and the client has to connect anew. 0 for no bound.
+        connection_lifetime_seconds: u64 = 0, 0..=604_800;
     }
-    with reliable: Reliable
+    tables {
+        reliable: Reliable;
+    }
 }
 
 section! {
@@ -210,32 +382,120 @@ section! {
     }
 }
 
-/// Whether clients without a token may connect.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum AnonymousPolicy {
-    /// They may, with no user, roles or groups.
-    Allow,
-    /// They get 401.
-    Deny,
+section! {
+    /// Rules about whole clients, over all hubs and cores.
+    Firewall in "firewall" {}
+    lists {
+        connection_count_rules: ConnectionCountRule, 10;
+        traffic_rules: TrafficRule, 10;
+    }
 }
 
-impl Setting for AnonymousPolicy {
-    fn kind(_: &RangeInclusive<u64>) -> String {
-        "`\"allow\"` or `\"deny\"`".into()
+section! {
+    /// How many connections may share one user, token or claim. Rules are asked in order; the first one that is
+    /// broken refuses the handshake with 429. A rule does not count clients that have no such thing.
+    ConnectionCountRule in "firewall.connection_count_rules" {
+        /// What is counted by: the token's user, its signature (one token is one client), or the value of a claim.
+        kind: CountBy = CountBy::User, ANY;
+        /// The claim's name, with `kind = "claim"`.
+        claim: Option<String> = None, 1..=256, "none";
+        /// Connections that may share it; a reliable client that lost its socket counts until it ends.
+        max_count: u64 = 20, 1..=1_000_000;
     }
+    checked by |rule: &Self| claim_fits(rule.kind, rule.claim.as_ref());
+}
 
-    fn read(raw: Raw<'_>, _: &RangeInclusive<u64>) -> Result<Self, String> {
-        match String::read(raw, &ANY).as_deref() {
-            Ok("allow") => Ok(Self::Allow),
-            Ok("deny") => Ok(Self::Deny),
-            _ => Err("must be \"allow\" or \"deny\"".into()),
-        }
+section! {
+    /// How much clients that share one user, token or claim may send. Who sends more in a window is closed with
+    /// 1008.
+    TrafficRule in "firewall.traffic_rules" {
+        /// What is counted by: the token's user, its signature (one token is one client), or the value of a claim.
+        kind: CountBy = CountBy::User, ANY;
+        /// The claim's name, with `kind = "claim"`.
+        claim: Option<String> = None, 1..=256, "none";
+        /// Bytes of messages they may send in a window.
+        max_inbound_bytes: u64 = 1 << 30, 1..=(1 << 39);
+        /// Length of a window in seconds.
+        window_seconds: u64 = 60, 10..=3600;
     }
+    checked by |rule: &Self| claim_fits(rule.kind, rule.claim.as_ref());
+}
 
-    fn show(&self) -> String {
-        match self {
-            Self::Allow => "\"allow\"".into(),
-            Self::Deny => "\"deny\"".into(),
+fn claim_fits(kind: CountBy, claim: Option<&String>) -> Result<(), Unfit> {
+    match (kind, claim) {
+        (CountBy::Claim, None) => Err(Unfit {
+            key: "claim",
+            problem: "is missing",
+            fix: "Name the claim to count by, such as claim = \"tenant\".",
+        }),
+        (CountBy::User | CountBy::Signature, Some(_)) => Err(Unfit {
+            key: "claim",
+            problem: "goes with kind = \"claim\" only",
+            fix: "Remove it, or set kind = \"claim\".",
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// A key whose value is one of a few words.
+macro_rules! choice {
+    (
+        $(#[doc = $about:literal])+
+        $choice:ident { $( $(#[doc = $doc:literal])+ $variant:ident = $word:literal, )+ }
+    ) => {
+        $(#[doc = $about])+
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(crate) enum $choice { $( $(#[doc = $doc])+ $variant, )+ }
+
+        impl Setting for $choice {
+            fn kind(_: &RangeInclusive<u64>) -> String {
+                [$( concat!("`\"", $word, "\"`") ),+].join(" or ")
+            }
+
+            fn read(raw: Raw<'_>, _: &RangeInclusive<u64>) -> Result<Self, String> {
+                match String::read(raw, &ANY).as_deref() {
+                    $( Ok($word) => Ok(Self::$variant), )+
+                    _ => Err(["must be ", &[$( concat!("\"", $word, "\"") ),+].join(" or ")].concat()),
+                }
+            }
+
+            fn show(&self) -> String {
+                match self {
+                    $( Self::$variant => concat!("\"", $word, "\"").into(), )+
+                }
+            }
         }
+    };
+}
+
+choice! {
+    /// Whether clients without a token may connect.
+    AnonymousPolicy {
+        /// They may, with no user, roles or groups.
+        Allow = "allow",
+        /// They get 401.
+        Deny = "deny",
+    }
+}
+
+choice! {
+    /// What sockets of trusted proxies begin with.
+    ProxyProtocol {
+        /// What the client says.
+        Off = "off",
+        /// A header of version 2.
+        V2 = "v2",
+    }
+}
+
+choice! {
+    /// What a rule counts by.
+    CountBy {
+        /// The user.
+        User = "user",
+        /// The token: clients that show the same one share its signature.
+        Signature = "signature",
+        /// The value of a claim of the token.
+        Claim = "claim",
     }
 }

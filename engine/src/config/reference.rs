@@ -1,26 +1,34 @@
 //! The reference page, `docs/configuration.md`, written from the definitions.
 
-use super::keys::{Hub, Key, Keys, Limits, Reliable, Section, Server};
+use super::keys::{self, Key, Shape};
 use std::fmt::Write;
 
 /// The whole page.
 pub(crate) fn page() -> String {
     let mut page = String::from(INTRODUCTION);
-    section::<Server>(&mut page);
-    section::<Keys>(&mut page);
-    section::<Limits>(&mut page);
-    section::<Hub>(&mut page);
-    section::<Reliable>(&mut page);
+    for (shape, entries_max) in keys::shapes() {
+        section(&mut page, shape, entries_max);
+    }
     page
 }
 
-fn section<S: Section>(page: &mut String) {
-    let _ = writeln!(page, "\n## `[{}]`\n\n{}", S::KEYS[0].section, sentence(S::ABOUT));
-    for key in S::KEYS {
+fn section(page: &mut String, shape: &Shape, entries_max: Option<usize>) {
+    let about = sentence(shape.about);
+    let _ = match entries_max {
+        None => writeln!(page, "\n## `[{}]`\n\n{about}", shape.path),
+        Some(most) => {
+            writeln!(
+                page,
+                "\n## `[[{}]]`\n\n{about}\n\nA list, in order: at most {most} of these.",
+                shape.path
+            )
+        }
+    };
+    for key in shape.keys {
         let _ = writeln!(page, "\n### `{}`\n\n{}\n", key.name, sentence(key.about));
         let _ = writeln!(page, "- Value: {}", (key.kind)());
         let _ = writeln!(page, "- Default: {}", default_of(key));
-        if !key.in_hub() {
+        if key.has_env() {
             let _ = writeln!(page, "- Environment: `{}`", key.env_name());
         }
     }
@@ -42,7 +50,7 @@ This page is written from the definitions in `engine/src/config/keys.rs`; a test
 Every key has a default, and no file is needed. A value is taken from, in this order: a flag of
 `ringhub serve` (`--listen`, `--admin-listen`, `--cores`), the environment, the file named by `--config`
 (or `RINGHUB_CONFIG`), the default. An unknown key stops the start with its line and the nearest known
-key. `ringhub check --config FILE` prints what is in effect and where each value came from.
+key. A section in double brackets may be repeated: each is one entry of a list, in order. `ringhub check --config FILE` prints what is in effect and where each value came from.
 
 ```toml
 [server]
@@ -82,7 +90,7 @@ mod tests {
     #[test]
     fn every_key_is_on_the_page_with_a_whole_sentence() {
         let page = page();
-        for key in super::super::keys::all() {
+        for key in keys::all() {
             assert!(page.contains(&format!("### `{}`", key.name)), "{}", key.name);
             assert!(sentence(key.about).ends_with('.'), "{}", key.name);
         }

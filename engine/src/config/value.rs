@@ -2,9 +2,12 @@
 //!
 //! Messages end a sentence that starts with the key and never repeat the value, which may be secret.
 
+use ipnet::IpNet;
+use ringhub_protocol::origin::OriginPattern;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use toml::de::DeValue;
 
 /// A value as it came.
@@ -34,6 +37,14 @@ pub(crate) trait Setting: Sized {
     fn read(raw: Raw<'_>, range: &RangeInclusive<u64>) -> Result<Self, String>;
     /// As a TOML value, secrets masked.
     fn show(&self) -> String;
+    /// The same with secrets as they are, to be compared and never shown.
+    fn reveal(&self) -> String {
+        self.show()
+    }
+    /// The file it names, if it names one.
+    fn file(&self) -> Option<PathBuf> {
+        None
+    }
 }
 
 impl Setting for u64 {
@@ -148,24 +159,14 @@ impl Setting for Vec<Endpoint> {
     }
 
     fn read(raw: Raw<'_>, _: &RangeInclusive<u64>) -> Result<Self, String> {
-        let parsed: Option<Self> = match raw {
-            Raw::Text(text) => {
-                text.split(',').filter(|part| !part.trim().is_empty()).map(Endpoint::parse).collect()
-            }
-            Raw::Toml(DeValue::Array(items)) => {
-                items.iter().map(|item| item.get_ref().as_str().and_then(Endpoint::parse)).collect()
-            }
-            Raw::Toml(_) => None,
-        };
-        parsed.ok_or_else(|| {
+        list(raw, Endpoint::parse).ok_or_else(|| {
             "must be a list of URLs with scheme and host only, such as [\"https://pubsub.example.com\"]"
                 .into()
         })
     }
 
     fn show(&self) -> String {
-        let items: Vec<String> = self.iter().map(|endpoint| quoted(&endpoint.0)).collect();
-        format!("[{}]", items.join(", "))
+        show_list(self.iter().map(Endpoint::as_str))
     }
 }
 
@@ -210,6 +211,10 @@ impl Setting for Option<Secret> {
     fn show(&self) -> String {
         if self.is_some() { quoted("(set, not shown)") } else { String::new() }
     }
+
+    fn reveal(&self) -> String {
+        self.as_ref().map_or_else(String::new, |secret| secret.expose().to_owned())
+    }
 }
 
 /// Text that means something to somebody else (the log filter).
@@ -225,6 +230,131 @@ impl Setting for String {
     fn show(&self) -> String {
         quoted(self)
     }
+}
+
+/// Text nobody has to give; the range is its length in bytes.
+impl Setting for Option<String> {
+    fn kind(range: &RangeInclusive<u64>) -> String {
+        if *range.end() == u64::MAX {
+            "text".into()
+        } else {
+            format!("text of {} to {} bytes", range.start(), range.end())
+        }
+    }
+
+    fn read(raw: Raw<'_>, range: &RangeInclusive<u64>) -> Result<Self, String> {
+        let text = raw.text().filter(|text| range.contains(&(text.len() as u64)));
+        text.map(|text| Some(text.to_owned())).ok_or_else(|| format!("must be {}", Self::kind(range)))
+    }
+
+    fn show(&self) -> String {
+        self.as_deref().map_or_else(String::new, quoted)
+    }
+}
+
+/// Several texts; the range is how many.
+impl Setting for Vec<String> {
+    fn kind(range: &RangeInclusive<u64>) -> String {
+        let most =
+            if *range.end() == u64::MAX { String::new() } else { format!(" of at most {}", range.end()) };
+        format!("list of texts{most}; separated by commas in the environment")
+    }
+
+    fn read(raw: Raw<'_>, range: &RangeInclusive<u64>) -> Result<Self, String> {
+        let listed = list(raw, |text| Some(text.to_owned()));
+        listed
+            .filter(|texts| range.contains(&(texts.len() as u64)))
+            .ok_or_else(|| format!("must be a {}", Self::kind(range)))
+    }
+
+    fn show(&self) -> String {
+        show_list(self.iter().map(String::as_str))
+    }
+}
+
+/// A file nobody has to name. A path that is not absolute starts where the server was started.
+impl Setting for Option<PathBuf> {
+    fn kind(_: &RangeInclusive<u64>) -> String {
+        "path of a file".into()
+    }
+
+    fn read(raw: Raw<'_>, _: &RangeInclusive<u64>) -> Result<Self, String> {
+        let text = raw.text().filter(|text| !text.is_empty());
+        text.map(|text| Some(PathBuf::from(text))).ok_or_else(|| "must be the path of a file".into())
+    }
+
+    fn show(&self) -> String {
+        self.as_deref().map_or_else(String::new, |path| quoted(&path.to_string_lossy()))
+    }
+
+    fn file(&self) -> Option<PathBuf> {
+        self.clone()
+    }
+}
+
+/// Networks; the range is how many.
+impl Setting for Vec<IpNet> {
+    fn kind(range: &RangeInclusive<u64>) -> String {
+        format!(
+            "list of at most {} networks or addresses; separated by commas in the environment",
+            range.end()
+        )
+    }
+
+    fn read(raw: Raw<'_>, range: &RangeInclusive<u64>) -> Result<Self, String> {
+        let network = |text: &str| {
+            let of_one = || Some(IpNet::from(text.parse::<IpAddr>().ok()?));
+            text.parse().ok().or_else(of_one)
+        };
+        list(raw, network).filter(|networks| range.contains(&(networks.len() as u64))).ok_or_else(|| {
+            format!("must be a list of at most {} networks, such as [\"10.0.0.0/8\", \"::1\"]", range.end())
+        })
+    }
+
+    fn show(&self) -> String {
+        let texts: Vec<String> = self.iter().map(ToString::to_string).collect();
+        show_list(texts.iter().map(String::as_str))
+    }
+}
+
+/// Origins; the range is how many.
+impl Setting for Vec<OriginPattern> {
+    fn kind(range: &RangeInclusive<u64>) -> String {
+        format!("list of at most {} origins", range.end())
+    }
+
+    fn read(raw: Raw<'_>, range: &RangeInclusive<u64>) -> Result<Self, String> {
+        list(raw, OriginPattern::parse).filter(|origins| range.contains(&(origins.len() as u64))).ok_or_else(|| {
+            format!(
+                "must be a list of at most {} origins, scheme and host only, such as [\"https://app.example.com\"]",
+                range.end()
+            )
+        })
+    }
+
+    fn show(&self) -> String {
+        let texts: Vec<String> = self.iter().map(ToString::to_string).collect();
+        show_list(texts.iter().map(String::as_str))
+    }
+}
+
+/// Each element of a list, or each part between commas of a text.
+pub(super) fn list<T>(raw: Raw<'_>, parse: impl Fn(&str) -> Option<T>) -> Option<Vec<T>> {
+    match raw {
+        Raw::Text(text) => {
+            let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+            parts.map(parse).collect()
+        }
+        Raw::Toml(DeValue::Array(items)) => {
+            items.iter().map(|item| item.get_ref().as_str().and_then(&parse)).collect()
+        }
+        Raw::Toml(_) => None,
+    }
+}
+
+pub(super) fn show_list<'a>(texts: impl Iterator<Item = &'a str>) -> String {
+    let items: Vec<String> = texts.map(quoted).collect();
+    format!("[{}]", items.join(", "))
 }
 
 pub(super) fn quoted(text: &str) -> String {

@@ -8,6 +8,7 @@ use ringhub_hub::hub::{ConnectionRow, Counters as HubCounters};
 use ringhub_hub::{ConnectionId, Outbox, Time};
 use ringhub_protocol::name::{HubName, UserId};
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -87,6 +88,8 @@ counters! {
     upgrades_refused: Counter,
     /// Request heads that were malformed, too long or too slow.
     heads_refused: Counter,
+    /// Sockets of trusted proxies that did not begin with a PROXY header.
+    proxy_headers_refused: Counter,
     /// WebSocket messages received.
     messages_in: Counter,
     /// Bytes received.
@@ -142,6 +145,8 @@ pub(crate) struct ClosedRow {
     pub(crate) id: ConnectionId,
     /// Its user.
     pub(crate) user: Option<UserId>,
+    /// Its address.
+    pub(crate) address: Option<IpAddr>,
     /// Close code.
     pub(crate) code: u16,
     /// Why, in words.

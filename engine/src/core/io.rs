@@ -378,7 +378,7 @@ impl Io {
                 self.ring.receive(fd, key.slot);
             }
             Kind::Http(handler) if handler.is_full() || socket.outbox.is_some() => {}
-            Kind::Head | Kind::Http(_) | Kind::Closing(_) => {
+            Kind::Proxy | Kind::Head | Kind::Http(_) | Kind::Closing(_) => {
                 socket.receiving = Receiving::Once;
                 self.ring.receive_once(fd, key.slot);
             }
@@ -507,6 +507,11 @@ impl Io {
         let key = self.sockets.insert(socket);
         self.shared.counters.sockets.set(self.sockets.len() as u64);
         key
+    }
+
+    /// From now on these bounds hold.
+    pub(crate) fn set_bounds(&mut self, settings: SocketSettings) {
+        self.settings = settings;
     }
 
     /// From now on the socket is a slow consumer when its outbox is over the bound.

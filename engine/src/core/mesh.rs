@@ -93,6 +93,11 @@ impl Peers {
     /// Asks every core to stop, from any thread.
     pub(crate) fn stop(&self) {
         self.stop.store(true, Ordering::SeqCst);
+        self.wake();
+    }
+
+    /// Has every core make a turn, from any thread.
+    pub(crate) fn wake(&self) {
         for peer in &self.cores {
             // A full bell is rung already.
             let _ = (&peer.bell).write(&[1]);

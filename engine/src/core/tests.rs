@@ -4,6 +4,7 @@ use crate::core::counters::{CoreShared, Counters};
 use crate::core::settings::{HubSettings, RingSettings, Settings, SocketSettings};
 use crate::core::{Mode, Server, start};
 use crate::net::gate::{Admission, Admitted, Gate, UpgradeRequest};
+use crate::net::peer::Via;
 use crate::net::{HttpAnswer, HttpFactory, HttpHandler, HttpProgress, Listener};
 use ringhub_hub::{ConnectionId, CoreId};
 use ringhub_protocol::http::write_refusal;
@@ -38,6 +39,8 @@ impl Gate for Open {
             roles: vec!["webpubsub.sendToGroup".into()],
             groups: vec![group.clone()],
             raw_group: (subprotocol == Subprotocol::Raw).then_some((group, true)),
+            address: request.address,
+            pass: None,
         }))
     }
 
@@ -50,7 +53,7 @@ impl Gate for Open {
 struct NoHttp;
 
 impl HttpFactory for NoHttp {
-    fn open(&self, _: CoreId, _: Listener) -> Box<dyn HttpHandler> {
+    fn open(&self, _: CoreId, _: Listener, _: Via) -> Box<dyn HttpHandler> {
         Box::new(NoHttpHere { fed: false })
     }
 }

@@ -8,9 +8,11 @@ pub(crate) mod client;
 mod echo;
 pub(crate) mod gate;
 pub(crate) mod http;
+pub(crate) mod peer;
 mod request;
 
 use crate::core::counters::ConnectionPage;
+use crate::net::peer::Via;
 use bytes::Bytes;
 use ringhub_hub::{Answer, Content, CoreId};
 use ringhub_protocol::name::HubName;
@@ -29,7 +31,7 @@ pub(crate) enum Listener {
 /// Makes the HTTP side of sockets. One for all cores.
 pub(crate) trait HttpFactory: Send + Sync {
     /// The handler of one socket, made on the core that owns the socket and never leaving it.
-    fn open(&self, core: CoreId, listener: Listener) -> Box<dyn HttpHandler>;
+    fn open(&self, core: CoreId, listener: Listener, via: Via) -> Box<dyn HttpHandler>;
 }
 
 /// One HTTP connection without I/O.

@@ -6,8 +6,10 @@ use crate::core::mesh::{Moved, Note, Session};
 use crate::core::socket::{Kind, Socket};
 use crate::core::turn::Core;
 use crate::net::gate::{Admission, Admitted, UpgradeRequest};
+use crate::net::peer::{Named, Via};
 use crate::net::{HttpAnswer, HttpCall, Listener, OwnedContent};
-use ringhub_hub::{Connect, Input, Recover, SocketKey};
+use ringhub_hub::{Arrival, Connect, Input, Pass, Recover, SocketKey};
+use ringhub_protocol::forwarded;
 use ringhub_protocol::http::{Head, HeadLimits, parse_head, write_refusal};
 use ringhub_protocol::pubsub::Subprotocol;
 use ringhub_protocol::ws::Decoder;
@@ -41,7 +43,7 @@ impl Core {
         let Some(socket) = self.io.sockets.get(key) else { return };
         let Some(mut unread) = socket.unread.take() else { return };
         let listener = socket.listener;
-        match self.examine(&unread, listener) {
+        match self.examine(key, &unread, listener) {
             Asked::More => {
                 if let Some(socket) = self.io.sockets.get(key) {
                     socket.unread = Some(unread);
@@ -49,7 +51,7 @@ impl Core {
                 }
             }
             Asked::Http => {
-                let handler = self.http.open(self.id, listener);
+                let handler = self.http.open(self.id, listener, self.via(key));
                 if let Some(socket) = self.io.sockets.get(key) {
                     socket.kind = Kind::Http(handler);
                     self.http_input(key, &unread);
@@ -85,7 +87,7 @@ impl Core {
     }
 
     /// Pure but for the gate's verdict: reads the head in `unread`.
-    fn examine(&self, unread: &[u8], listener: Listener) -> Asked {
+    fn examine(&self, key: SocketKey, unread: &[u8], listener: Listener) -> Asked {
         let limits = HeadLimits { head_bytes_max: self.settings.sockets.head_bytes_max };
         let head = match parse_head(unread, &limits) {
             Ok(Some(head)) => head,
@@ -109,7 +111,8 @@ impl Core {
         if self.mode == Mode::Echo {
             return Asked::Echo { prologue: accept(request.subprotocols.first().copied()), consumed };
         }
-        match self.gate.admit(self.clock.unix(), &upgrade_request(&head, &request.subprotocols)) {
+        let asked = self.upgrade_request(key, &head, &request.subprotocols);
+        match self.gate.admit(self.clock.unix(), &asked) {
             Admission::Connect(admitted) => {
                 let prologue = accept(admitted.echoed.as_deref());
                 Asked::Connect { admitted, prologue, consumed }
@@ -121,9 +124,45 @@ impl Core {
             Admission::RecoverBad { echoed } => Asked::RecoverBad { prologue: accept(echoed.as_deref()) },
             Admission::Refuse { status, body } => {
                 let mut response = Vec::new();
-                write_refusal(&mut response, status, &[], "application/json", body.as_bytes());
+                // Clients that honour it do not come back at once.
+                let headers: &[_] = if status == 429 { &[("Retry-After", "1")] } else { &[] };
+                write_refusal(&mut response, status, headers, "application/json", body.as_bytes());
                 Asked::Refuse { response }
             }
+        }
+    }
+
+    /// What the gate is asked, by a head that passed the strict check.
+    fn upgrade_request<'a>(
+        &self,
+        key: SocketKey,
+        head: &Head<'a>,
+        subprotocols: &'a [&'a str],
+    ) -> UpgradeRequest<'a> {
+        let proxies = &self.settings.proxies;
+        let peer = self.peer(key);
+        let via = Via { from_proxy: peer.is_some_and(|peer| proxies.trust(peer)) };
+        let host = head.header("host").unwrap_or_default();
+        let last =
+            |name: &str| head.header_values(name).last().and_then(|value| std::str::from_utf8(value).ok());
+        let address = peer.map(|peer| {
+            let values: Vec<&[u8]> =
+                if via.from_proxy { head.header_values("x-forwarded-for").collect() } else { Vec::new() };
+            forwarded::client_address(&values, peer, |address| proxies.trust(address))
+        });
+        let mut origins = head.header_values("origin");
+        let origin = origins.next().map(|origin| match origins.next() {
+            None => std::str::from_utf8(origin).unwrap_or_default(),
+            Some(_) => "",
+        });
+        UpgradeRequest {
+            target: head.target,
+            host,
+            authorization: head.header("authorization"),
+            forwarded_host: Named::new(via, host, last).forwarded_host,
+            origin,
+            address,
+            subprotocols,
         }
     }
 
@@ -137,12 +176,15 @@ impl Core {
     }
 
     fn connect(&mut self, key: SocketKey, admitted: Admitted, prologue: Vec<u8>) {
-        let Admitted { hub, subprotocol, echoed: _, user, roles, groups, raw_group } = admitted;
+        let Admitted { hub, subprotocol, echoed: _, user, roles, groups, raw_group, address, pass } =
+            admitted;
+        let arrival = Arrival { address, pass: pass.map(|pass| pass as Pass) };
         let Some(hub) = self.hub(&hub).filter(|_| !self.is_stopping()) else {
             return self.refuse(key, 503, "The server takes no more hubs or is shutting down.");
         };
         let random = self.clock.random();
-        let connect = Connect { socket: key, subprotocol, random, prologue, user, roles, groups, raw_group };
+        let connect =
+            Connect { socket: key, subprotocol, random, prologue, user, roles, groups, raw_group, arrival };
         self.feed(hub, Input::Connect(Box::new(connect)));
     }
 
@@ -268,15 +310,6 @@ impl Core {
                 self.connections_page(request, page);
             }
         }
-    }
-}
-
-fn upgrade_request<'a>(head: &Head<'a>, subprotocols: &'a [&'a str]) -> UpgradeRequest<'a> {
-    UpgradeRequest {
-        target: head.target,
-        host: head.header("host").unwrap_or_default(),
-        authorization: head.header("authorization"),
-        subprotocols,
     }
 }
 

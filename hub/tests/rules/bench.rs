@@ -101,6 +101,7 @@ impl Bench {
             roles: roles.into(),
             groups: groups.iter().map(|g| group(g)).collect(),
             raw_group: None,
+            arrival: Default::default(),
         })));
         let opened = self.effects.iter().rev().find_map(|effect| match effect {
             Effect::Opened(transport) if transport.socket == socket => Some(*transport),

@@ -1,6 +1,7 @@
 //! One core, exact bytes: the rules of groups, acks and sessions, of fan-outs in slices, and every bound of
 //! `limits.rs` reached.
 
+mod arrival;
 mod bench;
 mod expiry;
 mod fans;

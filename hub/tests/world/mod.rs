@@ -322,6 +322,7 @@ impl World {
             roles: roles.collect(),
             groups,
             raw_group: (who.subprotocol == Subprotocol::Raw).then(|| (name(group), false)),
+            arrival: Default::default(),
         };
         let (core, hub) = (who.core, who.hub);
         self.feed(core, hub, Input::Connect(Box::new(connect)));
