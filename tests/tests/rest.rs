@@ -253,6 +253,24 @@ fn membership_of_connections_and_users_changes_by_rest() {
     }
 }
 
+/// The others of the user are put in all the same.
+#[test]
+fn a_group_too_many_is_a_conflict() {
+    for cores in [1, 2] {
+        let server =
+            Server::with(|setup| setup.cores(cores).config("[limits]\ngroups_per_connection_max = 2\n"));
+        let full = server.connect(Client::json().user("u").group("a").group("b"));
+        let mut other = server.connect(Client::json().user("u"));
+        let path = format!("/api/hubs/chat/groups/c/connections/{}", full.id());
+        server.rest("PUT", &path).expect(409).expect_error("Error.Conflict");
+        server.rest("HEAD", "/api/hubs/chat/groups/c").expect(404);
+        server.rest("PUT", "/api/hubs/chat/users/u/groups/c").expect(409).expect_error("Error.Conflict");
+        server.rest("POST", "/api/hubs/chat/groups/c/:send").text("x").expect(202);
+        other.expect_group_text("c", None, "x");
+        server.rest("PUT", "/api/hubs/chat/users/u/groups/a").expect(200);
+    }
+}
+
 /// Names arrive percent-encoded, every escape decoded exactly once, `+` never (`rest-api` §1.2).
 #[test]
 fn names_are_decoded_once() {
