@@ -492,6 +492,11 @@ const LIMITS: &[Row] = &[
         "1 MiB of unsent bytes, a setting, whatever the number of messages; then 1008. The others are not slowed.",
         &["slow::a_slow_consumer_gets_1008_and_the_others_everything"],
     ),
+    differs(
+        "Groups of a connection",
+        "10,000, a setting: one more is 409 over REST and a failed ack for a client; a bulk change passes over who is in too many.",
+        &["rest::a_group_too_many_is_a_conflict"],
+    ),
     works(
         "Rules for single groups",
         "1,000 a connection and permission; one more is 409.",
