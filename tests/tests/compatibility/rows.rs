@@ -1,4 +1,6 @@
 //! The rows of the page. New behaviour gets its row with its test.
+//!
+//! `awaited` rows come with branches that are not merged yet; see [`Row`].
 
 use super::{Area, Row, differs, not_offered, not_yet, works};
 
@@ -9,6 +11,7 @@ pub(super) const AREAS: &[Area] = &[
     Area { title: "Tokens", rows: TOKENS },
     Area { title: "Connecting", rows: CONNECTING },
     Area { title: "JSON clients", rows: JSON },
+    Area { title: "Protobuf clients", rows: PROTOBUF },
     Area { title: "Raw clients", rows: RAW },
     Area { title: "Reliable clients", rows: RELIABLE },
     Area { title: "Limits and close codes", rows: LIMITS },
@@ -307,6 +310,18 @@ const TOKENS: &[Row] = &[
         "A hub may let in who has no token; a bad one is refused there too.",
         &["tokens::an_anonymous_hub_lets_in_who_has_no_token_but_nobody_with_a_bad_one"],
     ),
+    differs(
+        "OIDC tokens in place of Entra ID",
+        "Bearer tokens of the issuers in the configuration; rules make owners, who may do everything, and readers, who may look.",
+        &["oidc::an_owner_does_everything_and_a_reader_looks", "oidc::tokens_that_are_not_believed", "oidc::an_unknown_key_is_fetched_once_and_a_rotated_one_is_found"],
+    )
+    .awaited(),
+    works(
+        "Turning off access keys or issuers",
+        "Each is a setting; without access keys generated tokens still open connections.",
+        &["oidc::without_access_keys_generated_tokens_still_open_connections", "oidc::issuers_can_be_switched_off"],
+    )
+    .awaited(),
 ];
 
 const CONNECTING: &[Row] = &[
@@ -335,6 +350,30 @@ const CONNECTING: &[Row] = &[
             "raw::an_event_nobody_handles_ends_the_client_with_1011",
         ],
     ),
+    works(
+        "TLS",
+        "HTTPS and WSS in the server itself, beside plain ports if wanted.",
+        &["tls::websockets_and_rest_over_both_versions", "tls::a_generated_token_names_the_scheme", "tls::versions_below_the_configured_one_are_refused"],
+    )
+    .awaited(),
+    works(
+        "Proxies in front",
+        "The client's address from `X-Forwarded-For` or the PROXY protocol, of trusted peers only.",
+        &["edges::forwarded_headers_count_from_trusted_proxies_only", "edges::a_proxy_header_says_where_the_client_is"],
+    )
+    .awaited(),
+    differs(
+        "Origins",
+        "A hub may have a list of origins whose pages are let in; others are kept out before their token is read.",
+        &["edges::pages_of_other_origins_are_kept_out_before_their_token_is_read"],
+    )
+    .awaited(),
+    works(
+        "Keys can be changed",
+        "Without a restart, by signal or by replacing a file; no handshake fails while either key is good.",
+        &["reload::no_handshake_fails_while_keys_rotate", "reload::what_is_wrong_changes_nothing_and_is_said"],
+    )
+    .awaited(),
 ];
 
 const JSON: &[Row] = &[
@@ -399,6 +438,33 @@ const JSON: &[Row] = &[
         "Refused in the form that clients wait for: `streamClosed`, or a failed ack.",
         &["json::what_is_not_built_is_refused_in_the_form_clients_wait_for"],
     ),
+    works(
+        "Time to live of messages",
+        "`ttlSeconds` and `messageTtlSeconds`: what has expired is sent neither to a client that was slow nor to a session that comes back.",
+        &["expiry::a_reader_that_stalled_is_not_sent_what_has_expired", "expiry::a_session_that_comes_back_after_the_ttl_finds_a_gap"],
+    )
+    .awaited(),
+];
+
+const PROTOBUF: &[Row] = &[
+    works(
+        "`protobuf.webpubsub.azure.v1`, `protobuf.reliable.webpubsub.azure.v1`",
+        "Join, leave, send, acks, metadata; to and from JSON and raw clients. JSON payloads come as `json_data`.",
+        &["formats::protobuf_clients_talk_to_each_other_and_to_json_clients"],
+    )
+    .awaited(),
+    works(
+        "Text frames of protobuf clients",
+        "Close with 1003.",
+        &["formats::a_protobuf_client_must_send_binary_frames"],
+    )
+    .awaited(),
+    works(
+        "The JavaScript client with a protobuf protocol",
+        "Written from the schema, since the package of the service is not published; both subprotocols.",
+        &["sdk::the_protobuf_client_and_the_server_agree_on_bytes", "sdk::protobuf_clients_speak_with_everyone"],
+    )
+    .awaited(),
 ];
 
 const RAW: &[Row] = &[
@@ -515,6 +581,34 @@ const LIMITS: &[Row] = &[
         "1001, and SDKs come back by themselves.",
         &["process::sigterm_says_1001_to_clients_and_exits_0"],
     ),
+    works(
+        "Connections of one client",
+        "Rules per user or token over all hubs, and a quota per hub; more is 429.",
+        &[
+            "edges::connections_of_one_client_are_counted_over_hubs_and_until_they_end",
+            "edges::one_token_is_one_client_by_its_signature",
+            "edges::a_hub_has_its_quota_of_connections",
+        ],
+    )
+    .awaited(),
+    works(
+        "Traffic of one client",
+        "A rule per window of time; more closes the connection.",
+        &["edges::who_sends_too_much_in_a_window_is_closed"],
+    )
+    .awaited(),
+    works(
+        "Throttled REST calls",
+        "429 with `Retry-After`, which the SDKs honour.",
+        &["edges::rest_calls_over_the_rate_are_to_be_tried_again"],
+    )
+    .awaited(),
+    differs(
+        "Lifetime of a connection",
+        "May be bounded by a setting; the service has no bound.",
+        &["edges::connections_last_as_long_as_they_may"],
+    )
+    .awaited(),
 ];
 
 const SDKS: &[Row] = &[
@@ -569,42 +663,4 @@ const OTHERS: &[Row] = &[
     ),
     not_yet("The tunnel", "`/server/tunnel` is 501.", &["handshake::bad_hubs_are_400_and_unknown_paths_404"]),
     not_yet("Chat", "`/api/hubs/{hub}/chat/…` is 501.", &["refusals::what_is_known_and_not_built_is_a_501"]),
-];
-
-/// What other branches bring. Whoever merges one moves its rows to their area and names its tests; an empty list
-/// takes the section off the page.
-pub(super) const IN_THE_MAKING: &[Row] = &[
-    not_yet(
-        "TLS",
-        "HTTPS and WSS in the server itself, with a certificate that can be replaced while it runs; token credentials of the SDKs need it.",
-        &[],
-    ),
-    not_yet(
-        "OIDC tokens in place of Entra ID",
-        "Bearer tokens of configured issuers, as owner or reader; switches for either kind of caller.",
-        &[],
-    ),
-    not_yet(
-        "`protobuf.webpubsub.azure.v1` and `protobuf.reliable.webpubsub.azure.v1`",
-        "The whole schema, with JSON payloads as `json_data`.",
-        &[],
-    ),
-    not_yet("Metadata and `ttlSeconds` of clients", "On `sendToGroup`, as over REST.", &[]),
-    not_yet(
-        "Expiry of messages",
-        "`messageTtlSeconds` is checked; an expired message is dropped from the outbox and the replay buffer.",
-        &[],
-    ),
-    not_yet(
-        "Proxies in front",
-        "The client's address from `X-Forwarded-For` or the PROXY protocol, of trusted peers.",
-        &[],
-    ),
-    not_yet("Origins", "An allow list per hub.", &[]),
-    not_yet(
-        "Connection and traffic rules",
-        "Connections per user and token, connection lifetime and traffic per time, with 429 or a close.",
-        &[],
-    ),
-    not_yet("Reload", "Keys and configuration change without a restart.", &[]),
 ];
