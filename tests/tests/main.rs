@@ -3,6 +3,7 @@
 mod admin;
 mod conversions;
 mod cores;
+mod edges;
 mod handshake;
 mod http;
 mod json;
@@ -11,6 +12,7 @@ mod process;
 mod raw;
 mod recovery;
 mod reliable;
+mod reload;
 mod rest;
 mod sdk;
 mod slices;
