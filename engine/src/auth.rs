@@ -135,13 +135,12 @@ impl Verifier {
                 _ => Admission::RecoverBad { echoed },
             });
         }
-        let terms = self.terms.load();
         let (user, roles, groups) = match query.token(request) {
             Some(token) => {
-                let claims = terms.client_claims(now_unix, token, &hub, request)?;
+                let claims = self.client_claims(now_unix, token, &hub, request)?;
                 (claims.user, claims.roles, claims.groups)
             }
-            None if terms.anonymous_policy(&hub) == AnonymousPolicy::Allow => Default::default(),
+            None if self.terms.load().anonymous_policy(&hub) == AnonymousPolicy::Allow => Default::default(),
             None => {
                 return Err(unauthorized("The request has no token and the hub takes no anonymous clients."));
             }
@@ -158,6 +157,39 @@ impl Verifier {
             address: request.address,
             pass: None,
         })))
+    }
+
+    fn client_claims(
+        &self,
+        now_unix: u64,
+        token: &str,
+        hub: &HubName,
+        request: &UpgradeRequest<'_>,
+    ) -> Result<ClientClaims, ErrorBody> {
+        let terms = self.terms.load();
+        let payload = terms.payload(token)?;
+        let claims = ClientClaims::parse(&payload).map_err(|error| match error.status() {
+            400 => ErrorBody::new(ErrorCode::BadRequest, error.to_string()),
+            _ => unauthorized(error.to_string()),
+        })?;
+        claims
+            .lifetime
+            .check_times(now_unix, terms.clock_skew_seconds)
+            .map_err(|error| unauthorized(error.to_string()))?;
+        let origin = RequestOrigin {
+            host: request.host,
+            forwarded_host: request.forwarded_host,
+            public_endpoints: &terms.public_endpoints,
+        };
+        if terms.audience_check
+            && !client_audience_matches(&claims.audience, &origin, ClientType::Default, hub)
+        {
+            let actual: Vec<&str> = claims.audience.as_strs().collect();
+            let expected = ClientType::Default.path(hub);
+            tracing::info!(host = request.host, expected, ?actual, "Failed to validate audience");
+            return Err(unauthorized("The token's audience is not this hub's client URL."));
+        }
+        Ok(claims)
     }
 
     fn reconnection_token_is_good(&self, hub: &HubName, id: &ConnectionId, token: &str) -> bool {
@@ -185,38 +217,6 @@ impl Terms {
                 .collect(),
             anonymous_default: crate::config::Hub::default().anonymous_connect_policy,
         }
-    }
-
-    fn client_claims(
-        &self,
-        now_unix: u64,
-        token: &str,
-        hub: &HubName,
-        request: &UpgradeRequest<'_>,
-    ) -> Result<ClientClaims, ErrorBody> {
-        let payload = self.payload(token)?;
-        let claims = ClientClaims::parse(&payload).map_err(|error| match error.status() {
-            400 => ErrorBody::new(ErrorCode::BadRequest, error.to_string()),
-            _ => unauthorized(error.to_string()),
-        })?;
-        claims
-            .lifetime
-            .check_times(now_unix, self.clock_skew_seconds)
-            .map_err(|error| unauthorized(error.to_string()))?;
-        let origin = RequestOrigin {
-            host: request.host,
-            forwarded_host: request.forwarded_host,
-            public_endpoints: &self.public_endpoints,
-        };
-        if self.audience_check
-            && !client_audience_matches(&claims.audience, &origin, ClientType::Default, hub)
-        {
-            let actual: Vec<&str> = claims.audience.as_strs().collect();
-            let expected = ClientType::Default.path(hub);
-            tracing::info!(host = request.host, expected, ?actual, "Failed to validate audience");
-            return Err(unauthorized("The token's audience is not this hub's client URL."));
-        }
-        Ok(claims)
     }
 
     /// The payload of a token whose signature is good.

@@ -99,6 +99,8 @@ pub struct Recover {
     pub socket: SocketKey,
     /// Whose session.
     pub id: ConnectionId,
+    /// The client's address now.
+    pub address: Option<IpAddr>,
     /// The upgrade's answer (101), sent before everything else.
     pub prologue: Vec<u8>,
 }

@@ -119,7 +119,7 @@ impl Hub {
     }
 
     pub(crate) fn recover(&mut self, recover: Recover, effects: &mut Effects) {
-        let Recover { socket, id, prologue } = recover;
+        let Recover { socket, id, address, prologue } = recover;
         let slot = self.by_id(&id).filter(|&slot| self.hot[slot as usize].session != NONE);
         let Some(slot) = slot else {
             self.counters.recover_refused += 1;
@@ -129,6 +129,7 @@ impl Hub {
         let old = std::mem::replace(&mut self.hot[slot as usize].socket, socket);
         let connection = &mut self.connections[slot as usize];
         (connection.floor, connection.cut) = (self.turn.position, u32::MAX);
+        connection.arrival.address = address;
         let key = ConnectionKey { slot, generation: connection.generation };
         if old.slot != NONE {
             effects.push(Effect::Close(old, CloseHow::Abort));

@@ -119,7 +119,7 @@ pub(crate) fn shapes() -> impl Iterator<Item = (&'static Shape, Option<usize>)> 
     TOP.into_iter().chain([&Hub::SHAPE]).flat_map(|shape| shape.tree(None))
 }
 
-/// Keys, by their full names, of which a change needs a restart: what cores are built with.
+/// Keys and sections, by their full names, of which a change needs a restart: what cores are built with.
 pub(crate) const RESTART: [&str; 3] = ["server.listen", "server.admin_listen", "server.cores"];
 
 /// Every key, in the order of the page.
@@ -411,7 +411,7 @@ section! {
         kind: CountBy = CountBy::User, ANY;
         /// The claim's name, with `kind = "claim"`.
         claim: Option<String> = None, 1..=256, "none";
-        /// Bytes of messages they may send in a window.
+        /// Bytes they may send in a window, headers of frames included.
         max_inbound_bytes: u64 = 1 << 30, 1..=(1 << 39);
         /// Length of a window in seconds.
         window_seconds: u64 = 60, 10..=3600;

@@ -15,6 +15,7 @@ use ringhub_hub::{ConnectionId, CoreId, MeshItem};
 use ringhub_protocol::name::HubName;
 use ringhub_protocol::pubsub::Subprotocol;
 use std::io::{self, Write};
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -44,6 +45,8 @@ pub(crate) struct Moved {
     pub(crate) hub: HubName,
     /// The session it asks for.
     pub(crate) id: ConnectionId,
+    /// Where the client is.
+    pub(crate) address: Option<IpAddr>,
     /// The 101.
     pub(crate) prologue: Vec<u8>,
 }

@@ -15,6 +15,7 @@ use ringhub_protocol::name::HubName;
 use ringhub_protocol::pubsub::Subprotocol;
 use ringhub_protocol::ws::Decoder;
 use ringhub_protocol::ws::handshake::{Upgrade, write_accept};
+use std::net::IpAddr;
 
 /// Progress an HTTP handler may make at one go; a handler that makes more is broken.
 const PROGRESS_MAX: usize = 1000;
@@ -26,8 +27,17 @@ enum Asked {
     Refuse { response: Vec<u8> },
     Echo { prologue: Vec<u8>, consumed: usize },
     Connect { admitted: Box<Admitted>, prologue: Vec<u8>, consumed: usize },
-    Recover { hub: HubName, id: ConnectionId, prologue: Vec<u8>, consumed: usize },
+    Recover { hub: HubName, who: Returning, consumed: usize },
     RecoverBad { prologue: Vec<u8> },
+}
+
+/// A client that comes back.
+struct Returning {
+    id: ConnectionId,
+    /// Where it is now.
+    address: Option<IpAddr>,
+    /// The 101.
+    prologue: Vec<u8>,
 }
 
 impl Core {
@@ -79,9 +89,9 @@ impl Core {
                 self.open(key, admitted.subprotocol, *unread);
                 self.connect(key, *admitted, prologue);
             }
-            Asked::Recover { hub, id, prologue, consumed } => {
+            Asked::Recover { hub, who, consumed } => {
                 unread.drain(..consumed);
-                self.recover(key, hub, id, prologue, *unread);
+                self.recover(key, hub, who, *unread);
             }
             Asked::RecoverBad { prologue } => self.refuse_recovery(key, prologue),
         }
@@ -119,7 +129,8 @@ impl Core {
                 Asked::Connect { admitted, prologue, consumed }
             }
             Admission::Recover { hub, id, echoed } => {
-                Asked::Recover { hub, id, prologue: accept(echoed.as_deref()), consumed }
+                let who = Returning { id, address: asked.address, prologue: accept(echoed.as_deref()) };
+                Asked::Recover { hub, who, consumed }
             }
             Admission::RecoverBad { echoed } => Asked::RecoverBad { prologue: accept(echoed.as_deref()) },
             Admission::Refuse { status, body } => {
@@ -141,7 +152,7 @@ impl Core {
     ) -> UpgradeRequest<'a> {
         let proxies = &self.settings.proxies;
         let peer = self.peer(key);
-        let via = Via { from_proxy: peer.is_some_and(|peer| proxies.trust(peer)) };
+        let via = Via { from_proxy: peer.is_some_and(|peer| proxies.trust(peer)), secure: false };
         let host = head.header("host").unwrap_or_default();
         let last =
             |name: &str| head.header_values(name).last().and_then(|value| std::str::from_utf8(value).ok());
@@ -189,14 +200,8 @@ impl Core {
     }
 
     /// Gives a client to the core that has its session.
-    fn recover(
-        &mut self,
-        key: SocketKey,
-        hub: HubName,
-        id: ConnectionId,
-        prologue: Vec<u8>,
-        unread: Vec<u8>,
-    ) {
+    fn recover(&mut self, key: SocketKey, hub: HubName, who: Returning, unread: Vec<u8>) {
+        let Returning { id, address, prologue } = who;
         // Only reliable clients can recover; the gate has checked what they speak.
         let subprotocol = Subprotocol::ReliableJson;
         if id.node != 0 || id.core.0 >= self.mesh.cores() {
@@ -204,28 +209,29 @@ impl Core {
         }
         if id.core == self.id {
             self.open(key, subprotocol, unread);
-            return self.recover_here(key, hub, id, prologue);
+            return self.recover_here(key, hub, Returning { id, address, prologue });
         }
         // What holds it back (the rest of an answer to an earlier request) is rare: the client tries again.
         let Some(Socket { fd, listener, .. }) = self.io.release(key) else { return self.io.kill(key) };
-        let moved = Moved { fd, unread, listener, subprotocol, hub, id, prologue };
+        let moved = Moved { fd, unread, listener, subprotocol, hub, id, address, prologue };
         self.mesh.tell(id.core, Note::Socket(Box::new(moved)));
     }
 
     /// A socket another core gave to this one.
     pub(crate) fn take_over(&mut self, moved: Moved) {
-        let Moved { fd, unread, listener, subprotocol, hub, id, prologue } = moved;
+        let Moved { fd, unread, listener, subprotocol, hub, id, address, prologue } = moved;
         let key = self.io.adopt(Socket::new(fd, listener));
         self.io.shared.counters.sockets_moved_in.add(1);
         self.open(key, subprotocol, unread);
-        self.recover_here(key, hub, id, prologue);
+        self.recover_here(key, hub, Returning { id, address, prologue });
     }
 
-    fn recover_here(&mut self, key: SocketKey, hub: HubName, id: ConnectionId, prologue: Vec<u8>) {
+    fn recover_here(&mut self, key: SocketKey, hub: HubName, who: Returning) {
+        let Returning { id, address, prologue } = who;
         let Some(hub) = self.hub(&hub).filter(|_| !self.is_stopping()) else {
             return self.refuse_recovery(key, prologue);
         };
-        self.feed(hub, Input::Recover(Box::new(Recover { socket: key, id, prologue })));
+        self.feed(hub, Input::Recover(Box::new(Recover { socket: key, id, address, prologue })));
     }
 
     /// Bytes of an HTTP connection.

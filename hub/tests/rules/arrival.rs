@@ -77,7 +77,7 @@ fn a_session_is_not_recovered_past_its_lifetime() {
     bench.flush();
     wait_until(&mut bench, HOUR_MS);
     let socket = bench.socket();
-    bench.handle(Input::Recover(Box::new(Recover { socket, id, prologue: Vec::new() })));
+    bench.handle(Input::Recover(Box::new(Recover { socket, id, address: None, prologue: Vec::new() })));
     assert!(matches!(bench.effects.last(), Some(Effect::RecoverRefused(..))));
     assert_eq!(bench.hub.counters().lifetimes_ended, 1);
 }

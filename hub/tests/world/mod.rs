@@ -336,7 +336,7 @@ impl World {
         let socket = self.open_socket(client);
         self.clients[client].phase = Phase::Connecting;
         let (core, hub) = (self.clients[client].core, self.clients[client].hub);
-        let recover = Recover { socket, id, prologue: b"\x81\x01@".to_vec() };
+        let recover = Recover { socket, id, address: None, prologue: b"\x81\x01@".to_vec() };
         self.feed(core, hub, Input::Recover(Box::new(recover)));
     }
 
