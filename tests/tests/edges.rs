@@ -147,9 +147,9 @@ fn forwarded_headers_count_from_trusted_proxies_only() {
     }
     // A client that comes back from elsewhere is there now.
     let phone = server.connect(Client::reliable().header("X-Forwarded-For", "203.0.113.9"));
-    let (id, token) = (phone.id().to_owned(), phone.token().to_owned());
+    let (id, secret) = (phone.id().to_owned(), phone.token().to_owned());
     phone.cut();
-    let phone = Client::reliable().header("X-Forwarded-For", "198.51.100.1").recover(&id, &token);
+    let phone = Client::reliable().header("X-Forwarded-For", "198.51.100.1").recover(&id, &secret);
     let phone = server.connect(phone);
     assert_eq!(addresses(&server), ["198.51.100.1"]);
     phone.close(1000);
