@@ -337,7 +337,7 @@ impl Counted {
     /// Counts bytes of the client; false if they are too many.
     pub(crate) fn take(&self, bytes: usize, now: Time) -> bool {
         // No short cut: every meter counts.
-        self.meters.iter().fold(true, |fits, meter| meter.take(bytes as u64, now) && fits)
+        self.meters.iter().filter(|meter| !meter.take(bytes as u64, now)).count() == 0
     }
 }
 
@@ -397,5 +397,92 @@ impl Window {
         match self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, update) {
             Ok(before) | Err(before) => added(before) & BYTES_MAX,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counts() -> (Arc<Counts>, Arc<ProcessCounts>) {
+        let process = Arc::new(ProcessCounts::default());
+        (Arc::new(Counts::new(process.clone())), process)
+    }
+
+    fn counted(counts: &Arc<Counts>) -> Counted {
+        Counted { counts: counts.clone(), keys: Vec::new(), meters: Vec::new() }
+    }
+
+    fn key(value: &str) -> Key {
+        Key::new(b"user", b"", value.as_bytes())
+    }
+
+    fn rule(max: u64, window_ms: u64) -> Rule {
+        Rule { by: By::User, max, window_ms }
+    }
+
+    #[test]
+    fn a_place_is_taken_once_and_given_back_at_the_end() {
+        let (counts, process) = counts();
+        let (mut a, mut b, mut c) = (counted(&counts), counted(&counts), counted(&counts));
+        assert!(a.enter(key("ann"), 2) && a.enter(key("ann"), 2), "two rules, one connection");
+        assert!(!a.enter(key("ann"), 0), "a rule that allows fewer is broken all the same");
+        assert!(b.enter(key("ann"), 2) && !c.enter(key("ann"), 2));
+        assert!(c.enter(key("bob"), 1));
+        assert_eq!(process.counted_keys.get(), 2);
+        drop(a);
+        assert!(c.enter(key("ann"), 2));
+        drop((b, c));
+        assert_eq!(process.counted_keys.get(), 0);
+        assert!(counts.shards.iter().all(|shard| shard.lock().unwrap().is_empty()));
+    }
+
+    #[test]
+    fn what_is_counted_by_is_told_apart() {
+        let all = [
+            Key::new(b"user", b"", b"x"),
+            Key::new(b"signature", b"", b"x"),
+            Key::new(b"claim", b"a", b"x"),
+            Key::new(b"claim", b"ax", b""),
+            Key::new(b"claim", b"", b"ax"),
+            Key::new(b"hub", b"", b"x"),
+            Key::of_window(&rule(1, 10_000), b"x"),
+            Key::of_window(&rule(1, 20_000), b"x"),
+        ];
+        for (n, key) in all.iter().enumerate() {
+            assert!(!all[..n].contains(key), "{n}");
+        }
+    }
+
+    #[test]
+    fn bytes_of_all_who_share_a_key_count_in_one_window() {
+        let (counts, _) = counts();
+        let (mut a, mut b) = (counted(&counts), counted(&counts));
+        a.measure(key("ann"), &rule(100, 10_000));
+        b.measure(key("ann"), &rule(100, 10_000));
+        b.measure(key("tenant"), &rule(500, 10_000));
+        assert!(a.take(60, Time(0)) && b.take(40, Time(9_999)));
+        assert!(!a.take(1, Time(9_999)) && !b.take(0, Time(9_999)));
+        assert!(a.take(100, Time(10_000)), "a new window");
+        assert!(!b.take(1, Time(9_998)), "a core that is a window behind adds to the present one");
+        assert!(b.take(100, Time(25_000)) && a.take(0, Time(25_000)));
+        assert!(!b.take(1000, Time(40_000)) && !b.take(0, Time(40_000)), "over both");
+        // Five years later, the number of the window comes round.
+        let round = Time((NUMBER_MASK + 1) * 10_000 + 40_000);
+        assert!(b.take(1, Time(round.0 + 20_000)));
+    }
+
+    #[test]
+    fn a_window_tells_no_more_than_it_can_and_threads_lose_nothing() {
+        let window = Window::default();
+        assert_eq!(window.add(3, u64::MAX), BYTES_MAX);
+        assert_eq!(window.add(3, 1), BYTES_MAX);
+        let window = Arc::new(Window::default());
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..10_000).for_each(|_| _ = window.add(7, 3)));
+            }
+        });
+        assert_eq!(window.add(7, 0), 120_000);
     }
 }

@@ -101,6 +101,7 @@ impl Config {
                 .map_err(|rule| self.fault(key(), format!("the text of {} {rule}", file.display()), ""))?;
             let slot = if name == "primary" { &mut self.keys.primary } else { &mut self.keys.secondary };
             *slot = Some(secret);
+            self.sources.insert(format!("keys.{name}"), Source::File(file, 1));
         }
         Ok(())
     }
@@ -333,7 +334,9 @@ pub(crate) struct Change {
 impl Change {
     /// Whether it has no effect on a running server.
     pub(crate) fn needs_restart(&self) -> bool {
-        keys::RESTART.iter().any(|key| self.key == *key) || self.key.starts_with(keys::RESTART_SECTION)
+        keys::RESTART.iter().any(|fixed| {
+            self.key.strip_prefix(fixed).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        })
     }
 }
 

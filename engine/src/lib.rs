@@ -4,7 +4,7 @@
 //! they are: [`measured`] is a door for this crate's own benches and nobody else's.
 //!
 //! `core` and `net` are the data plane; the rest is the cold side: it decides who may come in, answers HTTP as
-//! a value-to-value function, and shows what the cores count.
+//! a value-to-value function, shows what the cores count, and takes over a configuration that changed.
 
 mod admin;
 mod admission;

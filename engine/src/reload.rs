@@ -113,6 +113,11 @@ impl Reloader {
         Ok(changes)
     }
 
+    /// Whether what stands there is not what is in effect.
+    fn is_stale(&self) -> bool {
+        (self.load)().is_ok_and(|now| !self.current.changes(&now).is_empty())
+    }
+
     /// Every file the configuration in effect consists of.
     fn files(&self, config: Option<&Path>) -> Vec<PathBuf> {
         config.map(Path::to_owned).into_iter().chain(self.current.files()).collect()
@@ -127,16 +132,17 @@ impl Reloader {
 /// If there can be no thread.
 pub(crate) fn start(mut reloader: Reloader, config: Option<PathBuf>) -> std::io::Result<Sender<Trigger>> {
     let (ask, triggers) = channel();
-    let events = ask.clone();
+    let mut watch = Watch::new(ask.clone());
+    let files = reloader.files(config.as_deref());
+    watch.follow(&files);
+    let mut seen = Contents::of(&files);
+    if reloader.is_stale() {
+        // It changed between being read and being watched.
+        let _ = ask.send(Trigger::Asked);
+    }
     let run = move || {
-        let mut watch = Watch::new(events);
-        let mut seen = Contents::default();
         loop {
-            let files = reloader.files(config.as_deref());
-            watch.follow(&files);
-            if seen.0.is_empty() {
-                seen = Contents::of(&files);
-            }
+            watch.follow(&reloader.files(config.as_deref()));
             let Some(trigger) = next(&triggers) else { return };
             let now = Contents::of(&reloader.files(config.as_deref()));
             if trigger == Trigger::Asked || now != seen {

@@ -76,7 +76,7 @@ impl RestApi {
         let path = head.uri.path();
         let header = |name| head.headers.get(name).and_then(|value| value.to_str().ok());
         let last =
-            |name: &str| head.headers.get_all(name).iter().last().and_then(|value| value.to_str().ok());
+            |name: &str| head.headers.get_all(name).iter().next_back().and_then(|value| value.to_str().ok());
         let named = Named::new(via, header(HOST).unwrap_or_default(), last);
         // What is no text is no known type.
         let content_type = head.headers.get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or("?"));
@@ -423,7 +423,7 @@ mod tests {
             connection: HttpConnection::new(
                 16 << 10,
                 Upgrades::Allowed,
-                api.answerer(CoreId(0), Via { from_proxy: true }),
+                api.answerer(CoreId(0), Via { from_proxy: true, secure: false }),
             ),
         }
     }

@@ -135,7 +135,7 @@ fuzz_target!(|ops: Vec<Op>| {
             }
             Op::Recover { client } => {
                 if let Some((_, id)) = pick(client) {
-                    let recover = Recover { socket: socket(), id, prologue: Vec::new() };
+                    let recover = Recover { socket: socket(), id, address: None, prologue: Vec::new() };
                     hub.handle(now, Input::Recover(Box::new(recover)), &mut effects);
                 }
             }

@@ -100,6 +100,8 @@ pub struct Recover {
     pub id: ConnectionId,
     /// What it offered; refused if the session speaks something else.
     pub subprotocol: Subprotocol,
+    /// The client's address now.
+    pub address: Option<IpAddr>,
     /// The upgrade's answer (101), sent before everything else.
     pub prologue: Vec<u8>,
 }

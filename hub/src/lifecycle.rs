@@ -115,7 +115,7 @@ impl Hub {
     }
 
     pub(crate) fn recover(&mut self, recover: Recover, effects: &mut Effects) {
-        let Recover { socket, id, subprotocol, prologue } = recover;
+        let Recover { socket, id, subprotocol, address, prologue } = recover;
         let slot = self.by_id(&id).filter(|&slot| {
             self.hot[slot as usize].session != NONE
                 && self.connections[slot as usize].subprotocol() == subprotocol
@@ -128,6 +128,7 @@ impl Hub {
         let old = std::mem::replace(&mut self.hot[slot as usize].socket, socket);
         let connection = &mut self.connections[slot as usize];
         (connection.floor, connection.cut) = (self.turn.position, u32::MAX);
+        connection.arrival.address = address;
         let key = ConnectionKey { slot, generation: connection.generation };
         if old.slot != NONE {
             effects.push(Effect::Close(old, CloseHow::Abort));

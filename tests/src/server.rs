@@ -3,12 +3,12 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::ops::Deref;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::process::{Process, ringhub, target_dir};
-use crate::{Client, Connection, KEY, RawSocket, Request, Response};
+use crate::{Client, Connection, KEY, RawSocket, Request, Response, wait_until};
 
 /// A running `ringhub serve`. Dereferences to the [`Endpoint`] of its service listener.
 #[derive(Debug)]
@@ -26,6 +26,7 @@ pub struct Setup {
     key: String,
     secondary_key: Option<String>,
     config: Option<String>,
+    keys_in_config: bool,
     listen: String,
     open_files: Option<u32>,
 }
@@ -60,12 +61,16 @@ impl Server {
             key: KEY.to_owned(),
             secondary_key: None,
             config: None,
+            keys_in_config: false,
             listen: "127.0.0.1:0".to_owned(),
             open_files: None,
         });
         let mut command =
             ringhub(["serve", "--listen", &setup.listen, "--admin-listen", "127.0.0.1:0", "--cores"]);
-        command.arg(setup.cores.to_string()).env("RINGHUB_PRIMARY_KEY", &setup.key);
+        command.arg(setup.cores.to_string());
+        if !setup.keys_in_config {
+            command.env("RINGHUB_PRIMARY_KEY", &setup.key);
+        }
         if let Some(key) = &setup.secondary_key {
             command.env("RINGHUB_SECONDARY_KEY", key);
         }
@@ -89,6 +94,37 @@ impl Server {
     /// The admin listener.
     pub fn admin(&self) -> &Endpoint {
         &self.admin
+    }
+
+    /// The configuration file given to [`Setup::config`].
+    #[track_caller]
+    pub fn config(&self) -> &Path {
+        self.config.as_deref().expect("the server was given a configuration")
+    }
+
+    /// Asks for a reload and waits for the log line that ends it; returns the log since.
+    #[track_caller]
+    pub fn reload(&self) -> String {
+        let before = self.process.log().len();
+        self.process.signal("HUP");
+        self.reloaded_since(before)
+    }
+
+    /// The log from that length on, once there is the end of a reload in it.
+    #[track_caller]
+    pub fn reloaded_since(&self, before: usize) -> String {
+        let mut since = String::new();
+        wait_until("the configuration is reloaded, or not", || {
+            since = self.process.log().split_off(before);
+            since.contains("the configuration was reloaded")
+                || since.contains("the configuration was not reloaded")
+        });
+        since
+    }
+
+    /// How much the server has logged.
+    pub fn log_len(&self) -> usize {
+        self.process.log().len()
     }
 
     /// The process, for signals and its log.
@@ -161,6 +197,12 @@ impl Setup {
     /// The configuration file's text (`design` §2).
     pub fn config(mut self, toml: &str) -> Self {
         self.config = Some(toml.to_owned());
+        self
+    }
+
+    /// The keys stand in the configuration file, and nowhere else.
+    pub fn keys_in_config(mut self) -> Self {
+        self.keys_in_config = true;
         self
     }
 

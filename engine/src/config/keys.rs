@@ -122,10 +122,9 @@ pub(crate) fn shapes() -> impl Iterator<Item = (&'static Shape, Option<usize>)> 
     TOP.into_iter().chain([&Hub::SHAPE]).flat_map(|shape| shape.tree(None))
 }
 
-/// Keys, by their full names, of which a change needs a restart: what cores are built with.
-pub(crate) const RESTART: [&str; 3] = ["server.listen", "server.admin_listen", "server.cores"];
-/// And those that begin so: the side thread is built with them.
-pub(crate) const RESTART_SECTION: &str = "oidc.";
+/// Keys and sections, by their full names, of which a change needs a restart: what cores and the
+/// side thread are built with.
+pub(crate) const RESTART: [&str; 4] = ["server.listen", "server.admin_listen", "server.cores", "oidc"];
 
 /// Every key, in the order of the page.
 pub(crate) fn all() -> impl Iterator<Item = &'static Key> {
@@ -482,7 +481,7 @@ section! {
         kind: CountBy = CountBy::User, ANY;
         /// The claim's name, with `kind = "claim"`.
         claim: Option<String> = None, 1..=256, "none";
-        /// Bytes of messages they may send in a window.
+        /// Bytes they may send in a window, headers of frames included.
         max_inbound_bytes: u64 = 1 << 30, 1..=(1 << 39);
         /// Length of a window in seconds.
         window_seconds: u64 = 60, 10..=3600;

@@ -15,6 +15,7 @@ use ringhub_hub::{ConnectionId, CoreId, MeshItem};
 use ringhub_protocol::name::HubName;
 use ringhub_protocol::pubsub::Subprotocol;
 use std::io::{self, Write};
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -53,6 +54,8 @@ pub(crate) struct Session {
     pub(crate) id: ConnectionId,
     /// What the client offered.
     pub(crate) subprotocol: Subprotocol,
+    /// Where the client is.
+    pub(crate) address: Option<IpAddr>,
 }
 
 type Batch = Vec<Note>;

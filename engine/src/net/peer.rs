@@ -35,6 +35,8 @@ impl Proxies {
 pub(crate) struct Via {
     /// From a trusted proxy.
     pub(crate) from_proxy: bool,
+    /// Over TLS of our own.
+    pub(crate) secure: bool,
 }
 
 /// Under which name and scheme a client called this server.
@@ -55,7 +57,7 @@ impl<'a> Named<'a> {
         Self {
             host,
             forwarded_host: said("x-forwarded-host").and_then(forwarded::host),
-            is_secure: said("x-forwarded-proto").and_then(forwarded::is_secure).unwrap_or(false),
+            is_secure: said("x-forwarded-proto").and_then(forwarded::is_secure).unwrap_or(via.secure),
         }
     }
 
@@ -78,7 +80,7 @@ impl Core {
         let proxies = &self.settings.proxies;
         let from_proxy =
             !proxies.trusted.is_empty() && self.peer(key).is_some_and(|peer| proxies.trust(peer));
-        Via { from_proxy }
+        Via { from_proxy, secure: false }
     }
 
     /// What a new socket's first bytes are.
@@ -133,9 +135,9 @@ mod tests {
             "x-forwarded-proto" => Some("https"),
             _ => None,
         };
-        let named = |from_proxy| Named::new(Via { from_proxy }, "10.0.0.1:8080", headers);
+        let named = |from_proxy| Named::new(Via { from_proxy, secure: false }, "10.0.0.1:8080", headers);
         assert_eq!(named(true).endpoint(), "https://pubsub.example.com");
         assert_eq!(named(false).endpoint(), "http://10.0.0.1:8080");
-        assert_eq!(Named::new(Via { from_proxy: true }, "h", |_| None).endpoint(), "http://h");
+        assert_eq!(Named::new(Via { from_proxy: true, secure: true }, "h", |_| None).endpoint(), "https://h");
     }
 }

@@ -118,7 +118,7 @@ impl Core {
                 Asked::Connect { admitted, prologue, consumed }
             }
             Admission::Recover { hub, id, subprotocol, echoed } => {
-                let session = Session { hub, id, subprotocol };
+                let session = Session { hub, id, subprotocol, address: asked.address };
                 Asked::Recover { session, prologue: accept(echoed.as_deref()), consumed }
             }
             Admission::RecoverBad { echoed } => Asked::RecoverBad { prologue: accept(echoed.as_deref()) },
@@ -141,7 +141,7 @@ impl Core {
     ) -> UpgradeRequest<'a> {
         let proxies = &self.settings.proxies;
         let peer = self.peer(key);
-        let via = Via { from_proxy: peer.is_some_and(|peer| proxies.trust(peer)) };
+        let via = Via { from_proxy: peer.is_some_and(|peer| proxies.trust(peer)), secure: false };
         let host = head.header("host").unwrap_or_default();
         let last =
             |name: &str| head.header_values(name).last().and_then(|value| std::str::from_utf8(value).ok());
@@ -214,11 +214,12 @@ impl Core {
     }
 
     fn recover_here(&mut self, key: SocketKey, session: Session, prologue: Vec<u8>) {
-        let Session { hub, id, subprotocol } = session;
+        let Session { hub, id, subprotocol, address } = session;
         let Some(hub) = self.hub(&hub).filter(|_| !self.is_stopping()) else {
             return self.refuse_recovery(key, prologue);
         };
-        self.feed(hub, Input::Recover(Box::new(Recover { socket: key, id, subprotocol, prologue })));
+        let recover = Recover { socket: key, id, subprotocol, address, prologue };
+        self.feed(hub, Input::Recover(Box::new(recover)));
     }
 
     /// Bytes of an HTTP connection.

@@ -81,6 +81,7 @@ fn a_session_is_not_recovered_past_its_lifetime() {
         socket,
         id,
         subprotocol: Subprotocol::ReliableJson,
+        address: None,
         prologue: Vec::new(),
     })));
     assert!(matches!(bench.effects.last(), Some(Effect::RecoverRefused(..))));

@@ -81,7 +81,8 @@ fn a_session_that_comes_back_too_late_finds_a_gap() {
     }
     bench.now = Time(2_000);
     let socket = bench.socket();
-    let recover = Recover { socket, id, subprotocol: Subprotocol::ReliableJson, prologue: Vec::new() };
+    let recover =
+        Recover { socket, id, subprotocol: Subprotocol::ReliableJson, address: None, prologue: Vec::new() };
     bench.handle(Input::Recover(Box::new(recover)));
     let back = Transport { socket, ..a };
     let texts = bench.texts(back);

@@ -332,6 +332,7 @@ fn a_session_is_recovered_during_a_fan() {
             socket,
             id,
             subprotocol: Subprotocol::ReliableJson,
+            address: None,
             prologue: Vec::new(),
         })));
         Transport { socket, ..of }
@@ -348,6 +349,7 @@ fn a_session_is_recovered_during_a_fan() {
         socket,
         id,
         subprotocol: Subprotocol::ReliableJson,
+        address: None,
         prologue: Vec::new(),
     })));
     let texts = bench.texts(Transport { socket, ..suspended });
@@ -369,6 +371,7 @@ fn a_socket_that_is_taken_over_during_a_fan_gets_nothing_more() {
         socket,
         id,
         subprotocol: Subprotocol::ReliableJson,
+        address: None,
         prologue: Vec::new(),
     })));
     bench.say(publisher, &publish("g", "2", ""));

@@ -153,7 +153,13 @@ fn the_server_s_own_words_are_protobuf_for_protobuf_clients() {
 
     bench.handle(Input::SocketLost(a));
     let socket = bench.socket();
-    let recover = Recover { socket, id, subprotocol: Subprotocol::ReliableProtobuf, prologue: Vec::new() };
+    let recover = Recover {
+        socket,
+        id,
+        subprotocol: Subprotocol::ReliableProtobuf,
+        address: None,
+        prologue: Vec::new(),
+    };
     bench.handle(Input::Recover(Box::new(recover)));
     let back = Transport { socket, ..a };
     let connected = |out: &mut Vec<u8>| protobuf::connected(out, Some("u"), &id.to_string(), Some("token"));
@@ -175,7 +181,13 @@ fn a_session_is_recovered_in_the_subprotocol_it_speaks() {
     bench.send(Target::Group(group("g")), "2");
     for subprotocol in ALL {
         let socket = bench.socket();
-        bench.handle(Input::Recover(Box::new(Recover { socket, id, subprotocol, prologue: Vec::new() })));
+        bench.handle(Input::Recover(Box::new(Recover {
+            socket,
+            id,
+            subprotocol,
+            address: None,
+            prologue: Vec::new(),
+        })));
         match bench.effects.last() {
             Some(Effect::Opened(_)) => {
                 assert_eq!(subprotocol, Subprotocol::ReliableProtobuf);

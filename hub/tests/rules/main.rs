@@ -205,6 +205,7 @@ fn a_session_is_recovered_with_what_was_not_acknowledged() {
         socket,
         id,
         subprotocol: Subprotocol::ReliableJson,
+        address: None,
         prologue: b"\x81\x03101".to_vec(),
     })));
     let back = Transport { socket, ..b };
@@ -241,6 +242,7 @@ fn a_session_ends_when_nobody_comes_back_in_time() {
         socket,
         id,
         subprotocol: Subprotocol::ReliableJson,
+        address: None,
         prologue: Vec::new(),
     })));
     assert!(matches!(bench.effects.last(), Some(Effect::RecoverRefused(refused, _)) if *refused == socket));

@@ -336,7 +336,8 @@ impl World {
         self.clients[client].phase = Phase::Connecting;
         let (core, hub) = (self.clients[client].core, self.clients[client].hub);
         let subprotocol = self.clients[client].subprotocol;
-        let recover = Recover { socket, id, subprotocol, prologue: b"\x81\x01@".to_vec() };
+        let prologue = b"\x81\x01@".to_vec();
+        let recover = Recover { socket, id, subprotocol, address: None, prologue };
         self.feed(core, hub, Input::Recover(Box::new(recover)));
     }
 

@@ -1,0 +1,364 @@
+//! What stands in front of the server and around its door: proxies, origins, quotas and rules on clients
+//! (`service-model` §3, `client-protocols` §1.3, §2.5).
+
+use crate::admin::metric;
+use ringhub_tests::{Client, Endpoint, RawSocket, Response, Server, Token, wait_until};
+use serde_json::{Value, json};
+use std::thread;
+
+/// The head of a PROXY protocol header, version 2, in front of its block.
+fn proxy_header(command: u8, transport: u8, block: &[u8]) -> Vec<u8> {
+    let length = (block.len() as u16).to_be_bytes();
+    [b"\r\n\r\n\0\r\nQUIT\n", &[command, transport][..], &length, block].concat()
+}
+
+fn from_203_0_113_9() -> Vec<u8> {
+    proxy_header(0x21, 0x11, &[203, 0, 113, 9, 127, 0, 0, 1, 0xc0, 1, 0x1f, 0x90])
+}
+
+/// The rows of an admin list.
+fn rows(server: &Server, list: &str) -> Vec<Value> {
+    let body: Value =
+        serde_json::from_str(server.admin().http("GET", &format!("/{list}")).expect(200).text()).unwrap();
+    body[list].as_array().unwrap().clone()
+}
+
+/// The addresses of the clients that are connected, sorted.
+fn addresses(server: &Server) -> Vec<String> {
+    let mut all: Vec<String> = rows(server, "connections")
+        .iter()
+        .map(|row| row["address"].as_str().unwrap_or("?").to_owned())
+        .collect();
+    all.sort();
+    all
+}
+
+#[track_caller]
+fn upgraded(mut socket: RawSocket) -> RawSocket {
+    assert_eq!(socket.read_response().status, 101);
+    socket
+}
+
+#[track_caller]
+fn expect_throttled(response: &Response) {
+    assert_eq!((response.status, response.header("retry-after")), (429, Some("1")), "{response:?}");
+    assert_eq!(response.object()["code"], "Error.TooManyRequests", "{response:?}");
+}
+
+const BEHIND_PROXY: &str = "[server]\ntrusted_proxies = [\"127.0.0.0/8\", \"::1\", \"10.0.0.0/8\"]\n";
+
+#[test]
+fn a_proxy_header_says_where_the_client_is() {
+    let server = Server::with(|setup| setup.config(&format!("{BEHIND_PROXY}proxy_protocol = \"v2\"\n")));
+    let header = from_203_0_113_9();
+    let request = Client::json().request(&server);
+    let whole = [&header[..], &request].concat();
+    let mut clients = Vec::new();
+    for at in [0, 1, 11, 12, 13, 14, 15, 16, 20, 27, 28, 29, 100] {
+        let mut socket = server.raw();
+        let (first, second) = whole.split_at(at);
+        socket.write(first);
+        thread::yield_now();
+        socket.write(second);
+        clients.push(upgraded(socket));
+    }
+    assert_eq!(addresses(&server), vec!["203.0.113.9"; clients.len()]);
+    drop(clients);
+    wait_until("all are gone", || rows(&server, "connections").is_empty());
+    assert!(rows(&server, "closed").iter().all(|row| row["address"] == "203.0.113.9"));
+
+    let v6 = [&[0x20, 1, 0xd, 0xb8][..], &[0; 11], &[7], &[0; 20]].concat();
+    for (header, address) in [
+        (proxy_header(0x21, 0x21, &v6), "2001:db8::7"),
+        (proxy_header(0x20, 0, b""), "127.0.0.1"),
+        (proxy_header(0x21, 0, b"anything"), "127.0.0.1"),
+        (proxy_header(0x21, 0x31, &[0; 216]), "127.0.0.1"),
+    ] {
+        let mut socket = server.raw();
+        socket.write([&header[..], &request].concat());
+        let socket = upgraded(socket);
+        assert_eq!(addresses(&server), [address]);
+        drop(socket);
+        wait_until("it is gone", || rows(&server, "connections").is_empty());
+    }
+
+    // HTTP first, on a kept-alive connection; what the client says of others is not believed.
+    let mut socket = server.raw();
+    socket.write([&header[..], b"GET /api/health HTTP/1.1\r\nHost: x\r\n\r\n"].concat());
+    assert_eq!(socket.read_response().status, 200);
+    socket.write(Client::json().header("X-Forwarded-For", "198.51.100.1").request(&server));
+    let _socket = upgraded(socket);
+    assert_eq!(addresses(&server), ["203.0.113.9"]);
+}
+
+#[test]
+fn a_proxy_that_does_not_begin_with_its_header_is_cut() {
+    let server = Server::with(|setup| setup.config(&format!("{BEHIND_PROXY}proxy_protocol = \"v2\"\n")));
+    let bad = [
+        Client::json().request(&server),
+        b"PROXY TCP4 203.0.113.9 127.0.0.1 49153 8080\r\n".to_vec(),
+        proxy_header(0x31, 0x11, &[0; 12]),
+        proxy_header(0x21, 0x11, &[0; 11]),
+        proxy_header(0x21, 0x00, &[0; 4081]),
+    ];
+    for bytes in &bad {
+        let mut socket = server.raw();
+        socket.write(bytes);
+        socket.expect_end();
+    }
+    let refused = || metric(&server, &["ringhub_proxy_headers_refused_total"]);
+    assert_eq!(refused(), Some(bad.len() as f64));
+    // Nobody trusts this machine: no header is read, and one that comes is no request.
+    let server = Server::with(|setup| {
+        setup.config("[server]\ntrusted_proxies = [\"10.0.0.0/8\"]\nproxy_protocol = \"v2\"\n")
+    });
+    server.connect(Client::json());
+    let mut socket = server.raw();
+    socket.write(from_203_0_113_9());
+    assert_eq!(socket.read_response().status, 400);
+    // And the admin listener has no proxies.
+    server.admin().http("GET", "/healthz").expect(200);
+}
+
+#[test]
+fn forwarded_headers_count_from_trusted_proxies_only() {
+    let named = |client: Client| {
+        client.header("X-Forwarded-Host", "pubsub.example.com").header("X-Forwarded-Proto", "https")
+    };
+    let token = |server: &Server| Token::new("https://pubsub.example.com/client/hubs/chat").sign(&server.key);
+    let mint = |server: &Server| {
+        let request = server.rest("POST", "/api/hubs/chat/:generateToken");
+        let request =
+            request.header("X-Forwarded-Host", "pubsub.example.com").header("X-Forwarded-Proto", "https");
+        request.expect(200).object()["token"].as_str().unwrap().to_owned()
+    };
+
+    let server = Server::with(|setup| setup.config(BEHIND_PROXY));
+    for (sent, address) in [
+        ("203.0.113.9", "203.0.113.9"),
+        ("198.51.100.1, 203.0.113.9, 10.1.2.3", "203.0.113.9"),
+        ("203.0.113.9:4711", "203.0.113.9"),
+        ("unknown", "127.0.0.1"),
+    ] {
+        let client = server.connect(Client::json().header("X-Forwarded-For", sent));
+        assert_eq!(addresses(&server), [address], "{sent}");
+        client.close(1000);
+        wait_until("it is gone", || rows(&server, "connections").is_empty());
+    }
+    // A client that comes back from elsewhere is there now.
+    let phone = server.connect(Client::reliable().header("X-Forwarded-For", "203.0.113.9"));
+    let (id, secret) = (phone.id().to_owned(), phone.token().to_owned());
+    phone.cut();
+    let phone = Client::reliable().header("X-Forwarded-For", "198.51.100.1").recover(&id, &secret);
+    let phone = server.connect(phone);
+    assert_eq!(addresses(&server), ["198.51.100.1"]);
+    phone.close(1000);
+    server.connect(named(Client::json().token(token(&server))));
+    server.refuse(Client::json().token(token(&server)), 401);
+    let minted = mint(&server);
+    server.connect(named(Client::json().token(minted.as_str())));
+    server.refuse(Client::json().token(minted), 401);
+
+    let server = Server::start();
+    let _client = server.connect(Client::json().header("X-Forwarded-For", "203.0.113.9"));
+    assert_eq!(addresses(&server), ["127.0.0.1"]);
+    server.refuse(named(Client::json().token(token(&server))), 401);
+    server.connect(Client::json().token(mint(&server)));
+}
+
+#[test]
+fn pages_of_other_origins_are_kept_out_before_their_token_is_read() {
+    let server = Server::with(|setup| {
+        setup.config(
+            "[hubs.chat]\nallowed_origins = [\"https://app.example.com\", \"https://*.example.org\"]\n",
+        )
+    });
+    let from = |origin: &str| Client::json().header("Origin", origin);
+    for origin in ["https://app.example.com", "HTTPS://APP.example.com:443", "https://a.b.example.org"] {
+        server.connect(from(origin));
+    }
+    server.connect(Client::json());
+    server.connect(Client::json().hub("other").header("Origin", "https://evil.test"));
+    server.refuse(from("https://app.example.com").token("bad"), 401);
+    let refused = ["https://evil.test", "http://app.example.com", "https://example.org", "null"];
+    for origin in refused {
+        let refusal = server.refuse(from(origin).token("bad"), 403);
+        assert_eq!(refusal.object()["code"], "Error.Forbidden", "{refusal:?}");
+    }
+    server.refuse(from("https://app.example.com").header("Origin", "https://evil.test"), 403);
+    server.refuse(from("https://evil.test").recover("0", "0"), 403);
+    assert_eq!(metric(&server, &["ringhub_origins_refused_total"]), Some(refused.len() as f64 + 2.0));
+}
+
+#[test]
+fn connections_of_one_client_are_counted_over_hubs_and_until_they_end() {
+    let server = Server::with(|setup| {
+        setup.cores(2).config(
+            "[[firewall.connection_count_rules]]\nkind = \"claim\"\nclaim = \"tenant\"\nmax_count = 4\n\
+             [[firewall.connection_count_rules]]\nmax_count = 2\n\
+             [hubs.chat.reliable]\nrecovery_window_seconds = 1\nrecovery_grace_seconds = 0\n",
+        )
+    });
+    let refused = || metric(&server, &["ringhub_rules_refused_total"]);
+    let keys = || metric(&server, &["ringhub_counted_keys"]);
+    let ann = server.connect(Client::json().user("ann"));
+    let reliable = server.connect(Client::reliable().user("ann"));
+    expect_throttled(&server.refuse(Client::json().user("ann"), 429));
+    expect_throttled(&server.refuse(Client::json().user("ann").hub("other"), 429));
+    server.connect(Client::json().user("bob"));
+    // Who has no user is nobody's second connection.
+    let _nobody: Vec<_> = (0..5).map(|_| server.connect(Client::json())).collect();
+    // A session without a socket counts; recovering it takes no second place.
+    let (id, token) = (reliable.id().to_owned(), reliable.token().to_owned());
+    reliable.cut();
+    server.refuse(Client::json().user("ann"), 429);
+    let reliable = server.connect(Client::reliable().user("ann").recover(&id, &token));
+    server.refuse(Client::json().user("ann"), 429);
+    reliable.cut();
+    wait_until("the session ends", || {
+        !rows(&server, "connections").iter().any(|row| row["connectionId"] == id.as_str())
+    });
+    let _second = server.connect(Client::json().user("ann"));
+    server.refuse(Client::json().user("ann"), 429);
+    ann.close(1000);
+    wait_until("her first is gone", || {
+        rows(&server, "connections").iter().filter(|row| row["userId"] == "ann").count() == 1
+    });
+    let _third = server.connect(Client::json().user("ann"));
+    assert_eq!(refused(), Some(5.0));
+
+    // The first rule: four of a tenant, whoever they are; its value may be of any kind.
+    let of = |tenant: Value, user: &str| Client::json().user(user).claim("tenant", tenant);
+    let _tenants: Vec<_> = (0..4).map(|n| server.connect(of(json!(7), &format!("t{n}")))).collect();
+    server.refuse(of(json!(7), "t9"), 429);
+    server.connect(of(json!("other"), "t9"));
+    server.connect(of(Value::Null, "t9"));
+    wait_until("what nobody holds is forgotten", || keys() == Some(6.0));
+}
+
+#[test]
+fn one_token_is_one_client_by_its_signature() {
+    let server = Server::with(|setup| {
+        setup.config("[[firewall.connection_count_rules]]\nkind = \"signature\"\nmax_count = 1\n[hubs.chat]\nanonymous_connect_policy = \"allow\"\n")
+    });
+    let token = Token::new(&format!("http://{}/client/hubs/chat", server.addr));
+    let (one, two) = (token.sign(&server.key), token.claim("sub", json!("x")).sign(&server.key));
+    let _first = server.connect(Client::json().token(one.as_str()));
+    server.refuse(Client::json().token(one.as_str()), 429);
+    server.refuse(Client::json().no_token().header("Authorization", &format!("Bearer {one}")), 429);
+    let _second = server.connect(Client::json().token(two));
+    let _anonymous: Vec<_> = (0..2).map(|_| server.connect(Client::json().no_token())).collect();
+}
+
+#[test]
+fn counts_are_exact_over_cores_and_threads() {
+    let server = Server::with(|setup| {
+        setup.cores(2).config(
+            "[[firewall.connection_count_rules]]\nmax_count = 20\n[hubs.full]\nconnections_max = 30\n",
+        )
+    });
+    for (client, most) in [(Client::raw().user("ann"), 20), (Client::raw().hub("full"), 30)] {
+        let endpoint: &Endpoint = &server;
+        let connect = || {
+            let mut open = Vec::new();
+            for _ in 0..25 {
+                let mut socket = endpoint.raw();
+                socket.write(client.request(endpoint));
+                match socket.read_response() {
+                    response if response.status == 101 => open.push(socket),
+                    response => expect_throttled(&response),
+                }
+            }
+            open
+        };
+        let open: Vec<RawSocket> = thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(connect)).collect();
+            threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+        });
+        assert_eq!(open.len(), most);
+    }
+    assert_eq!(metric(&server, &["ringhub_quotas_refused_total"]), Some(70.0));
+    assert_eq!(metric(&server, &["ringhub_rules_refused_total"]), Some(80.0));
+    server.connect(Client::raw().hub("other"));
+}
+
+#[test]
+fn who_sends_too_much_in_a_window_is_closed() {
+    let server = Server::with(|setup| {
+        setup
+            .cores(2)
+            .config("[[firewall.traffic_rules]]\nmax_inbound_bytes = 20000\nwindow_seconds = 3600\n")
+    });
+    let client = |user: &str| Client::json().may_all().user(user);
+    let (mut ann, mut bob) = (server.connect(client("ann")), server.connect(client("bob")));
+    let mut reliable = server.connect(Client::reliable().may_all().user("ann"));
+    let text = "x".repeat(1000);
+    for n in 0..9 {
+        ann.publish_acked("g", &text);
+        if n < 5 {
+            reliable.publish_acked("g", &text);
+        }
+        bob.publish_acked("g", &text);
+    }
+    // The meter is the connection's, over sockets.
+    let (id, token) = (reliable.id().to_owned(), reliable.token().to_owned());
+    reliable.cut();
+    let mut reliable = server.connect(Client::reliable().recover(&id, &token));
+    for _ in 0..10 {
+        reliable.publish("g", &text);
+    }
+    while let Some(text) = reliable.next_text_or_end() {
+        assert!(!text.contains("recovered"), "{text}");
+    }
+    // The window is all of hers.
+    ann.publish("g", &text);
+    ann.expect_thrown_out_with(1008);
+    bob.publish_acked("g", &text);
+    let closed = rows(&server, "closed");
+    assert_eq!(closed.len(), 2, "{closed:?}");
+    for row in &closed {
+        assert_eq!((&row["category"], &row["code"]), (&json!("Throttled"), &json!(1008)), "{row}");
+    }
+    server.open(Client::reliable().recover(&id, &token)).expect_refused_recovery();
+}
+
+#[test]
+fn a_hub_has_its_quota_of_connections() {
+    let server = Server::with(|setup| setup.cores(2).config("[hubs.chat]\nconnections_max = 3\n"));
+    let mut clients: Vec<_> = (0..3).map(|_| server.connect(Client::json())).collect();
+    let refusal = server.refuse(Client::json(), 429);
+    expect_throttled(&refusal);
+    server.refuse(Client::json().token("bad"), 401);
+    server.connect(Client::json().hub("other"));
+    clients.pop().unwrap().close(1000);
+    wait_until("there is room", || {
+        rows(&server, "connections").iter().filter(|row| row["hub"] == "chat").count() == 2
+    });
+    let _third = server.connect(Client::json());
+    assert_eq!(metric(&server, &["ringhub_quotas_refused_total"]), Some(1.0));
+}
+
+#[test]
+fn connections_last_as_long_as_they_may() {
+    let server = Server::with(|setup| setup.config("[hubs.chat]\nconnection_lifetime_seconds = 1\n"));
+    let (mut plain, mut reliable) = (server.connect(Client::json()), server.connect(Client::reliable()));
+    let (id, token) = (reliable.id().to_owned(), reliable.token().to_owned());
+    let mut raw = server.open(Client::raw());
+    assert_eq!(plain.expect_disconnected(1001), "The connection has reached its maximum lifetime.");
+    reliable.expect_disconnected(1008);
+    raw.expect_close(1001);
+    server.open(Client::reliable().recover(&id, &token)).expect_refused_recovery();
+    wait_until("they are counted", || metric(&server, &["ringhub_hub_lifetimes_ended_total"]) == Some(3.0));
+}
+
+#[test]
+fn rest_calls_over_the_rate_are_to_be_tried_again() {
+    let server = Server::with(|setup| setup.config("[limits]\nrest_calls_per_second_max = 3\n"));
+    let answers: Vec<Response> =
+        (0..30).map(|_| server.rest("POST", "/api/hubs/chat/:send").text("x").send()).collect();
+    let throttled: Vec<_> = answers.iter().filter(|answer| answer.status != 202).collect();
+    assert!(answers.len() - throttled.len() >= 3 && !throttled.is_empty(), "{answers:?}");
+    throttled.iter().for_each(|answer| expect_throttled(answer));
+    server.http("GET", "/api/health").expect(200);
+    assert_eq!(metric(&server, &["ringhub_rest_throttled_total"]), Some(throttled.len() as f64));
+}
