@@ -11,6 +11,7 @@ use crate::core::counters::{ClosedRow, ConnectionPage, CoreShared};
 use crate::metrics;
 use crate::net::http::{Answerer, Asker, Reply};
 use crate::net::{HttpAnswer, HttpCall};
+use crate::process::ProcessCounts;
 use crate::rest::{Refusal, json_reply};
 use bytes::Bytes;
 use http_body_util::Full;
@@ -26,7 +27,7 @@ use rust_embed::RustEmbed;
 use serde_json::{Map, Value, json};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -43,7 +44,9 @@ pub(crate) struct Admin {
     /// Whether the admin listener is reachable from this machine only.
     pub(crate) on_loopback: bool,
     /// Rows of the two lists, per core.
-    pub(crate) rows_max: usize,
+    pub(crate) rows_max: AtomicUsize,
+    /// What the process counts.
+    pub(crate) process: Arc<ProcessCounts>,
     /// When the server started.
     pub(crate) started: Instant,
 }
@@ -84,7 +87,10 @@ impl Admin {
             "/readyz" => text("text/plain", "ready\n"),
             "/stats" => json_reply(StatusCode::OK, self.stats().to_string()),
             "/closed" => json_reply(StatusCode::OK, self.closed().to_string()),
-            "/connections" => match asker.ask(HttpCall::Connections(self.rows_max)).await {
+            "/connections" => match asker
+                .ask(HttpCall::Connections(self.rows_max.load(Ordering::Relaxed)))
+                .await
+            {
                 HttpAnswer::Connections(pages) => json_reply(StatusCode::OK, connections(&pages).to_string()),
                 HttpAnswer::Unavailable | HttpAnswer::Operation(_) => {
                     let body = ErrorBody::new(ErrorCode::ServiceUnavailable, "The server is stopping.");
@@ -103,7 +109,7 @@ impl Admin {
     }
 
     fn metrics(&self, now_unix: u64) -> String {
-        metrics::page(&self.cores, self.verifier.issuers(), now_unix)
+        metrics::page(&self.cores, &self.process, self.verifier.issuers(), now_unix)
     }
 
     /// Every counter summed over the cores, and each core's; the hubs; what the page wants to know.
@@ -118,6 +124,9 @@ impl Admin {
                 row.insert(name.to_owned(), value.into());
             }
             cores.push(Value::Object(row));
+        }
+        for (name, _, _, value) in self.process.rows() {
+            totals.insert(name.to_owned(), value.into());
         }
         let hubs = metrics::hubs(&self.cores).into_iter().map(|(hub, rows)| {
             let rows = rows.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
@@ -140,7 +149,13 @@ impl Admin {
         let mut rows: Vec<(usize, ClosedRow)> = Vec::new();
         for (core, shared) in self.cores.iter().enumerate() {
             let closed = shared.closed.lock().expect("nothing panics with the lock");
-            rows.extend(closed.iter().rev().take(self.rows_max).map(|row| (core, row.clone())));
+            rows.extend(
+                closed
+                    .iter()
+                    .rev()
+                    .take(self.rows_max.load(Ordering::Relaxed))
+                    .map(|row| (core, row.clone())),
+            );
         }
         rows.sort_by_key(|(_, row)| std::cmp::Reverse(row.closed_unix));
         let rows: Vec<Value> = rows
@@ -150,6 +165,7 @@ impl Admin {
                     "hub": row.hub.as_str(),
                     "connectionId": row.id.text().as_str(),
                     "userId": row.user.as_ref().map(UserId::as_str),
+                    "address": row.address,
                     "code": row.code,
                     "reason": row.reason,
                     "category": row.category.name(),
@@ -218,6 +234,7 @@ fn connections(pages: &[ConnectionPage]) -> Value {
                 "hub": hub.as_str(),
                 "connectionId": row.id.text().as_str(),
                 "userId": row.user.as_ref().map(UserId::as_str),
+                "address": row.address,
                 "subprotocol": row.subprotocol.name(),
                 "groups": row.groups,
                 "attached": row.attached,
@@ -289,7 +306,8 @@ mod tests {
             draining: Arc::default(),
             service,
             on_loopback,
-            rows_max: 2,
+            rows_max: 2.into(),
+            process: Arc::default(),
             started: Instant::now(),
         })
     }
@@ -301,6 +319,7 @@ mod tests {
             subprotocol: Subprotocol::Json,
             groups: 3,
             attached: true,
+            address: Some([203, 0, 113, 9].into()),
             opened: Time(1_000),
             unacknowledged: 0,
         }
@@ -361,7 +380,7 @@ mod tests {
             open["connections"][0],
             json!({
                 "hub": "chat", "connectionId": row().id.text().as_str(), "userId": "ann",
-                "subprotocol": "json.webpubsub.azure.v1", "groups": 3, "attached": true,
+                "address": "203.0.113.9", "subprotocol": "json.webpubsub.azure.v1", "groups": 3, "attached": true,
                 "openSeconds": 4, "unacknowledged": 0, "core": 1,
             })
         );
@@ -370,6 +389,7 @@ mod tests {
                 hub: HubName::parse("chat").unwrap(),
                 id: row().id,
                 user: None,
+                address: None,
                 code: 1007,
                 reason: "not \"JSON\"".into(),
                 category: CloseCategory::BadRequest,

@@ -1,10 +1,11 @@
 //! Tokens: who may open a connection, call the REST API, or come back for a session.
 //!
-//! One [`Verifier`] serves all cores; its keys are swapped whole on rotation. What must stay true: HS256 is
-//! only ever checked with the server's own keys ([`keys`]) and RS256 and ES256 with keys of a configured issuer
-//! ([`issuers`]), before anything in the payload is believed; an issuer's token opens no client connection; a
-//! token for one hub or one kind of client never opens another; no token, key or signature reaches a log or an
-//! answer.
+//! One [`Verifier`] serves all cores; its terms (keys and all that is configured) are swapped whole when the
+//! configuration is reloaded, so a key that is among the old and the new ones is good at every instant. What must
+//! stay true: HS256 is only ever checked with the server's own keys ([`keys`]) and RS256 and ES256 with keys of a
+//! configured issuer ([`issuers`]), before anything in the payload is believed; an issuer's token opens no client
+//! connection; a token for one hub or one kind of client never opens another; no token, key or signature reaches
+//! a log or an answer.
 //!
 //! The order of questions to an upgrade is `client-protocols` §1.3.
 
@@ -16,6 +17,7 @@ pub(crate) use keys::sign_with_access_key;
 
 use crate::config::{AnonymousPolicy, Config, Secret};
 use crate::net::gate::{Admission, Admitted, Gate, UpgradeRequest};
+use crate::net::peer::Named;
 use arc_swap::ArcSwap;
 use aws_lc_rs::hmac;
 use keys::{BadKey, KeyRing};
@@ -36,10 +38,16 @@ use std::sync::Arc;
 
 /// Keys → claims → admission.
 pub(crate) struct Verifier {
-    keys: ArcSwap<KeyRing>,
+    terms: ArcSwap<Terms>,
+    /// Of the start: their keys are fetched by the relay, which is not started anew.
     issuers: Arc<Issuers>,
     /// Of this process only: a token of an earlier one finds nobody.
     reconnection: hmac::Key,
+}
+
+/// What is configured.
+pub(crate) struct Terms {
+    keys: KeyRing,
     audience_check: bool,
     public_endpoints: Vec<String>,
     clock_skew_seconds: u64,
@@ -64,23 +72,15 @@ impl Verifier {
         let mut random = [0; 32];
         getrandom::fill(&mut random).expect("the system has a random source");
         Self {
-            keys: ArcSwap::from_pointee(KeyRing::new(config, primary)),
+            terms: ArcSwap::from_pointee(Terms::new(config, primary)),
             issuers: Arc::new(Issuers::new(config)),
             reconnection: hmac::Key::new(hmac::HMAC_SHA256, &random),
-            audience_check: config.server.audience_check,
-            public_endpoints: config
-                .server
-                .public_endpoints
-                .iter()
-                .map(|endpoint| endpoint.as_str().to_owned())
-                .collect(),
-            clock_skew_seconds: config.limits.clock_skew_seconds,
-            anonymous: config
-                .hubs()
-                .map(|(name, hub)| (name.clone(), hub.anonymous_connect_policy))
-                .collect(),
-            anonymous_default: crate::config::Hub::default().anonymous_connect_policy,
         }
+    }
+
+    /// From now on these hold.
+    pub(crate) fn set_terms(&self, terms: Terms) {
+        self.terms.store(Arc::new(terms));
     }
 
     /// The issuers whose tokens are taken for REST calls.
@@ -97,19 +97,20 @@ impl Verifier {
         &self,
         now_unix: u64,
         authorization: Option<&str>,
-        host: &str,
+        named: &Named<'_>,
         raw_path: &str,
     ) -> Result<Access, ErrorBody> {
         let token =
             authorization.and_then(bearer).ok_or_else(|| unauthorized("The request has no token."))?;
         let token = Unverified::parse(token).map_err(|error| unauthorized(error.to_string()))?;
+        let terms = self.terms.load();
         match token.algorithm {
             Algorithm::Hs256 => {}
             Algorithm::Rs256 | Algorithm::Es256 => {
-                return self.issuers.authorize(now_unix, self.clock_skew_seconds, &token);
+                return self.issuers.authorize(now_unix, terms.clock_skew_seconds, &token);
             }
         }
-        self.keys.load().verify_rest(&token).map_err(|bad| match bad {
+        terms.keys.verify_rest(&token).map_err(|bad| match bad {
             BadKey::Signature => unauthorized(BAD_SIGNATURE),
             // `rest-api` §1.5: who it is is known, and it has no rights.
             BadKey::SwitchedOff => ErrorBody::new(ErrorCode::Forbidden, ACCESS_KEYS_OFF),
@@ -117,10 +118,11 @@ impl Verifier {
         let claims = RestClaims::parse(&token.payload).map_err(|error| unauthorized(error.to_string()))?;
         claims
             .lifetime
-            .check_times(now_unix, self.clock_skew_seconds)
+            .check_times(now_unix, terms.clock_skew_seconds)
             .map_err(|error| unauthorized(error.to_string()))?;
-        let origin = RequestOrigin { host, forwarded_host: None, public_endpoints: &self.public_endpoints };
-        if self.audience_check && !rest_audience_matches(&claims.audience, &origin, raw_path) {
+        let Named { host, forwarded_host, .. } = *named;
+        let origin = RequestOrigin { host, forwarded_host, public_endpoints: &terms.public_endpoints };
+        if terms.audience_check && !rest_audience_matches(&claims.audience, &origin, raw_path) {
             // Only with a good signature can one get here, so nobody can fill the log with it.
             let actual: Vec<&str> = claims.audience.as_strs().collect();
             tracing::info!(expected = %format_args!("{host}{raw_path}"), ?actual, "Failed to validate audience");
@@ -131,15 +133,13 @@ impl Verifier {
 
     /// Makes a client token, signed with an internal key: it opens a connection with access keys off, too.
     pub(crate) fn client_token(&self, now_unix: u64, request: &TokenRequest<'_>) -> String {
-        self.keys.load().sign_client(&ClientPayload::new(now_unix, request))
+        self.terms.load().keys.sign_client(&ClientPayload::new(now_unix, request))
     }
 
-    /// Which URL to name in a token made for a request that came with this `Host`.
-    pub(crate) fn endpoint<'a>(&'a self, host: &str) -> Cow<'a, str> {
-        match self.public_endpoints.first() {
-            Some(endpoint) => Cow::Borrowed(endpoint),
-            None => Cow::Owned(format!("http://{host}")),
-        }
+    /// The URL of this server, for a token or a link made for a request that named it so.
+    pub(crate) fn endpoint(&self, named: &Named<'_>) -> String {
+        let terms = self.terms.load();
+        terms.public_endpoints.first().cloned().unwrap_or_else(|| named.endpoint())
     }
 
     fn admit_or_refuse(&self, now_unix: u64, request: &UpgradeRequest<'_>) -> Result<Admission, ErrorBody> {
@@ -152,21 +152,18 @@ impl Verifier {
             let token = query.reconnection_token.as_deref().unwrap_or_default();
             return Ok(match ConnectionId::parse(id) {
                 Some(id) if self.reconnection_token_is_good(&hub, &id, token) => {
-                    Admission::Recover { hub, id, echoed }
+                    Admission::Recover { hub, id, subprotocol, echoed }
                 }
                 _ => Admission::RecoverBad { echoed },
             });
         }
-        let token = match query.access_token.as_deref() {
-            Some(token) if !token.is_empty() => Some(token),
-            _ => request.authorization.and_then(bearer),
-        };
-        let (user, roles, groups) = match token {
+        let terms = self.terms.load();
+        let (user, roles, groups) = match query.token(request) {
             Some(token) => {
-                let claims = self.client_claims(now_unix, token, &hub, request)?;
+                let claims = terms.client_claims(now_unix, token, &hub, request)?;
                 (claims.user, claims.roles, claims.groups)
             }
-            None if self.anonymous_policy(&hub) == AnonymousPolicy::Allow => Default::default(),
+            None if terms.anonymous_policy(&hub) == AnonymousPolicy::Allow => Default::default(),
             None => {
                 return Err(unauthorized("The request has no token and the hub takes no anonymous clients."));
             }
@@ -180,7 +177,36 @@ impl Verifier {
             roles,
             groups,
             raw_group,
+            address: request.address,
+            pass: None,
         })))
+    }
+
+    fn reconnection_token_is_good(&self, hub: &HubName, id: &ConnectionId, token: &str) -> bool {
+        let Ok(tag) = base64_simd::URL_SAFE_NO_PAD.decode_to_vec(token) else { return false };
+        hmac::verify(&self.reconnection, &reconnection_message(hub, id), &tag).is_ok()
+    }
+}
+
+impl Terms {
+    /// From the configuration; `primary` is the configured or generated key.
+    pub(crate) fn new(config: &Config, primary: &Secret) -> Self {
+        Self {
+            keys: KeyRing::new(config, primary),
+            audience_check: config.server.audience_check,
+            public_endpoints: config
+                .server
+                .public_endpoints
+                .iter()
+                .map(|endpoint| endpoint.as_str().to_owned())
+                .collect(),
+            clock_skew_seconds: config.limits.clock_skew_seconds,
+            anonymous: config
+                .hubs()
+                .map(|(name, hub)| (name.clone(), hub.anonymous_connect_policy))
+                .collect(),
+            anonymous_default: crate::config::Hub::default().anonymous_connect_policy,
+        }
     }
 
     fn client_claims(
@@ -196,7 +222,7 @@ impl Verifier {
                 "A client's token must be signed with HS256: by an access key, or by :generateToken.";
             return Err(unauthorized(message));
         }
-        self.keys.load().verify_client(&token).map_err(|bad| match bad {
+        self.keys.verify_client(&token).map_err(|bad| match bad {
             BadKey::Signature => unauthorized(BAD_SIGNATURE),
             BadKey::SwitchedOff => unauthorized(ACCESS_KEYS_OFF),
         })?;
@@ -210,7 +236,7 @@ impl Verifier {
             .map_err(|error| unauthorized(error.to_string()))?;
         let origin = RequestOrigin {
             host: request.host,
-            forwarded_host: None,
+            forwarded_host: request.forwarded_host,
             public_endpoints: &self.public_endpoints,
         };
         if self.audience_check
@@ -226,11 +252,6 @@ impl Verifier {
 
     fn anonymous_policy(&self, hub: &HubName) -> AnonymousPolicy {
         self.anonymous.get(hub).copied().unwrap_or(self.anonymous_default)
-    }
-
-    fn reconnection_token_is_good(&self, hub: &HubName, id: &ConnectionId, token: &str) -> bool {
-        let Ok(tag) = base64_simd::URL_SAFE_NO_PAD.decode_to_vec(token) else { return false };
-        hmac::verify(&self.reconnection, &reconnection_message(hub, id), &tag).is_ok()
     }
 }
 
@@ -312,6 +333,22 @@ fn bearer(authorization: &str) -> Option<&str> {
     scheme.eq_ignore_ascii_case("Bearer").then(|| token.trim_matches(' '))
 }
 
+/// The hub a client asks for, if its request names a legal one.
+pub(crate) fn requested_hub(target: &str) -> Option<HubName> {
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    hub_of(path, &ClientQuery::parse(query).ok()?).ok()
+}
+
+/// The token a client shows, good or not.
+pub(crate) fn client_token_of<'a>(request: &UpgradeRequest<'a>) -> Option<Cow<'a, str>> {
+    let (_, query) = request.target.split_once('?').unwrap_or((request.target, ""));
+    let query = ClientQuery::parse(query).ok()?;
+    match query.access_token.filter(|token| !token.is_empty()) {
+        Some(token) => Some(token),
+        None => request.authorization.and_then(bearer).map(Cow::Borrowed),
+    }
+}
+
 /// The hub a client's path names (`client-protocols` §1.1).
 fn hub_of(path: &str, query: &ClientQuery<'_>) -> Result<HubName, ErrorBody> {
     let name = match path {
@@ -372,6 +409,12 @@ impl<'a> ClientQuery<'a> {
             }
         }
         Ok(parsed)
+    }
+
+    /// The token: the query's if both are there (`client-protocols` §1.2).
+    fn token<'q>(&'q self, request: &UpgradeRequest<'q>) -> Option<&'q str> {
+        let in_query = self.access_token.as_deref().filter(|token| !token.is_empty());
+        in_query.or_else(|| request.authorization.and_then(bearer))
     }
 
     /// The target of a raw client in `sendToGroup` mode and whether the sender is left out

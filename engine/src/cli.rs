@@ -3,7 +3,7 @@
 use crate::config::{Config, ConfigError, keys};
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A self-hosted Web PubSub server that unmodified Azure Web PubSub SDKs use by changing only the endpoint.
 #[derive(Debug, Parser)]
@@ -25,7 +25,7 @@ pub(crate) enum Verb {
     Echo(Echo),
 }
 
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Default, Clone, Args)]
 pub(crate) struct Serve {
     #[arg(long, value_name = "ADDR", help = help("server.listen"))]
     listen: Option<String>,
@@ -80,7 +80,7 @@ pub(crate) struct Echo {
     pub(crate) listen: std::net::SocketAddr,
 }
 
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Default, Clone, Args)]
 pub(crate) struct File {
     /// The configuration file (TOML); none by default, every key has a default
     #[arg(long = "config", value_name = "FILE", env = "RINGHUB_CONFIG", hide_env_values = true)]
@@ -92,6 +92,11 @@ impl Serve {
     pub(crate) fn from_environment() -> Self {
         let path = std::env::var_os("RINGHUB_CONFIG").map(PathBuf::from);
         Self { file: File { path }, ..Self::default() }
+    }
+
+    /// The configuration's file, if there is one.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        self.file.path.as_deref()
     }
 
     /// The effective configuration: flags over environment over file over defaults.

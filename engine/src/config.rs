@@ -9,13 +9,15 @@ pub(crate) mod keys;
 pub(crate) mod reference;
 mod value;
 
-pub(crate) use keys::{AnonymousPolicy, Firewall, Hub, Issuer, Keys, Limits, Oidc, Section, Server};
+pub(crate) use keys::{
+    AnonymousPolicy, CountBy, Firewall, Hub, Issuer, Keys, Limits, Oidc, ProxyProtocol, Section, Server,
+};
 pub(crate) use value::Secret;
 
 use keys::{Shape, Sub};
 use ringhub_protocol::name::HubName;
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write};
 use std::path::{Path, PathBuf};
 use toml::Spanned;
@@ -64,7 +66,52 @@ impl Config {
             let (section, name) = full_name.split_once('.').expect("flags name keys in full");
             config.set_text(section, name, text, Source::Flag)?;
         }
+        config.check_whole()?;
+        config.read_key_files()?;
         Ok(config)
+    }
+
+    /// Sections that variables and flags have a part in can be looked at as a whole only now.
+    fn check_whole(&self) -> Result<(), ConfigError> {
+        for section in self.top() {
+            section.check().map_err(|unfit| {
+                let key = format!("{}.{}", section.shape().path, unfit.key);
+                self.fault(key, unfit.problem.into(), unfit.fix)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Takes access keys from the files that are named for them.
+    fn read_key_files(&mut self) -> Result<(), ConfigError> {
+        let Keys { primary_file, secondary_file, .. } = self.keys.clone();
+        for (name, file) in [("primary", primary_file), ("secondary", secondary_file)] {
+            let Some(file) = file else { continue };
+            let key = || format!("keys.{name}_file");
+            let slot = if name == "primary" { &self.keys.primary } else { &self.keys.secondary };
+            if slot.is_some() {
+                let problem = format!("and keys.{name} are both set");
+                return Err(self.fault(key(), problem, "Keep one of the two."));
+            }
+            let text = read_key_file(&file).map_err(|error| {
+                let problem = format!("{} cannot be read: {error}", file.display());
+                self.fault(key(), problem, "Name a file this process may read.")
+            })?;
+            let secret = Secret::parse(text.trim_end_matches(['\r', '\n']))
+                .map_err(|rule| self.fault(key(), format!("the text of {} {rule}", file.display()), ""))?;
+            let slot = if name == "primary" { &mut self.keys.primary } else { &mut self.keys.secondary };
+            *slot = Some(secret);
+        }
+        Ok(())
+    }
+
+    /// An error about a key that was read, wherever it came from.
+    fn fault(&self, key: String, problem: String, fix: &str) -> ConfigError {
+        let (file, line) = match self.sources.get(&key) {
+            Some(Source::File(file, line)) => (Some(file.clone()), Some(*line)),
+            _ => (None, None),
+        };
+        ConfigError { file, line, key: Some(key), problem, fix: fix.to_owned() }
     }
 
     /// The hubs that have a section.
@@ -113,6 +160,78 @@ impl Config {
                 self.show_section(text, &path, &heading, sub.entries_max.is_some(), below);
             }
         }
+    }
+
+    /// What is different in `new`, by key.
+    pub(crate) fn changes(&self, new: &Self) -> Vec<Change> {
+        let (mut old, mut new) = (self.clone(), new.clone());
+        // A hub without a section has the defaults.
+        for (hub, _) in self.hubs().chain(new.clone().hubs()) {
+            old.hubs.entry(hub.clone()).or_default();
+            new.hubs.entry(hub.clone()).or_default();
+        }
+        let (old, new) = (old.values(), new.values());
+        let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+        let change = |key: &String| {
+            let (old, new) = (old.get(key), new.get(key));
+            if old.map(|value| &value.revealed) == new.map(|value| &value.revealed) {
+                return None;
+            }
+            let shown = |value: Option<&Value>| {
+                value.map_or_else(|| "(none)".to_owned(), |value| value.shown.clone())
+            };
+            let (old, mut new) = (shown(old), shown(new));
+            if old == new {
+                new = "(another, not shown)".into();
+            }
+            Some(Change { key: key.clone(), old, new })
+        };
+        keys.into_iter().filter_map(change).collect()
+    }
+
+    /// Every file that keys name.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        self.sections().iter().flat_map(|(_, section)| section.files()).collect()
+    }
+
+    /// Every value that is there, by its full name.
+    fn values(&self) -> BTreeMap<String, Value> {
+        let mut values = BTreeMap::new();
+        for (path, section) in self.sections() {
+            for ((name, shown), (_, revealed)) in section.show().into_iter().zip(section.reveal()) {
+                values.insert(format!("{path}.{name}"), Value { shown, revealed });
+            }
+        }
+        values
+    }
+
+    /// Every section there is, with its full name.
+    fn sections(&self) -> Vec<(String, &dyn Section)> {
+        fn add<'s>(all: &mut Vec<(String, &'s dyn Section)>, path: String, section: &'s dyn Section) {
+            for sub in section.shape().subs {
+                for (index, below) in section.subs(sub.name).into_iter().enumerate() {
+                    add(all, sub_path(&path, sub, index), below);
+                }
+            }
+            all.push((path, section));
+        }
+        let mut all = Vec::new();
+        for section in self.top() {
+            add(&mut all, section.shape().path.to_owned(), section);
+        }
+        for (name, hub) in &self.hubs {
+            add(&mut all, hub_path(name), hub);
+        }
+        all
+    }
+
+    /// A configuration of this text alone, as if it stood in `ringhub.toml`.
+    #[cfg(test)]
+    pub(crate) fn from_text(text: &str) -> Result<Self, ConfigError> {
+        let mut config = Self::default();
+        config.read_file(Path::new("ringhub.toml"), text)?;
+        config.check_whole()?;
+        Ok(config)
     }
 
     fn top(&self) -> [&dyn Section; keys::TOP.len()] {
@@ -194,6 +313,30 @@ impl Config {
     }
 }
 
+/// A value to be compared.
+struct Value {
+    shown: String,
+    revealed: String,
+}
+
+/// One key that is different in another configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Change {
+    /// Its full name; entries of lists are numbered.
+    pub(crate) key: String,
+    /// What it was, as TOML, secrets masked.
+    pub(crate) old: String,
+    /// What it is.
+    pub(crate) new: String,
+}
+
+impl Change {
+    /// Whether it has no effect on a running server.
+    pub(crate) fn needs_restart(&self) -> bool {
+        keys::RESTART.contains(&&*self.key) || self.key.starts_with("oidc.")
+    }
+}
+
 /// A file being read into sections.
 struct Reading<'a> {
     place: &'a Place<'a>,
@@ -233,6 +376,10 @@ impl Reading<'_> {
                 .set(name, Raw::Toml(value.get_ref()))
                 .map_err(|problem| place.error(at, &full_name, problem, ""))?;
             self.sources.insert(full_name, Source::File(place.path.to_owned(), place.line(at)));
+        }
+        if keys::TOP.iter().any(|top| top.path == path) {
+            // The environment has its part in it too: it is looked at when that is read.
+            return Ok(());
         }
         section.check().map_err(|unfit| {
             let full_name = format!("{path}.{}", unfit.key);
@@ -294,6 +441,17 @@ fn unknown_key(place: &Place<'_>, at: usize, shape: &Shape, name: &str) -> Confi
     let full_name = format!("{}.{name}", shape.path);
     place.unknown(at, "key", &full_name, names.iter().map(String::as_str))
 }
+
+/// The text of a file that is small if it holds a key.
+fn read_key_file(path: &Path) -> std::io::Result<String> {
+    use std::io::Read;
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(KEY_FILE_BYTES_MAX).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// Most bytes read of a file with a key; the rest is left.
+const KEY_FILE_BYTES_MAX: u64 = 64 << 10;
 
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -444,8 +602,7 @@ mod tests {
     use super::*;
 
     fn from_text(text: &str) -> Result<Config, ConfigError> {
-        let mut config = Config::default();
-        config.read_file(Path::new("ringhub.toml"), text).map(|()| config)
+        Config::from_text(text)
     }
 
     fn fault(text: &str) -> String {

@@ -7,6 +7,7 @@
 //! a value-to-value function, and shows what the cores count.
 
 mod admin;
+mod admission;
 mod auth;
 mod cli;
 mod config;
@@ -16,8 +17,11 @@ pub mod measured;
 mod metrics;
 mod net;
 mod probe;
+mod process;
+mod reload;
 mod rest;
 mod server;
+mod throttle;
 mod trace;
 
 use clap::Parser;

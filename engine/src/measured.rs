@@ -10,6 +10,7 @@ use crate::core::mesh::{Mesh, Note, Peers};
 use crate::core::ring::Ring;
 use crate::core::settings::{MeshSettings, RingSettings};
 use crate::net::gate::{Admission, Gate, UpgradeRequest};
+use crate::net::peer::Named;
 use ringhub_hub::{CoreId, MeshItem};
 use ringhub_protocol::name::{HubName, UserId};
 use ringhub_protocol::rest::{ClientType, GenerateToken};
@@ -108,8 +109,8 @@ impl Tokens {
         let request = UpgradeRequest {
             target,
             host: HOST,
-            authorization: None,
             subprotocols: &["json.webpubsub.azure.v1"],
+            ..UpgradeRequest::default()
         };
         matches!(self.verifier.admit(NOW_UNIX, &request), Admission::Connect(_))
     }
@@ -124,6 +125,7 @@ impl Tokens {
 
     /// Whether a REST call with that header is let in.
     pub fn authorizes(&self, authorization: &str) -> bool {
-        self.verifier.authorize_rest(NOW_UNIX, Some(authorization), HOST, PATH).is_ok()
+        let named = Named { host: HOST, ..Named::default() };
+        self.verifier.authorize_rest(NOW_UNIX, Some(authorization), &named, PATH).is_ok()
     }
 }

@@ -5,6 +5,7 @@
 
 use crate::auth::Issuers;
 use crate::core::counters::{CoreShared, Kind};
+use crate::process::ProcessCounts;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
@@ -12,7 +13,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 use ringhub_hub::effect::CloseCategory;
 use ringhub_hub::hub::Counters as HubCounters;
-use ringhub_relay::oidc::Counts;
+use ringhub_relay::oidc::Counts as IssuerCounts;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -21,9 +22,14 @@ use std::sync::Arc;
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// The page, as of now; hubs' numbers are up to a second old.
-pub(crate) fn page(cores: &[Arc<CoreShared>], issuers: &Arc<Issuers>, now_unix: u64) -> String {
+pub(crate) fn page(
+    cores: &[Arc<CoreShared>],
+    process: &Arc<ProcessCounts>,
+    issuers: &Arc<Issuers>,
+    now_unix: u64,
+) -> String {
     let mut registry = Registry::with_prefix("ringhub");
-    registry.register_collector(Box::new(Cores(cores.to_vec())));
+    registry.register_collector(Box::new(Counts { cores: cores.to_vec(), process: process.clone() }));
     registry.register_collector(Box::new(Oidc { issuers: issuers.clone(), now_unix }));
     let mut text = String::new();
     encode(&mut text, &registry).expect("formatting into a string cannot fail");
@@ -55,7 +61,7 @@ struct HubRow {
     value: u64,
 }
 
-fn hub_rows(counters: &HubCounters) -> [HubRow; 15] {
+fn hub_rows(counters: &HubCounters) -> [HubRow; 18] {
     use Kind::{Counter, Gauge};
     [
         ("connections", "Connections now, sessions without a socket included", Gauge, counters.connections),
@@ -63,11 +69,23 @@ fn hub_rows(counters: &HubCounters) -> [HubRow; 15] {
         ("messages_in", "Messages of clients and REST calls taken in", Counter, counters.messages_in),
         ("messages_out", "Messages handed to sockets or replay logs", Counter, counters.messages_out),
         ("forbidden", "Requests refused for a missing role", Counter, counters.forbidden),
+        (
+            "permissions_refused",
+            "Permission changes refused for too many rules",
+            Counter,
+            counters.permissions_refused,
+        ),
         ("duplicates", "Requests answered Duplicate", Counter, counters.duplicates),
         ("events_unhandled", "Events nobody handles", Counter, counters.events_unhandled),
         ("groups_refused", "Joins refused at the bound of groups", Counter, counters.groups_refused),
         ("recovered", "Sessions recovered", Counter, counters.recovered),
         ("recover_refused", "Recoveries refused", Counter, counters.recover_refused),
+        (
+            "messages_expired",
+            "Messages dropped from replay logs unsent because their time was over",
+            Counter,
+            counters.messages_expired,
+        ),
         (
             "replay_overflow",
             "Sessions ended at the bound of their replay log",
@@ -80,6 +98,12 @@ fn hub_rows(counters: &HubCounters) -> [HubRow; 15] {
             "Connections refused at the hub's bound",
             Counter,
             counters.connections_refused,
+        ),
+        (
+            "lifetimes_ended",
+            "Connections closed because they had lasted as long as they may",
+            Counter,
+            counters.lifetimes_ended,
         ),
         (
             "flushes_sliced",
@@ -97,18 +121,24 @@ fn hub_rows(counters: &HubCounters) -> [HubRow; 15] {
     .map(|(name, help, kind, value)| HubRow { name, help, kind, value })
 }
 
-/// Copies what the cores count into a scrape.
-struct Cores(Vec<Arc<CoreShared>>);
+/// Copies what the cores and the process count into a scrape.
+struct Counts {
+    cores: Vec<Arc<CoreShared>>,
+    process: Arc<ProcessCounts>,
+}
 
-impl fmt::Debug for Cores {
+impl fmt::Debug for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Cores({})", self.0.len())
+        write!(f, "Counts of {} cores", self.cores.len())
     }
 }
 
-impl Collector for Cores {
+impl Collector for Counts {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let rows: Vec<_> = self.0.iter().map(|core| core.counters.rows()).collect();
+        for (name, help, kind, count) in self.process.rows() {
+            value(descriptor(&mut encoder, name, help, kind)?, kind, count)?;
+        }
+        let rows: Vec<_> = self.cores.iter().map(|core| core.counters.rows()).collect();
         let Some(first) = rows.first() else { return Ok(()) };
         for (index, (name, help, kind, _)) in first.iter().enumerate() {
             // What users call a connection; the word of the loop is the socket's protocol.
@@ -119,14 +149,14 @@ impl Collector for Cores {
             }
         }
         let mut family = descriptor(&mut encoder, "closes", "Connections closed", Kind::Counter)?;
-        for (core, shared) in self.0.iter().enumerate() {
+        for (core, shared) in self.cores.iter().enumerate() {
             for (category, closes) in CloseCategory::ALL.iter().zip(&shared.closes) {
                 let labels = [("core", core.to_string()), ("category", category.name().to_owned())];
                 value(family.encode_family(&labels)?, Kind::Counter, closes.get())?;
             }
         }
         let hubs: Vec<_> = self
-            .0
+            .cores
             .iter()
             .map(|core| core.hubs.lock().expect("nothing panics with the lock").clone())
             .collect();
@@ -159,7 +189,7 @@ impl Collector for Oidc {
         if issuers.is_empty() {
             return Ok(());
         }
-        type Read = fn(&Counts, u64) -> Option<u64>;
+        type Read = fn(&IssuerCounts, u64) -> Option<u64>;
         let rows: [(&str, &str, Kind, Read); 4] = [
             ("oidc_refreshes", "Fetches of an issuer's keys", Counter, |counts, _| Some(counts.refreshes)),
             ("oidc_refresh_failures", "Fetches that failed", Counter, |counts, _| Some(counts.failures)),
@@ -222,8 +252,10 @@ mod tests {
         for core in &cores {
             core.hubs.lock().unwrap().push((hub.clone(), counters));
         }
+        let process: Arc<ProcessCounts> = Arc::default();
+        process.origins_refused.up();
         let issuers = Arc::new(Issuers::new(&Config::default()));
-        insta::assert_snapshot!(page(&cores, &issuers, 0));
+        insta::assert_snapshot!(page(&cores, &process, &issuers, 0));
         assert_eq!(hubs(&cores)["chat"][..2], [("connections", 4), ("suspended", 0)]);
     }
 
@@ -238,7 +270,7 @@ mod tests {
         let jwks = r#"{"keys":[{"kty":"EC","crv":"P-256",
             "x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4","y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"}]}"#;
         issuers.handles().next().unwrap().publish(KeySet::parse(jwks.as_bytes(), 100).unwrap());
-        let page = page(&[], &issuers, 130);
+        let page = page(&[], &Arc::default(), &issuers, 130);
         for line in [
             "ringhub_oidc_refreshes_total{issuer=\"https://a\"} 0",
             "ringhub_oidc_refresh_failures_total{issuer=\"https://a\"} 0",

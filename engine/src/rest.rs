@@ -5,78 +5,99 @@
 //! an answer that is not a success has the service's error body and `x-ms-error-code`.
 
 use crate::auth::{Access, TokenRequest, Verifier};
+use crate::core::counters::CoreShared;
 use crate::net::http::{Answerer, Asker, Reply};
-use crate::net::{HttpAnswer, HttpCall, OwnedData};
+use crate::net::peer::{Named, Via};
+use crate::net::{HttpAnswer, HttpCall, OwnedContent};
+use crate::process::ProcessCounts;
+use crate::throttle::Throttle;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
 use hyper::header::{
     ALLOW, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
 };
-use hyper::{Method, Request, Response, StatusCode};
-use ringhub_hub::Answer;
-use ringhub_protocol::name::HubName;
-use ringhub_protocol::pubsub::Form;
-use ringhub_protocol::rest::body::{payload, payload_type};
+use hyper::{Method, Request, Response, StatusCode, Uri};
+use ringhub_hub::{Answer, CoreId, MemberPage};
+use ringhub_protocol::name::{GroupName, HubName, UserId};
+use ringhub_protocol::pubsub::{Data, Form, Metadata};
+use ringhub_protocol::rest::body::{metadata, payload, payload_type};
 use ringhub_protocol::rest::error::{ErrorBody, ErrorCode};
+use ringhub_protocol::rest::page::page_json;
 use ringhub_protocol::rest::route::{RouteError, route};
-use ringhub_protocol::rest::{Call, GenerateToken, Operation};
+use ringhub_protocol::rest::{Call, Filters, GenerateToken, Operation, Page, group_change};
+use ringhub_protocol::uri::query_pairs;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 /// What the REST API needs, shared by all cores.
 pub(crate) struct RestApi {
     /// Whose calls are taken.
     pub(crate) verifier: Arc<Verifier>,
     /// Largest body, in bytes; more is answered 400.
-    pub(crate) body_bytes_max: usize,
+    pub(crate) body_bytes_max: AtomicUsize,
+    /// By core: filters compiled lately, and where their use is counted.
+    pub(crate) filters: Box<[(Mutex<Filters>, Arc<CoreShared>)]>,
+    /// How many calls are taken.
+    pub(crate) throttle: Throttle,
+    /// Counts those that are not.
+    pub(crate) process: Arc<ProcessCounts>,
     /// Set when the server begins to stop: health is 503 from then on.
     pub(crate) draining: Arc<AtomicBool>,
 }
 
 impl RestApi {
     /// What answers one connection's requests.
-    pub(crate) fn answerer(self: &Arc<Self>) -> Answerer {
+    pub(crate) fn answerer(self: &Arc<Self>, core: CoreId, via: Via) -> Answerer {
         let api = self.clone();
         Rc::new(move |request, asker| {
             let api = api.clone();
-            Box::pin(async move { api.serve(request, &asker).await })
+            Box::pin(async move { api.serve(request, &asker, core, via).await })
         })
     }
 
-    async fn serve(&self, request: Request<Incoming>, asker: &Asker) -> Reply {
-        match self.serve_or_refuse(request, asker).await {
+    async fn serve(&self, request: Request<Incoming>, asker: &Asker, core: CoreId, via: Via) -> Reply {
+        match self.serve_or_refuse(request, asker, core, via).await {
             Ok(reply) => reply,
             Err(refusal) => refusal.reply(),
         }
     }
 
-    async fn serve_or_refuse(&self, request: Request<Incoming>, asker: &Asker) -> Result<Reply, Refusal> {
+    async fn serve_or_refuse(
+        &self,
+        request: Request<Incoming>,
+        asker: &Asker,
+        core: CoreId,
+        via: Via,
+    ) -> Result<Reply, Refusal> {
         let (head, body) = request.into_parts();
         let path = head.uri.path();
         let header = |name| head.headers.get(name).and_then(|value| value.to_str().ok());
-        let host = header(HOST).unwrap_or_default();
+        let last =
+            |name: &str| head.headers.get_all(name).iter().last().and_then(|value| value.to_str().ok());
+        let named = Named::new(via, header(HOST).unwrap_or_default(), last);
+        // What is no text is no known type.
+        let content_type = head.headers.get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or("?"));
         let checked = if path == "/api/health" {
             Ok(())
         } else if !path.starts_with("/api/") {
             Err(outside(path))
         } else {
             self.verifier
-                .authorize_rest(asker.now_unix(), header(AUTHORIZATION), host, path)
+                .authorize_rest(asker.now_unix(), header(AUTHORIZATION), &named, path)
                 .and_then(|access| may_call(access, &head.method))
                 .map_err(Refusal::from)
+                .and_then(|()| self.take_one(core))
         };
         let routed = checked.and_then(|()| {
-            let call = route(head.method.as_str(), path, head.uri.query())?;
+            let call = self
+                .with_filters(core, |filters| route(head.method.as_str(), path, head.uri.query(), filters))?;
             let kind = match &call {
                 Call::Hub { operation: Operation::Send { .. }, .. } => {
-                    let content_type = match head.headers.get(CONTENT_TYPE) {
-                        // What is no text is no known type.
-                        Some(value) => Some(value.to_str().unwrap_or("?")),
-                        None => None,
-                    };
-                    Some(payload_type(content_type)?)
+                    let headers = head.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+                    Some((payload_type(content_type)?, metadata(headers)?))
                 }
                 _ => None,
             };
@@ -90,10 +111,19 @@ impl RestApi {
             }
         };
         let body = self.collect(body).await?;
+        let call = match call {
+            Call::ChangeGroups { hub, change } => {
+                let operation = self
+                    .with_filters(core, |filters| group_change::read(change, content_type, &body, filters))?;
+                Call::Hub { hub, operation }
+            }
+            call => call,
+        };
         match call {
             Call::Health => Ok(self.health()),
+            Call::ChangeGroups { .. } => unreachable!("its operation was read from the body"),
             Call::Hub { hub, operation: Operation::GenerateToken(claims) } => {
-                Ok(self.generate_token(asker.now_unix(), host, &hub, &claims))
+                Ok(self.generate_token(asker.now_unix(), &named, &hub, &claims))
             }
             Call::Hub { operation: Operation::NotYet { name }, .. } => {
                 let message = format!("{name} is not built yet.");
@@ -101,42 +131,105 @@ impl RestApi {
             }
             Call::Hub { hub, operation } => {
                 let data = match kind {
-                    Some((data_type, charset)) => {
+                    Some(((data_type, charset), metadata)) => {
                         let payload = payload(data_type, charset, &body)?;
-                        Some(owned(&payload.data(), &body))
+                        Some(owned(&payload.data(), metadata, &body))
                     }
                     None => None,
                 };
                 let (done, not_found) = outcomes(&operation);
+                let listed = match &operation {
+                    Operation::ListMembers { group, page } => Some((group.clone(), page.clone())),
+                    _ => None,
+                };
+                let list = hub.clone();
                 match asker.ask(HttpCall::Operation { hub, operation, body: data }).await {
                     HttpAnswer::Operation(Answer::Done) => Ok(empty(done)),
                     HttpAnswer::Operation(Answer::NotFound) => match not_found {
                         Some(message) => Err(ErrorBody::new(ErrorCode::NotFound, message).into()),
                         None => Ok(empty(done)),
                     },
+                    HttpAnswer::Operation(Answer::TooManyRules) => {
+                        let message = "The connection has as many rules for single groups as it may have.";
+                        Err(ErrorBody::new(ErrorCode::Conflict, message).into())
+                    }
+                    HttpAnswer::Operation(Answer::Members(members)) => {
+                        let (group, page) = listed.expect("only a list is answered with members");
+                        Ok(self.members(&list, &group, &page, &members, &named, &head.uri))
+                    }
                     HttpAnswer::Unavailable | HttpAnswer::Connections(_) => Err(unavailable()),
                 }
             }
         }
     }
 
+    /// Reads something that may hold a filter. Nobody but this core ever takes the lock.
+    fn with_filters<T>(&self, core: CoreId, read: impl FnOnce(&mut Filters) -> T) -> T {
+        let (filters, shared) = &self.filters[usize::from(core.0)];
+        let mut filters = filters.lock().expect("reading a filter does not panic");
+        let found = read(&mut filters);
+        shared.counters.filter_hits.set(filters.hits);
+        shared.counters.filter_misses.set(filters.misses);
+        found
+    }
+
+    /// Counts a call against the rate. Asked only of those with a good token: strangers use up nothing.
+    fn take_one(&self, core: CoreId) -> Result<(), Refusal> {
+        if self.throttle.admits(core, Instant::now) {
+            return Ok(());
+        }
+        self.process.rest_throttled.up();
+        Err(ErrorBody::new(ErrorCode::TooManyRequests, "There are too many calls in a second.").into())
+    }
+
     fn health(&self) -> Reply {
         if self.draining.load(Ordering::Relaxed) { unavailable().reply() } else { empty(StatusCode::OK) }
     }
 
-    fn generate_token(&self, now_unix: u64, host: &str, hub: &HubName, claims: &GenerateToken) -> Reply {
-        let endpoint = self.verifier.endpoint(host);
+    fn generate_token(
+        &self,
+        now_unix: u64,
+        named: &Named<'_>,
+        hub: &HubName,
+        claims: &GenerateToken,
+    ) -> Reply {
+        let endpoint = self.verifier.endpoint(named);
         let token = self.verifier.client_token(now_unix, &TokenRequest { hub, endpoint: &endpoint, claims });
         // A token has no character that JSON would escape.
         json_reply(StatusCode::OK, format!(r#"{{"token":"{token}"}}"#))
     }
 
+    /// One page of a list, with a link to the next that callers follow as it is.
+    fn members(
+        &self,
+        hub: &HubName,
+        group: &GroupName<'_>,
+        page: &Page,
+        found: &MemberPage,
+        named: &Named<'_>,
+        uri: &Uri,
+    ) -> Reply {
+        let ids: Vec<_> = found.members.iter().map(|member| member.id.text()).collect();
+        let last = ids.last().filter(|_| found.more);
+        let next = last.and_then(|last| {
+            let version = query_pairs(uri.query().unwrap_or_default())
+                .flatten()
+                .find_map(|(name, value)| name.eq_ignore_ascii_case("api-version").then_some(value));
+            let query = page.next_query(hub, group, last.as_str(), version.as_deref())?;
+            Some(format!("{}{}?{query}", self.verifier.endpoint(named), uri.path()))
+        });
+        let users = found.members.iter().map(|member| member.user.as_ref().map(UserId::as_str));
+        let rows = ids.iter().map(|id| id.as_str()).zip(users);
+        json_reply(StatusCode::OK, page_json(rows, next.as_deref()))
+    }
+
     /// The whole body, or 400 when it is too large (`rest-api` §1.4).
     async fn collect(&self, body: Incoming) -> Result<Bytes, Refusal> {
-        if body.size_hint().lower() > self.body_bytes_max as u64 {
+        let body_bytes_max = self.body_bytes_max.load(Ordering::Relaxed);
+        if body.size_hint().lower() > body_bytes_max as u64 {
             return Err(too_large());
         }
-        match Limited::new(body, self.body_bytes_max).collect().await {
+        match Limited::new(body, body_bytes_max).collect().await {
             Ok(body) => Ok(body.to_bytes()),
             Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
             Err(_) => Err(ErrorBody::new(ErrorCode::BadRequest, "The request body is cut short.").into()),
@@ -146,7 +239,7 @@ impl RestApi {
     /// Reads past the body of a refused request, so that its sender reads the answer and can go on; one that
     /// is too large is left, and the connection with it.
     async fn discard(&self, mut body: Incoming) {
-        let mut left = self.body_bytes_max as u64;
+        let mut left = self.body_bytes_max.load(Ordering::Relaxed) as u64;
         if body.size_hint().lower() > left {
             return;
         }
@@ -259,21 +352,29 @@ fn outcomes(operation: &Operation) -> (StatusCode, Option<&'static str>) {
         Operation::Send { .. } => (StatusCode::ACCEPTED, None),
         Operation::Close { .. }
         | Operation::RemoveFromGroup { .. }
-        | Operation::RemoveFromAllGroups { .. } => (StatusCode::NO_CONTENT, None),
+        | Operation::RemoveFromAllGroups { .. }
+        | Operation::Revoke(_) => (StatusCode::NO_CONTENT, None),
         Operation::Exists { .. } => (StatusCode::OK, Some("It does not exist.")),
-        Operation::AddToGroup { .. } => (StatusCode::OK, Some("The connection or user doesn't exist.")),
-        Operation::GenerateToken(_) | Operation::NotYet { .. } => (StatusCode::OK, None),
+        Operation::AddToGroup { .. } | Operation::Grant(_) => {
+            (StatusCode::OK, Some("The connection or user doesn't exist."))
+        }
+        Operation::Check(_) => (StatusCode::OK, Some("It is not allowed.")),
+        Operation::ChangeGroups { .. }
+        | Operation::ListMembers { .. }
+        | Operation::GenerateToken(_)
+        | Operation::NotYet { .. } => (StatusCode::OK, None),
     }
 }
 
 /// The payload with its bytes, which are the body's own unless they had to be converted.
-fn owned(data: &ringhub_protocol::pubsub::Data<'_>, body: &Bytes) -> OwnedData {
+fn owned(data: &Data<'_>, metadata: Option<Metadata>, body: &Bytes) -> OwnedContent {
     let bytes = data.bytes();
     let is_body = std::ptr::eq(bytes.as_ptr(), body.as_ptr()) && bytes.len() == body.len();
-    OwnedData {
+    OwnedContent {
         data_type: data.data_type(),
         form: Form::Plain,
         bytes: if is_body { body.clone() } else { Bytes::copy_from_slice(bytes) },
+        metadata,
     }
 }
 
@@ -297,11 +398,31 @@ mod tests {
     }
 
     fn setup() -> Setup {
+        setup_with(0)
+    }
+
+    fn setup_with(rate: u64) -> Setup {
         let key = generate_key();
         let draining = Arc::new(AtomicBool::new(false));
         let verifier = Arc::new(Verifier::new(&Config::default(), &key));
-        let api = Arc::new(RestApi { verifier, body_bytes_max: 1000, draining: draining.clone() });
-        Setup { key, draining, connection: HttpConnection::new(16 << 10, Upgrades::Allowed, api.answerer()) }
+        let filters = [(Mutex::new(Filters::new(1)), Arc::default())].into();
+        let api = Arc::new(RestApi {
+            verifier,
+            body_bytes_max: 1000.into(),
+            filters,
+            draining: draining.clone(),
+            throttle: Throttle::new(1, rate),
+            process: Arc::default(),
+        });
+        Setup {
+            key,
+            draining,
+            connection: HttpConnection::new(
+                16 << 10,
+                Upgrades::Allowed,
+                api.answerer(CoreId(0), Via { from_proxy: true }),
+            ),
+        }
     }
 
     impl Setup {
@@ -336,7 +457,7 @@ mod tests {
                 output.extend_from_slice(&progress.output);
                 let Some(call) = progress.call else { break };
                 calls.push(call);
-                self.connection.answer(HttpAnswer::Operation(answer));
+                self.connection.answer(HttpAnswer::Operation(answer.clone()));
             }
             let text = String::from_utf8(output).unwrap();
             let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with("date: ")).collect();
@@ -386,6 +507,9 @@ mod tests {
             ("DELETE", "/api/hubs/h/users/u/groups/g", 204, 204),
             ("DELETE", "/api/hubs/h/connections/c/groups", 204, 204),
             ("DELETE", "/api/hubs/h/users/u/groups", 204, 204),
+            ("PUT", "/api/hubs/h/permissions/sendToGroup/connections/c?targetName=g", 200, 404),
+            ("DELETE", "/api/hubs/h/permissions/sendToGroup/connections/c?targetName=g", 204, 204),
+            ("HEAD", "/api/hubs/h/permissions/joinLeaveGroup/connections/c?targetName=g", 200, 404),
         ] {
             for (answer, status) in [(Answer::Done, done), (Answer::NotFound, absent)] {
                 let authorization = format!("Authorization: Bearer {}\r\n", setup.token(path));
@@ -411,7 +535,10 @@ mod tests {
             ("POST", "/api/hubs/h/:send?api-version=2099-01-01", "", ""),
             ("POST", "/api/hubs/h/:send?messageTtlSeconds=301", "", ""),
             ("GET", "/api/hubs/h/:send", "", ""),
-            ("GET", "/api/hubs/h/groups/g/connections", "", ""),
+            ("POST", "/api/hubs/h/groups/g/:invoke", "", ""),
+            ("POST", "/api/hubs/h/:addToGroups", "", "{}"),
+            ("POST", "/api/hubs/h/:addToGroups", "Content-Type: application/json\r\n", "{}"),
+            ("GET", "/api/hubs/h/groups/g/connections?continuationToken=x", "", ""),
             ("GET", "/api/nothing", "", ""),
             ("GET", "/client/hubs/h", "", ""),
             ("GET", "/clients/mqtt/hubs/h", "", ""),
@@ -440,6 +567,35 @@ mod tests {
             let (answer, _) = setup.ask_bare(method, "/api/health", "", "", Answer::Done);
             assert!(answer.starts_with("HTTP/1.1 200 OK\ncontent-length: 0"), "{answer}");
         }
+    }
+
+    #[test]
+    fn over_the_rate_calls_are_to_be_tried_again_and_health_and_strangers_do_not_count() {
+        let mut setup = setup_with(2);
+        let (health, stranger) = ("/api/health", "/api/hubs/h/:send");
+        for _ in 0..5 {
+            assert!(setup.ask_bare("GET", health, "", "", Answer::Done).0.starts_with("HTTP/1.1 200"));
+            assert!(setup.ask_bare("POST", stranger, "", "", Answer::Done).0.starts_with("HTTP/1.1 401"));
+        }
+        let answers: Vec<_> = (0..20).map(|_| setup.ask("POST", stranger, "", "body").0).collect();
+        assert!(answers[..2].iter().all(|answer| answer.starts_with("HTTP/1.1 202")), "{answers:?}");
+        let refused: Vec<_> = answers.iter().filter(|answer| answer.starts_with("HTTP/1.1 429")).collect();
+        assert!(refused.len() >= 17, "{answers:?}");
+        for part in ["x-ms-error-code: Error.TooManyRequests\n", "retry-after: 1\n"] {
+            assert!(refused[0].contains(part), "{}", refused[0]);
+        }
+    }
+
+    #[test]
+    fn tokens_are_made_for_the_name_a_proxy_was_called_by() {
+        let mut setup = setup();
+        let forwarded = "X-Forwarded-Host: pubsub.example.com\r\nX-Forwarded-Proto: https\r\n";
+        let (answer, _) = setup.ask("POST", "/api/hubs/h/:generateToken", forwarded, "");
+        let body: serde_json::Value = serde_json::from_str(answer.rsplit('\n').next().unwrap()).unwrap();
+        let token = body["token"].as_str().unwrap();
+        let claims = base64_simd::URL_SAFE_NO_PAD.decode_to_vec(token.split('.').nth(1).unwrap()).unwrap();
+        let claims: serde_json::Value = serde_json::from_slice(&claims).unwrap();
+        assert_eq!(claims["aud"], "https://pubsub.example.com/client/hubs/h");
     }
 
     #[test]

@@ -4,30 +4,36 @@
 //! Everything after that is a log line on standard error, and no log line has a key in it.
 
 use crate::admin::Admin;
-use crate::auth::{TokenRequest, Verifier, client_token_with, generate_key};
+use crate::admission::{Doorkeeper, Rules};
+use crate::auth::{Terms, TokenRequest, Verifier, client_token_with, generate_key};
 use crate::cli;
-use crate::config::{Config, ConfigError, Hub, Secret, reference};
+use crate::config::{Config, ConfigError, Hub, ProxyProtocol, Secret, reference};
 use crate::core::counters::CoreShared;
 use crate::core::settings::{HubSettings, Settings, SocketSettings};
-use crate::core::{Mode, Server, start};
+use crate::core::{Control, Mode, Server, start};
 use crate::net::http::{HttpConnection, Upgrades};
+use crate::net::peer::{Proxies, Via};
 use crate::net::{HttpFactory, HttpHandler, Listener};
 use crate::probe::probe;
+use crate::process::ProcessCounts;
+use crate::reload::{self, Commit, Reloader, Trigger};
 use crate::rest::RestApi;
-use crate::trace;
+use crate::throttle::Throttle;
+use crate::trace::{self, Log};
 use ringhub_hub::{CoreId, CoreSet, Limits};
 use ringhub_protocol::name::{GroupName, HubName, UserId};
-use ringhub_protocol::rest::{ClientType, GenerateToken};
+use ringhub_protocol::rest::{ClientType, Filters, GenerateToken};
 use ringhub_protocol::ws::DecoderLimits;
 use ringhub_relay::{Relay, StartError};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::fmt::Display;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Why a verb fails: a line for standard error and an exit code.
@@ -66,15 +72,10 @@ impl From<ConfigError> for Failure {
 /// `ringhub serve`: until a signal.
 pub(crate) fn serve(arguments: &cli::Serve) -> Result<(), Failure> {
     let config = arguments.config()?;
-    trace::start(&config.server.log).map_err(|problem| Failure::usage(format!("server.log: {problem}")))?;
-    let (key, is_generated) = match (&config.keys.primary, &config.keys.secondary) {
-        (Some(key), _) => (key.clone(), false),
-        (None, None) => (generate_key(), true),
-        (None, Some(_)) => {
-            let message = "keys.secondary is set, keys.primary is not; set both, or the primary one only";
-            return Err(Failure::usage(message));
-        }
-    };
+    let log = trace::start(&config.server.log).map_err(Failure::usage)?;
+    let generated = config.keys.primary.is_none().then(generate_key);
+    let key = primary_key(&config, generated.as_ref()).map_err(Failure::usage)?;
+    let is_generated = generated.is_some();
     if is_generated && config.server.access_keys && !all_loopback(&config.server.listen) {
         return Err(Failure::usage(
             "listening beyond loopback needs a key of your own, since a generated one changes with every start\n\
@@ -91,12 +92,18 @@ pub(crate) fn serve(arguments: &cli::Serve) -> Result<(), Failure> {
     if !config.server.access_keys && verifier.issuers().handles().next().is_none() {
         tracing::warn!("access keys are off and there is no OIDC issuer: nobody can make REST calls");
     }
+    let process = Arc::new(ProcessCounts::default());
+    let door = Arc::new(Doorkeeper::new(verifier.clone(), Rules::new(&config), process.clone()));
     let draining = Arc::new(AtomicBool::new(false));
-    let shared: Vec<Arc<CoreShared>> = (0..settings.cores).map(|_| Arc::default()).collect();
+    let cores = settings.cores;
+    let shared: Vec<Arc<CoreShared>> = (0..cores).map(|_| Arc::default()).collect();
     let rest = Arc::new(RestApi {
         verifier: verifier.clone(),
-        body_bytes_max: bytes(config.limits.rest_body_bytes_max),
+        body_bytes_max: bytes(config.limits.rest_body_bytes_max).into(),
+        filters: filters(&shared, bytes(config.limits.filters_max)),
         draining: draining.clone(),
+        throttle: Throttle::new(cores, config.limits.rest_calls_per_second_max),
+        process: process.clone(),
     });
     let admin = Arc::new(Admin {
         verifier: verifier.clone(),
@@ -104,16 +111,32 @@ pub(crate) fn serve(arguments: &cli::Serve) -> Result<(), Failure> {
         draining: draining.clone(),
         service: OnceLock::new(),
         on_loopback,
-        rows_max: bytes(config.limits.admin_rows_max),
+        rows_max: bytes(config.limits.admin_rows_max).into(),
+        process: process.clone(),
         started: Instant::now(),
     });
-    let http = Arc::new(Http { head_bytes_max: settings.sockets.head_bytes_max, rest, admin: admin.clone() });
-    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(Failure::running)?;
+    let http = Arc::new(Http {
+        head_bytes_max: settings.sockets.head_bytes_max.into(),
+        rest: rest.clone(),
+        admin: admin.clone(),
+    });
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(Failure::running)?;
     let relay = start_relay(&verifier)?;
-    let server = start(settings, Mode::Serve, verifier, http, &shared).map_err(Failure::running)?;
+    let server =
+        start(settings, Mode::Serve, door.clone(), http.clone(), &shared).map_err(Failure::running)?;
     let _ = admin.service.set(reachable(server.service[0]));
-    say(&banner(&server, &config, &key));
-    wait(&mut signals);
+    let banner = banner(&server, &config, &key);
+    let arguments = arguments.clone();
+    let file = arguments.file().map(Path::to_owned);
+    let mut reloader = Reloader::new(move || arguments.config(), config, process, now_unix);
+    let parts = Parts { log, generated, verifier, door, rest, http, cores, control: server.control() };
+    reloader.register(move |config| parts.prepare(config));
+    let reload = reload::start(reloader, file).map_err(Failure::running)?;
+    say(&banner);
+    while signals.forever().next() == Some(SIGHUP) {
+        // Its thread lives as long as the process.
+        let _ = reload.send(Trigger::Asked);
+    }
     tracing::info!("stopping; a second signal stops at once");
     draining.store(true, Ordering::Relaxed);
     finish(server, signals);
@@ -141,22 +164,29 @@ pub(crate) fn echo(arguments: &cli::Echo) -> Result<(), Failure> {
         },
         ..settings(&config, 1)
     };
-    let rest =
-        Arc::new(RestApi { verifier: verifier.clone(), body_bytes_max: 1 << 20, draining: Arc::default() });
+    let rest = Arc::new(RestApi {
+        verifier: verifier.clone(),
+        body_bytes_max: (1 << 20).into(),
+        filters: filters(&[Arc::default()], 0),
+        draining: Arc::default(),
+        throttle: Throttle::new(1, 0),
+        process: Arc::default(),
+    });
     let admin = Arc::new(Admin {
         verifier: verifier.clone(),
         cores: Vec::new(),
         draining: Arc::default(),
         service: OnceLock::new(),
         on_loopback: false,
-        rows_max: 0,
+        rows_max: 0.into(),
+        process: Arc::default(),
         started: Instant::now(),
     });
-    let http = Arc::new(Http { head_bytes_max: settings.sockets.head_bytes_max, rest, admin });
+    let http = Arc::new(Http { head_bytes_max: settings.sockets.head_bytes_max.into(), rest, admin });
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(Failure::running)?;
     let server = start(settings, Mode::Echo, verifier, http, &[Arc::default()]).map_err(Failure::running)?;
     say(&format!("echo on ws://{}\n", server.service[0]));
-    wait(&mut signals);
+    signals.forever().next();
     finish(server, signals);
     Ok(())
 }
@@ -168,7 +198,7 @@ pub(crate) fn check(arguments: &cli::Check) -> Result<(), Failure> {
         return Ok(());
     }
     let config = arguments.file.config()?;
-    trace::check(&config.server.log).map_err(|problem| Failure::usage(format!("server.log: {problem}")))?;
+    trace::check(&config.server.log).map_err(Failure::usage)?;
     say(&config.to_text());
     Ok(())
 }
@@ -225,6 +255,11 @@ fn start_relay(verifier: &Verifier) -> Result<Option<Relay>, Failure> {
     })
 }
 
+/// Each core's cache of compiled filters.
+fn filters(cores: &[Arc<CoreShared>], kept_max: usize) -> Box<[(Mutex<Filters>, Arc<CoreShared>)]> {
+    cores.iter().map(|core| (Mutex::new(Filters::new(kept_max)), core.clone())).collect()
+}
+
 /// What the cores need, from the configuration.
 fn settings(config: &Config, cores: u16) -> Settings {
     let limits = &config.limits;
@@ -238,6 +273,7 @@ fn settings(config: &Config, cores: u16) -> Settings {
             replay_bytes_max: bytes(hub.reliable.buffer_bytes),
             groups_per_connection_max: bytes(limits.groups_per_connection_max),
             ack_ids_max: small(limits.ack_ids_max),
+            lifetime_ms: hub.connection_lifetime_seconds * 1000,
             connections_max,
             control_bytes_max: bytes(limits.control_bytes_max),
             permission_literals_max: bytes(limits.permission_literals_max),
@@ -249,6 +285,10 @@ fn settings(config: &Config, cores: u16) -> Settings {
     Settings {
         listen: config.server.listen.clone(),
         admin_listen: config.server.admin_listen.clone(),
+        proxies: Proxies {
+            trusted: config.server.trusted_proxies.clone(),
+            header: config.server.proxy_protocol == ProxyProtocol::V2,
+        },
         cores,
         sockets: SocketSettings {
             sockets_max: connections_max,
@@ -346,14 +386,10 @@ fn say(text: &str) {
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
-fn wait(signals: &mut Signals) {
-    signals.forever().next();
-}
-
 /// Stops gracefully; a second signal ends the process as it would have without us.
 fn finish(server: Server, mut signals: Signals) {
     std::thread::spawn(move || {
-        if let Some(signal) = signals.forever().next() {
+        if let Some(signal) = signals.forever().find(|signal| *signal != SIGHUP) {
             std::process::exit(128 + signal);
         }
     });
@@ -365,20 +401,69 @@ pub(crate) fn now_unix() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
+/// The access key to sign with: the configured one, or the one made at start if none was configured then.
+fn primary_key(config: &Config, generated: Option<&Secret>) -> Result<Secret, String> {
+    match (&config.keys.primary, &config.keys.secondary) {
+        (Some(key), _) => Ok(key.clone()),
+        (None, Some(_)) => {
+            Err("keys.secondary is set, keys.primary is not; set both, or the primary one only".into())
+        }
+        (None, None) => generated.cloned().ok_or_else(|| {
+            "keys.primary is not set any more, and only a start makes up a key\n  fix: Set it, or restart.".into()
+        }),
+    }
+}
+
+/// What goes by the configuration while the server runs.
+struct Parts {
+    log: Log,
+    generated: Option<Secret>,
+    verifier: Arc<Verifier>,
+    door: Arc<Doorkeeper>,
+    rest: Arc<RestApi>,
+    http: Arc<Http>,
+    cores: u16,
+    control: Control,
+}
+
+impl Parts {
+    /// Everything that is to change, ready to be changed at once.
+    fn prepare(&self, config: &Config) -> Result<Commit, String> {
+        let key = primary_key(config, self.generated.as_ref())?;
+        let (terms, rules) = (Terms::new(config, &key), Rules::new(config));
+        let settings = settings(config, self.cores);
+        let set_log = self.log.prepare(&config.server.log)?;
+        let limits = config.limits.clone();
+        let Self { verifier, door, rest, http, control, .. } = self;
+        let (verifier, door, rest, http, control) =
+            (verifier.clone(), door.clone(), rest.clone(), http.clone(), control.clone());
+        Ok(Box::new(move || {
+            set_log();
+            verifier.set_terms(terms);
+            door.set_rules(rules);
+            rest.body_bytes_max.store(bytes(limits.rest_body_bytes_max), Ordering::Relaxed);
+            rest.throttle.set_rate(limits.rest_calls_per_second_max);
+            http.admin.rows_max.store(bytes(limits.admin_rows_max), Ordering::Relaxed);
+            http.head_bytes_max.store(settings.sockets.head_bytes_max, Ordering::Relaxed);
+            control.apply(settings);
+        }))
+    }
+}
+
 /// Makes the HTTP side of sockets.
 struct Http {
-    head_bytes_max: usize,
+    head_bytes_max: AtomicUsize,
     rest: Arc<RestApi>,
     admin: Arc<Admin>,
 }
 
 impl HttpFactory for Http {
-    fn open(&self, _: CoreId, listener: Listener) -> Box<dyn HttpHandler> {
+    fn open(&self, core: CoreId, listener: Listener, via: Via) -> Box<dyn HttpHandler> {
         let (upgrades, answerer) = match listener {
-            Listener::Service => (Upgrades::Allowed, self.rest.answerer()),
+            Listener::Service => (Upgrades::Allowed, self.rest.answerer(core, via)),
             Listener::Admin => (Upgrades::Refused, self.admin.answerer()),
         };
-        Box::new(HttpConnection::new(self.head_bytes_max, upgrades, answerer))
+        Box::new(HttpConnection::new(self.head_bytes_max.load(Ordering::Relaxed), upgrades, answerer))
     }
 }
 

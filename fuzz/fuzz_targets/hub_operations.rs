@@ -129,6 +129,7 @@ fuzz_target!(|ops: Vec<Op>| {
                     roles: vec!["webpubsub.joinLeaveGroup".into(), "webpubsub.sendToGroups.g?".into()],
                     groups: first.map(group).into_iter().collect(),
                     raw_group: raw_group.map(|n| (group(n), n > 100)),
+                    arrival: Default::default(),
                 };
                 hub.handle(now, Input::Connect(Box::new(connect)), &mut effects);
             }

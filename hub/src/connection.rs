@@ -5,32 +5,63 @@
 //! for it; by then nothing finds it any more.
 
 use crate::ack::AckWindow;
+use crate::encoding::Encoding;
 use crate::group::Membership;
 use crate::permission::Permissions;
 use crate::users::Beside;
-use crate::{ConnectionId, SocketKey, Time};
+use crate::{Arrival, ConnectionId, SocketKey, Time};
 use ringhub_protocol::name::{GroupName, UserId};
 use ringhub_protocol::pubsub::Subprotocol;
 
-/// How a publication is encoded for a connection.
+/// How a publication is encoded for a connection. The plain ones come first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Format {
     Raw = 0,
     Json = 1,
-    Reliable = 2,
+    Protobuf = 2,
+    ReliableJson = 3,
+    ReliableProtobuf = 4,
 }
 
 impl Format {
-    pub(crate) const COUNT: usize = 3;
-    pub(crate) const ALL: [Self; Self::COUNT] = [Self::Raw, Self::Json, Self::Reliable];
+    pub(crate) const COUNT: usize = 5;
+    /// How many are plain.
+    pub(crate) const PLAIN: usize = 3;
+    pub(crate) const ALL: [Self; Self::COUNT] =
+        [Self::Raw, Self::Json, Self::Protobuf, Self::ReliableJson, Self::ReliableProtobuf];
 
     pub(crate) fn of(subprotocol: Subprotocol) -> Self {
         match subprotocol {
             Subprotocol::Raw => Self::Raw,
             Subprotocol::Json => Self::Json,
-            Subprotocol::ReliableJson => Self::Reliable,
-            Subprotocol::Protobuf | Subprotocol::ReliableProtobuf => unimplemented!(),
+            Subprotocol::Protobuf => Self::Protobuf,
+            Subprotocol::ReliableJson => Self::ReliableJson,
+            Subprotocol::ReliableProtobuf => Self::ReliableProtobuf,
+        }
+    }
+
+    pub(crate) fn subprotocol(self) -> Subprotocol {
+        match self {
+            Self::Raw => Subprotocol::Raw,
+            Self::Json => Subprotocol::Json,
+            Self::Protobuf => Subprotocol::Protobuf,
+            Self::ReliableJson => Subprotocol::ReliableJson,
+            Self::ReliableProtobuf => Subprotocol::ReliableProtobuf,
+        }
+    }
+
+    /// Whether its messages are numbered and kept for replay.
+    pub(crate) fn is_reliable(self) -> bool {
+        self as usize >= Self::PLAIN
+    }
+
+    /// How its messages are written; raw clients get payloads only.
+    pub(crate) fn encoding(self) -> Option<Encoding> {
+        match self {
+            Self::Raw => None,
+            Self::Json | Self::ReliableJson => Some(Encoding::Json),
+            Self::Protobuf | Self::ReliableProtobuf => Some(Encoding::Protobuf),
         }
     }
 }
@@ -73,6 +104,7 @@ pub(crate) struct Connection {
     pub(crate) memberships: Vec<Membership>,
     pub(crate) acks: AckWindow,
     pub(crate) raw_group: Option<Box<(GroupName<'static>, bool)>>,
+    pub(crate) arrival: Arrival,
     pub(crate) opened: Time,
     /// Log position of the recovery of this turn: own control messages before it are dropped, data before it
     /// is sent after the replay.
@@ -83,11 +115,7 @@ pub(crate) struct Connection {
 
 impl Connection {
     pub(crate) fn subprotocol(&self) -> Subprotocol {
-        match self.format {
-            Format::Raw => Subprotocol::Raw,
-            Format::Json => Subprotocol::Json,
-            Format::Reliable => Subprotocol::ReliableJson,
-        }
+        self.format.subprotocol()
     }
 
     /// Where it stands in `group`, if it is a member.

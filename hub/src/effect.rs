@@ -1,12 +1,13 @@
 //! What goes into a hub and what it asks for.
 
 use crate::envelope::Content;
-use crate::{ConnectionId, ConnectionKey, CoreId, Envelope, RequestId, SocketKey, Ticket};
-use bytes::Bytes;
+use crate::{Chunk, ConnectionId, ConnectionKey, CoreId, Envelope, RequestId, SocketKey, Ticket};
+use core::net::IpAddr;
 use ringhub_protocol::name::{GroupName, UserId};
 use ringhub_protocol::pubsub::{ClientMessage, Data, Subprotocol};
 use ringhub_protocol::rest::Operation;
 use ringhub_protocol::ws::CloseCode;
+use std::any::Any;
 
 /// Everything that can happen to a hub.
 pub enum Input<'a> {
@@ -35,6 +36,8 @@ pub enum Input<'a> {
     Writable(Transport),
     /// A plain client's outbox is over its bound: close 1008.
     SlowConsumer(Transport),
+    /// The client sent more than it may: close 1008, end for good.
+    Throttled(Transport),
     /// A REST call that arrived at this core, with the body of a send (when it expires is the operation's to
     /// say). Answered by [`Effect::Answer`].
     Operation(RequestId, &'a Operation, Option<Content<'a>>),
@@ -72,7 +75,22 @@ pub struct Connect {
     pub groups: Vec<GroupName<'static>>,
     /// Raw clients in `sendToGroup` mode: the group, and whether the sender is left out.
     pub raw_group: Option<(GroupName<'static>, bool)>,
+    /// How it came here.
+    pub arrival: Arrival,
 }
+
+/// What the outside knows of a client and the hub only keeps: the hub's choices depend on none of it.
+#[derive(Default)]
+pub struct Arrival {
+    /// The client's address, behind proxies if they are trusted.
+    pub address: Option<IpAddr>,
+    /// What counts it, if anything does.
+    pub pass: Option<Pass>,
+}
+
+/// Something the outside holds for as long as the connection lasts, without a socket too: it is dropped when the
+/// connection ends for good, or is refused.
+pub type Pass = std::sync::Arc<dyn Any + Send + Sync>;
 
 /// A client that comes back (`client-protocols` §6.3). Its reconnection token has been verified.
 pub struct Recover {
@@ -80,6 +98,8 @@ pub struct Recover {
     pub socket: SocketKey,
     /// Whose session.
     pub id: ConnectionId,
+    /// What it offered; refused if the session speaks something else.
+    pub subprotocol: Subprotocol,
     /// The upgrade's answer (101), sent before everything else.
     pub prologue: Vec<u8>,
 }
@@ -105,6 +125,8 @@ pub enum Effect {
         id: ConnectionId,
         /// Its user.
         user: Option<UserId>,
+        /// Its address.
+        address: Option<IpAddr>,
         /// What the client was told, or would have been.
         code: u16,
         /// Why, in words.
@@ -138,11 +160,12 @@ pub enum CloseCategory {
     Unauthorized,
     EventHandlerNotFound,
     Lost,
+    Throttled,
 }
 
 impl CloseCategory {
     /// Every category, in the order of the metrics.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Normal,
         Self::ClosedByAppServer,
         Self::ServiceReload,
@@ -152,6 +175,7 @@ impl CloseCategory {
         Self::Unauthorized,
         Self::EventHandlerNotFound,
         Self::Lost,
+        Self::Throttled,
     ];
 
     /// The label.
@@ -166,17 +190,80 @@ impl CloseCategory {
             Self::Unauthorized => "Unauthorized",
             Self::EventHandlerNotFound => "EventHandlerNotFound",
             Self::Lost => "Lost",
+            Self::Throttled => "Throttled",
         }
     }
 }
 
 /// The answer to a REST call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
     /// Done: 200, 202 or 204, as the operation has it.
     Done,
     /// Nothing there: 404.
     NotFound,
+    /// The connection has as many rules for single groups as it may have: 409.
+    TooManyRules,
+    /// Part of a list: 200.
+    Members(MemberPage),
+}
+
+/// Some of a group's members, in the order of their ids' texts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MemberPage {
+    /// They.
+    pub members: Vec<Member>,
+    /// Whether there are others behind them.
+    pub more: bool,
+}
+
+impl MemberPage {
+    /// Puts in order what came from several cores, and leaves out what is over `len_max`.
+    pub(crate) fn cut(&mut self, len_max: usize) {
+        self.members.sort_unstable_by_key(|member| member.id.rank());
+        self.more |= self.members.len() > len_max;
+        self.members.truncate(len_max);
+    }
+}
+
+/// A row of such a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// The connection.
+    pub id: ConnectionId,
+    /// Its user.
+    pub user: Option<UserId>,
+}
+
+/// What came of one core's part of a call.
+#[derive(Debug, Clone, Default)]
+pub struct Outcome {
+    /// It had a target here; a permission was there.
+    pub found: bool,
+    /// A rule could not be kept because there are too many.
+    pub full: bool,
+    /// The members here.
+    pub members: Option<Box<MemberPage>>,
+}
+
+impl Outcome {
+    /// Of a part that only had to find somebody.
+    pub fn found(found: bool) -> Self {
+        Self { found, ..Self::default() }
+    }
+
+    pub(crate) fn merge(&mut self, other: Self) {
+        self.found |= other.found;
+        self.full |= other.full;
+        match (&mut self.members, other.members) {
+            (Some(ours), Some(theirs)) => {
+                ours.members.extend(theirs.members);
+                ours.more |= theirs.more;
+            }
+            (ours @ None, theirs) => *ours = theirs,
+            (Some(_), None) => {}
+        }
+    }
 }
 
 /// The effects of one or more inputs, in order; reused from turn to turn.
@@ -189,8 +276,8 @@ pub enum MeshItem {
     Publish(Envelope, Option<Ticket>),
     /// A REST call's part for this core, other than a send; answered by [`MeshItem::Done`].
     Operation(std::sync::Arc<Operation>, Ticket),
-    /// The ticket's part of this core is done; `found`: it had a target here.
-    Done(Ticket, bool),
+    /// The ticket's part of this core is done.
+    Done(Ticket, Outcome),
     /// This core has a first member of the group; answered by [`MeshItem::Agreed`].
     Interest(std::sync::Arc<str>, Ticket),
     /// The receiver of this knows.
@@ -206,19 +293,23 @@ impl MeshItem {
             Self::Publish(envelope, _) => 64 + envelope.bytes(),
             Self::Interest(name, _) | Self::NoInterest(name) => 64 + name.len(),
             Self::Operation(..) => 128,
-            Self::Done(..) | Self::Agreed(_) => 64,
+            Self::Done(_, outcome) => {
+                64 + outcome.members.as_ref().map_or(0, |page| page.members.len() * size_of::<Member>())
+            }
+            Self::Agreed(_) => 64,
         }
     }
 }
 
 /// Where `flush` puts bytes. Called at most a few times a group and turn.
 ///
-/// The calls for one socket are in order. A sink keeps `bytes` by reference for as long as it needs them.
+/// The calls for one socket are in order. A sink keeps `bytes` by reference for as long as it needs them, and
+/// may drop whole frames that [`Chunk::perishable`] names once their time is over.
 pub trait Sink {
     /// The same bytes for every socket.
-    fn shared(&mut self, bytes: &Bytes, sockets: &[SocketKey]);
+    fn shared(&mut self, bytes: &Chunk, sockets: &[SocketKey]);
     /// One range of `bytes` for each part's socket.
-    fn each(&mut self, bytes: &Bytes, parts: &[Part]);
+    fn each(&mut self, bytes: &Chunk, parts: &[Part]);
 }
 
 /// A socket and its range of a shared buffer.

@@ -283,8 +283,7 @@ impl Flush<'_> {
 mod tests {
     use super::*;
     use crate::effect::{Connect, Effect, Input, Part};
-    use crate::{CoreId, Effects, Hub, Limits, RequestId, SocketKey, Time};
-    use bytes::Bytes;
+    use crate::{Chunk, CoreId, Effects, Hub, Limits, RequestId, SocketKey, Time};
     use ringhub_protocol::name::HubName;
     use ringhub_protocol::pubsub::{Data, Subprotocol};
     use ringhub_protocol::rest::{Operation, Target};
@@ -293,10 +292,10 @@ mod tests {
     struct Sends(usize);
 
     impl Sink for Sends {
-        fn shared(&mut self, _: &Bytes, sockets: &[SocketKey]) {
+        fn shared(&mut self, _: &Chunk, sockets: &[SocketKey]) {
             self.0 += sockets.len();
         }
-        fn each(&mut self, _: &Bytes, parts: &[Part]) {
+        fn each(&mut self, _: &Chunk, parts: &[Part]) {
             self.0 += parts.len();
         }
     }
@@ -316,17 +315,18 @@ mod tests {
                 roles: Vec::new(),
                 groups: Vec::new(),
                 raw_group: None,
+                arrival: Default::default(),
             };
             hub.handle(Time(0), Input::Connect(Box::new(connect)), &mut effects);
             assert!(matches!(effects.pop(), Some(Effect::Opened(_))));
         }
-        hub.flush(&mut sends, Budget::UNLIMITED);
+        hub.flush(Time(0), &mut sends, Budget::UNLIMITED);
         let budget = Budget { sends: 1, whole: 0 };
         let mut publish = |hub: &mut Hub, sends: &mut Sends| {
             let send = Operation::send(Target::All);
             let input = Input::Operation(RequestId(1), &send, Some(Data::text("x").into()));
             hub.handle(Time(0), input, &mut effects);
-            hub.flush(sends, budget);
+            hub.flush(Time(0), sends, budget);
         };
         sends.0 = 0;
         publish(&mut hub, &mut sends);

@@ -15,8 +15,7 @@ use crate::mixed::{Mixed, Ref, Source, What, chain, note};
 use crate::session::Session;
 use crate::stamp::{Arena, Frames, Stamps};
 use crate::turn::{Stage, Turn, share};
-use crate::{ConnectionKey, Limits, Paged, SocketKey};
-use bytes::Bytes;
+use crate::{Chunk, ConnectionKey, Limits, Paged, SocketKey};
 use std::ops::Range;
 
 /// Scratch of the flush, kept from turn to turn.
@@ -29,7 +28,7 @@ pub(crate) struct Scratch {
     pub(crate) sockets: Vec<SocketKey>,
     /// Groups with a fan in progress.
     pub(crate) fans: Vec<u32>,
-    pub(crate) frames: Bytes,
+    pub(crate) frames: Chunk,
     pub(crate) stamps: Stamps,
 }
 
@@ -59,8 +58,8 @@ impl Flush<'_> {
         if !self.scratch.fans.is_empty() {
             self.pull_served();
         }
-        self.scratch.frames = share(&mut self.turn.frames);
-        let mut arena = Arena { sink, chunk: Vec::new(), parts: Vec::new() };
+        self.scratch.frames = Chunk::new(share(&mut self.turn.frames), &mut self.turn.perishable);
+        let mut arena = Arena { sink, chunk: Vec::new(), perishable: Vec::new(), parts: Vec::new() };
         for at in 0..self.turn.open {
             if self.turn.streams[at].stage == Stage::Open {
                 self.stream(at, &mut arena);
@@ -74,7 +73,7 @@ impl Flush<'_> {
         self.served += self.scratch.mixed.len() as u32;
         self.scratch.mixed.clear();
         self.scratch.refs.clear();
-        self.scratch.frames = Bytes::new();
+        self.scratch.frames = Chunk::default();
         self.settle();
     }
 
@@ -150,7 +149,7 @@ impl Flush<'_> {
         let what = || What::Entries { stream: at as u32, from: entry, to: entries };
         let members =
             &self.groups[stream.group as usize].members[f][members.start as usize..members.end as usize];
-        if format != Format::Reliable {
+        if !format.is_reliable() {
             self.scratch.sockets.clear();
             for &slot in members {
                 let Some(hot) = self.hot.get_mut(slot as usize) else { continue }; // a tombstone
@@ -163,11 +162,13 @@ impl Flush<'_> {
             if !self.scratch.sockets.is_empty() {
                 let start = stream.encoded[f].start(entry) as usize;
                 self.counters.messages_out += self.scratch.sockets.len() as u64 * u64::from(count);
-                arena.sink.shared(&stream.plain[f].slice(start..), &self.scratch.sockets);
+                let whole = &stream.plain[f];
+                let rest = if start == 0 { whole.clone() } else { whole.slice(start..whole.len()) };
+                arena.sink.shared(&rest, &self.scratch.sockets);
             }
             return;
         }
-        let Some((_, batch)) = stream.batches.first() else { return };
+        let Some((_, batch)) = stream.batches(format).first() else { return };
         self.scratch.stamps.begin();
         let frames = Frames::new(batch, entry, count);
         for &slot in members {
@@ -201,9 +202,7 @@ pub(crate) fn check_bounds(
     slot: u32,
     overflowed: &mut Vec<ConnectionKey>,
 ) {
-    if (session.messages > limits.replay_messages_max || session.bytes > limits.replay_bytes_max)
-        && !connection.ended
-    {
+    if session.is_over(limits) && !connection.ended {
         overflowed.push(ConnectionKey { slot, generation: connection.generation });
     }
 }

@@ -17,7 +17,10 @@ use crate::operation::Pending;
 use crate::session::Session;
 use crate::turn::{Stage, Turn};
 use crate::users::Users;
-use crate::{ConnectionId, ConnectionKey, CoreId, Effects, Input, Limits, Paged, SocketKey, Ticket, Time};
+use crate::{
+    ConnectionId, ConnectionKey, CoreId, Effects, Input, Limits, Paged, Pass, SocketKey, Ticket, Time,
+};
+use core::net::IpAddr;
 use hashbrown::HashMap;
 use ringhub_protocol::name::{HubName, UserId};
 use ringhub_protocol::pubsub::Subprotocol;
@@ -60,8 +63,10 @@ pub struct Hub {
     /// Sessions that are sent from their log.
     pub(crate) catching_up: Vec<ConnectionKey>,
     pub(crate) overflowed: Vec<ConnectionKey>,
-    /// Suspended sessions, first to end first (all wait equally long).
+    /// Suspended sessions, first to end first.
     pub(crate) suspended: VecDeque<(Time, ConnectionKey)>,
+    /// When connections were opened, oldest first, if their lifetime is bounded; some may have ended.
+    pub(crate) aging: VecDeque<(Time, ConnectionKey)>,
     pub(crate) counters: Counters,
 }
 
@@ -84,16 +89,22 @@ pub struct Counters {
     pub events_unhandled: u64,
     /// Joins refused because the connection is in too many groups.
     pub groups_refused: u64,
+    /// Permissions not changed because the connection has too many rules.
+    pub permissions_refused: u64,
     /// Sessions recovered.
     pub recovered: u64,
     /// Recoveries refused.
     pub recover_refused: u64,
+    /// Messages dropped from replay logs unsent because their time was over.
+    pub messages_expired: u64,
     /// Sessions ended because their replay log was full.
     pub replay_overflow: u64,
     /// Plain clients ended because their outbox was full.
     pub slow_consumers: u64,
     /// Connections refused because the hub is full.
     pub connections_refused: u64,
+    /// Connections closed because they had lasted as long as they may.
+    pub lifetimes_ended: u64,
     /// Flushes that left a fan-out unfinished because it was too large for their budget.
     pub flushes_sliced: u64,
     /// Flushes that served more than their budget because too much had gathered behind unfinished fan-outs.
@@ -113,6 +124,8 @@ pub struct ConnectionRow {
     pub groups: usize,
     /// Whether it has a socket now.
     pub attached: bool,
+    /// The client's address.
+    pub address: Option<IpAddr>,
     /// When it opened.
     pub opened: Time,
     /// Messages kept for replay.
@@ -160,6 +173,7 @@ impl Hub {
             catching_up: Vec::new(),
             overflowed: Vec::new(),
             suspended: VecDeque::new(),
+            aging: VecDeque::new(),
             counters: Counters::default(),
         }
     }
@@ -177,7 +191,7 @@ impl Hub {
             Input::Message(from, message) => {
                 if let Some(slot) = self.attached(from) {
                     self.counters.messages_in += 1;
-                    self.message(slot, message, effects);
+                    self.message(now, slot, message, effects);
                 }
             }
             Input::Raw(from, data) => {
@@ -228,7 +242,19 @@ impl Hub {
                     self.end_with(slot, how, CloseHow::Abort, effects);
                 }
             }
-            Input::Operation(request, operation, data) => self.operate(request, operation, data, effects),
+            Input::Throttled(from) => {
+                if let Some(slot) = self.attached(from) {
+                    let how = Ending {
+                        code: CloseCode::POLICY_VIOLATION,
+                        reason: "The client sends more than it may.",
+                        category: CloseCategory::Throttled,
+                    };
+                    self.end(slot, how, effects);
+                }
+            }
+            Input::Operation(request, operation, content) => {
+                self.operate(now, request, operation, content, effects);
+            }
             Input::Mesh(from, item) => self.mesh(now, from, item, effects),
             Input::Stop => {
                 let reason = "The server is shutting down.";
@@ -246,13 +272,17 @@ impl Hub {
         if !self.overflowed.is_empty() {
             return Some(Time::default());
         }
-        self.suspended.front().map(|&(time, _)| time)
+        let suspended = self.suspended.front().map(|&(time, _)| time);
+        suspended.into_iter().chain(self.next_aged()).min()
     }
 
     /// Runs whatever is due.
     pub fn handle_timeout(&mut self, now: Time, effects: &mut Effects) {
         for key in std::mem::take(&mut self.overflowed) {
-            if let Some(slot) = self.find(key) {
+            let Some(slot) = self.find(key) else { continue };
+            let session = &mut self.sessions[self.hot[slot as usize].session as usize];
+            self.counters.messages_expired += session.purge(now);
+            if session.is_over(&self.limits) {
                 self.counters.replay_overflow += 1;
                 let reason = "Too many messages are not acknowledged.";
                 let how =
@@ -272,6 +302,21 @@ impl Hub {
                 self.end(slot, how, effects);
             }
         }
+        self.end_aged(now, effects);
+    }
+
+    /// From now on these bounds hold, for connections that are there too. What was counted or kept under larger
+    /// ones stays; it only cannot grow.
+    pub fn set_limits(&mut self, limits: Limits) {
+        let lifetime_ms = std::mem::replace(&mut self.limits, limits).lifetime_ms;
+        if (lifetime_ms == 0) != (limits.lifetime_ms == 0) {
+            self.restart_aging();
+        }
+    }
+
+    /// What the outside holds for a connection.
+    pub fn pass(&self, key: ConnectionKey) -> Option<&Pass> {
+        self.connections[self.find(key)? as usize].arrival.pass.as_ref()
     }
 
     /// Whether [`Hub::flush`] has anything to do.
@@ -291,9 +336,9 @@ impl Hub {
     /// Ends the turn: walks the receivers once and hands their bytes to `sink`. Fan-outs too large for `budget`
     /// are delivered in slices: until they are finished [`Hub::is_dirty`] holds, and each flush serves some.
     /// Returns roughly how many receivers it served.
-    pub fn flush(&mut self, sink: &mut impl Sink, budget: Budget) -> u32 {
+    pub fn flush(&mut self, now: Time, sink: &mut impl Sink, budget: Budget) -> u32 {
         if !self.turn.is_over_bound() {
-            let (served, forced) = self.end_turn(sink, budget);
+            let (served, forced) = self.end_turn(now, sink, budget);
             self.counters.flushes_sliced += u64::from(self.is_slicing());
             self.counters.flushes_forced += u64::from(forced);
             return served;
@@ -302,13 +347,13 @@ impl Hub {
         let mut served = 0;
         // The second time delivers what was held.
         while self.is_slicing() {
-            served += self.end_turn(sink, Budget::UNLIMITED).0;
+            served += self.end_turn(now, sink, Budget::UNLIMITED).0;
         }
         served
     }
 
     /// Returns how many receivers it served, and whether a bound made it serve more than `budget` allows.
-    fn end_turn(&mut self, sink: &mut impl Sink, budget: Budget) -> (u32, bool) {
+    fn end_turn(&mut self, now: Time, sink: &mut impl Sink, budget: Budget) -> (u32, bool) {
         let mut flush = Flush {
             turn: &mut self.turn,
             scratch: &mut self.scratch,
@@ -324,7 +369,7 @@ impl Hub {
         };
         flush.run(sink, budget);
         let outcome = (flush.served, flush.forced);
-        self.catch_up(sink);
+        self.catch_up(now, sink);
         for slot in self.detaching.drain(..) {
             // Recovered meanwhile if the cut is gone.
             if let Some(connection) = self.connections.get_mut(slot as usize)
@@ -378,6 +423,7 @@ impl Hub {
             subprotocol: connection.subprotocol(),
             groups: connection.memberships.len() - 1,
             attached: self.hot[slot].attached(),
+            address: connection.arrival.address,
             opened: connection.opened,
             unacknowledged: self
                 .sessions

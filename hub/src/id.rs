@@ -7,6 +7,14 @@ use std::fmt;
 pub struct Time(pub u64);
 
 impl Time {
+    /// Later than everything.
+    pub const NEVER: Self = Self(u64::MAX);
+
+    /// When a message published now is not worth delivering any more; 0 seconds: it always is.
+    pub(crate) fn after_ttl(self, seconds: u32) -> Option<Self> {
+        (seconds > 0).then(|| self.after_ms(u64::from(seconds) * 1000))
+    }
+
     /// This much later.
     pub fn after_ms(self, ms: u64) -> Self {
         Self(self.0.saturating_add(ms))
@@ -54,6 +62,11 @@ impl CoreSet {
     /// Whether no core is in it.
     pub fn is_empty(self) -> bool {
         self.0 == 0
+    }
+
+    /// The cores that are in both.
+    pub fn intersection(self, other: Self) -> Self {
+        Self(self.0 & other.0)
     }
 
     /// How many cores are in it.
@@ -131,9 +144,16 @@ impl ConnectionId {
     /// Length of the text form, in characters.
     pub const TEXT_LEN: usize = 32;
 
-    const ALPHABET: &'static [u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    /// The digits of URL-safe base64 in the order of their character codes, so that texts sort as ids rank.
+    const ALPHABET: &'static [u8; 64] = b"-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz";
 
-    /// The text form: 24 bytes in URL-safe base64, no padding.
+    /// Where it stands in lists: ids sort by this as their texts sort.
+    pub fn rank(&self) -> (u128, u64) {
+        let place = u64::from(self.node) << 48 | u64::from(self.core.0) << 32 | u64::from(self.slot);
+        (self.random, place)
+    }
+
+    /// The text form: 24 bytes in base 64, with an alphabet of its own.
     pub fn text(&self) -> ConnectionIdText {
         let mut bytes = [0u8; 24];
         bytes[..16].copy_from_slice(&self.random.to_be_bytes());
@@ -158,11 +178,11 @@ impl ConnectionId {
             let mut n = 0u32;
             for c in four {
                 let digit = match c {
-                    b'A'..=b'Z' => c - b'A',
-                    b'a'..=b'z' => c - b'a' + 26,
-                    b'0'..=b'9' => c - b'0' + 52,
-                    b'-' => 62,
-                    b'_' => 63,
+                    b'-' => 0,
+                    b'0'..=b'9' => c - b'0' + 1,
+                    b'A'..=b'Z' => c - b'A' + 11,
+                    b'_' => 37,
+                    b'a'..=b'z' => c - b'a' + 38,
                     _ => return None,
                 };
                 n = n << 6 | u32::from(digit);
@@ -211,6 +231,8 @@ mod tests {
     fn a_connection_id_reads_back_from_its_text() {
         let id = ConnectionId { node: 3, core: CoreId(63), slot: 0xdead_beef, random: u128::MAX / 7 };
         assert_eq!(ConnectionId::parse(id.text().as_str()), Some(id));
+        let other = ConnectionId { random: u128::MAX / 7 - 1, slot: 1, ..id };
+        assert!(other.rank() < id.rank() && other.text().as_str() < id.text().as_str());
         assert_eq!(ConnectionId::parse("short"), None);
         assert_eq!(ConnectionId::parse(&"ä".repeat(16)), None);
         let far = ConnectionId { core: CoreId(64), ..id };

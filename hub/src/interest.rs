@@ -5,10 +5,12 @@
 //! so a withdrawal needs no answer.
 
 use crate::directory::{Agreement, Interest};
+use crate::effect::Outcome;
 use crate::envelope::{Audience, Content, EnvelopeTarget};
 use crate::hub::{EVERYONE, Hub};
-use crate::{ConnectionKey, CoreId, CoreSet, Effect, Effects, MeshItem, RequestId, Ticket, Time};
+use crate::{ConnectionKey, CoreId, CoreSet, Effect, Effects, MeshItem, Ticket, Time};
 use ringhub_protocol::pubsub::Sender;
+use ringhub_protocol::rest::Filter;
 use std::sync::Arc;
 
 /// Who is told when the other cores have agreed.
@@ -17,12 +19,8 @@ pub(crate) enum Waiter {
     Ack(ConnectionKey, Option<u64>),
     /// A client whose token names the group.
     Connect(usize),
-    /// A REST call that arrived here.
-    Answer(RequestId),
-    /// This core's part of a REST call that concerns other cores too.
+    /// Work of this core in several parts.
     Part(Ticket),
-    /// A REST call's part that another core gave this one.
-    Done(CoreId, Ticket),
 }
 
 impl Hub {
@@ -67,15 +65,13 @@ impl Hub {
             MeshItem::Publish(envelope, ticket) => {
                 let found = self.deliver(&envelope.audience, envelope.content());
                 if let Some(ticket) = ticket {
-                    effects.push(Effect::Forward(from, MeshItem::Done(ticket, found)));
+                    effects.push(Effect::Forward(from, MeshItem::Done(ticket, Outcome::found(found))));
                 }
             }
             MeshItem::Operation(operation, ticket) => {
-                if let Some(found) = self.carry_out(&operation, || Waiter::Done(from, ticket), effects) {
-                    effects.push(Effect::Forward(from, MeshItem::Done(ticket, found)));
-                }
+                self.operate_for(from, ticket, &operation, effects);
             }
-            MeshItem::Done(ticket, found) => self.part_done(ticket, found, effects),
+            MeshItem::Done(ticket, outcome) => self.part_done(ticket, outcome, effects),
             MeshItem::Interest(group, ticket) => {
                 self.directory.add(group, from);
                 effects.push(Effect::Forward(from, MeshItem::Agreed(ticket)));
@@ -105,17 +101,16 @@ impl Hub {
                     }
                 }
                 Waiter::Connect(entry) => self.connect_agreed(now, entry, effects),
-                Waiter::Answer(request) => effects.push(Effect::Answer(request, crate::Answer::Done)),
-                Waiter::Part(ticket) => self.part_done(ticket, true, effects),
-                Waiter::Done(core, ticket) => {
-                    effects.push(Effect::Forward(core, MeshItem::Done(ticket, true)))
-                }
+                Waiter::Part(ticket) => self.part_done(ticket, Outcome::default(), effects),
             }
         }
     }
 
     /// Publishes to this core's connections of a target; returns whether it has any.
     pub(crate) fn deliver(&mut self, audience: &Audience, content: Content<'_>) -> bool {
+        if let Some(filter) = &audience.filter {
+            return self.deliver_filtered(audience, filter, content);
+        }
         let (index, sender) = match &audience.target {
             EnvelopeTarget::All => (EVERYONE, Sender::Server),
             EnvelopeTarget::Group(name, user) => {
@@ -151,5 +146,20 @@ impl Hub {
             }
         }
         true
+    }
+
+    /// Publishes to those a filter holds for: each gets a message of its own, in its place in the log.
+    fn deliver_filtered(&mut self, audience: &Audience, filter: &Filter, content: Content<'_>) -> bool {
+        let Audience { target, excluded, .. } = audience;
+        let excluded = excluded.as_deref().unwrap_or_default();
+        let mut slots = self.matching(target, filter);
+        slots.retain(|&slot| !excluded.contains(&self.connections[slot as usize].id));
+        let sender = match target {
+            EnvelopeTarget::Group(group, user) => Sender::Group { group, user: user.as_deref() },
+            _ => Sender::Server,
+        };
+        let found = !slots.is_empty();
+        self.turn.message_to(sender, content, slots.into_iter(), &self.connections);
+        found
     }
 }

@@ -13,8 +13,7 @@
 //! From a client's token to its bytes, without I/O: the sink is where sockets would be.
 //!
 //! ```
-//! use bytes::Bytes;
-//! use ringhub_hub::{Budget, Connect, CoreId, Effect, Effects, Hub, Input, Limits};
+//! use ringhub_hub::{Arrival, Budget, Chunk, Connect, CoreId, Effect, Effects, Hub, Input, Limits};
 //! use ringhub_hub::{Part, Sink, SocketKey, Time};
 //! use ringhub_protocol::name::{GroupName, HubName};
 //! use ringhub_protocol::pubsub::{ClientMessage, Data, Subprotocol};
@@ -22,10 +21,10 @@
 //! #[derive(Default)]
 //! struct Wire(Vec<(u32, Vec<u8>)>);
 //! impl Sink for Wire {
-//!     fn shared(&mut self, bytes: &Bytes, sockets: &[SocketKey]) {
+//!     fn shared(&mut self, bytes: &Chunk, sockets: &[SocketKey]) {
 //!         self.0.extend(sockets.iter().map(|socket| (socket.slot, bytes.to_vec())));
 //!     }
-//!     fn each(&mut self, bytes: &Bytes, parts: &[Part]) {
+//!     fn each(&mut self, bytes: &Chunk, parts: &[Part]) {
 //!         let part = |part: &Part| (part.socket.slot, bytes[part.start as usize..part.end as usize].to_vec());
 //!         self.0.extend(parts.iter().map(part));
 //!     }
@@ -46,6 +45,7 @@
 //!         roles: vec!["webpubsub.sendToGroup.g".into()],
 //!         groups: vec![GroupName::parse("g")?],
 //!         raw_group: None,
+//!         arrival: Arrival::default(),
 //!     };
 //!     hub.handle(Time(0), Input::Connect(Box::new(connect)), &mut effects);
 //! }
@@ -56,7 +56,7 @@
 //! let message =
 //!     ClientMessage::SendToGroup { group, ack_id: None, no_echo: true, data, metadata: None, ttl_seconds: 0 };
 //! hub.handle(Time(5), Input::Message(ann, message), &mut effects);
-//! hub.flush(&mut wire, Budget::UNLIMITED);
+//! hub.flush(Time(5), &mut wire, Budget::UNLIMITED);
 //! // One frame, final and text, of two bytes; not for its sender.
 //! assert_eq!(wire.0, [(2, b"\x81\x02hi".to_vec())]);
 //! assert_eq!(hub.next_timeout(), None);
@@ -65,9 +65,12 @@
 #![forbid(unsafe_code)]
 
 mod ack;
+mod age;
+pub mod chunk;
 mod connection;
 mod directory;
 pub mod effect;
+mod encoding;
 pub mod envelope;
 mod fan;
 mod flush;
@@ -83,13 +86,16 @@ pub mod outbox;
 pub mod paged;
 mod permission;
 mod request;
+mod select;
 mod session;
 mod stamp;
 mod turn;
 mod users;
 
+pub use chunk::{Chunk, Perishable};
 pub use effect::{
-    Answer, CloseHow, Connect, Effect, Effects, Input, MeshItem, Part, Recover, Sink, Transport,
+    Answer, Arrival, CloseHow, Connect, Effect, Effects, Input, Member, MemberPage, MeshItem, Part, Pass,
+    Recover, Sink, Transport,
 };
 pub use envelope::{Audience, Content, Envelope};
 pub use fan::Budget;

@@ -2,17 +2,17 @@
 
 use crate::connection::{Connection, Format, Hot, NONE};
 use crate::effect::{CloseCategory, CloseHow, Connect, Effect, Recover, Transport};
+use crate::encoding::Told;
 use crate::group::Membership;
 use crate::hub::{EVERYONE, Hub};
 use crate::interest::Waiter;
 use crate::permission::Permissions;
 use crate::session::Session;
 use crate::users::Beside;
-use crate::{ConnectionId, ConnectionKey, Effects, Sink, Time};
+use crate::{Chunk, ConnectionId, ConnectionKey, Effects, Sink, Time};
 use ringhub_protocol::name::UserId;
-use ringhub_protocol::pubsub::json;
+use ringhub_protocol::ws::CloseCode;
 use ringhub_protocol::ws::close::write_close;
-use ringhub_protocol::ws::{CloseCode, Opcode, frame};
 
 /// Bytes sent to a session that catches up, per turn.
 const PUMP_BYTES: usize = 64 << 10;
@@ -72,14 +72,12 @@ impl Hub {
             memberships: Vec::with_capacity(1 + connect.groups.len()),
             acks: Default::default(),
             raw_group: connect.raw_group.map(Box::new),
+            arrival: connect.arrival,
             opened: now,
             floor: 0,
             cut: u32::MAX,
         });
-        let session = match format {
-            Format::Reliable => self.sessions.insert(Session::new()) as u32,
-            Format::Raw | Format::Json => NONE,
-        };
+        let session = if format.is_reliable() { self.sessions.insert(Session::new()) as u32 } else { NONE };
         let hot = Hot { socket: connect.socket, epoch: 0, mixed: NONE, session };
         match self.hot.get_mut(slot as usize) {
             Some(place) => *place = hot,
@@ -100,25 +98,28 @@ impl Hub {
             }
         }
         self.counters.connections += 1;
+        self.begin_aging(now, key);
         effects.push(Effect::Opened(Transport { connection: key, socket: connect.socket }));
     }
 
     /// The upgrade's answer, and `connected` for PubSub clients.
     pub(crate) fn greeting(&self, slot: u32, mut prologue: Vec<u8>) -> Vec<u8> {
         let Connection { id, user, format, .. } = &self.connections[slot as usize];
-        if *format != Format::Raw {
-            let token = (*format == Format::Reliable).then(|| (self.reconnection_token)(id));
-            let user = user.as_ref().map(UserId::as_str);
-            frame::write_frame_with(&mut prologue, Opcode::Text, 300, |out| {
-                json::connected(out, user, id.text().as_str(), token.as_deref());
-            });
+        if let Some(encoding) = format.encoding() {
+            let token = format.is_reliable().then(|| (self.reconnection_token)(id));
+            let (user, id) = (user.as_ref().map(UserId::as_str), id.text());
+            let reconnection_token = token.as_deref();
+            encoding.tell(&mut prologue, &Told::Connected { user, id: id.as_str(), reconnection_token });
         }
         prologue
     }
 
     pub(crate) fn recover(&mut self, recover: Recover, effects: &mut Effects) {
-        let Recover { socket, id, prologue } = recover;
-        let slot = self.by_id(&id).filter(|&slot| self.hot[slot as usize].session != NONE);
+        let Recover { socket, id, subprotocol, prologue } = recover;
+        let slot = self.by_id(&id).filter(|&slot| {
+            self.hot[slot as usize].session != NONE
+                && self.connections[slot as usize].subprotocol() == subprotocol
+        });
         let Some(slot) = slot else {
             self.counters.recover_refused += 1;
             return effects.push(Effect::RecoverRefused(socket, prologue));
@@ -180,7 +181,9 @@ impl Hub {
         let until = now.after_ms(self.limits.recovery_window_ms + self.limits.recovery_grace_ms);
         let key = ConnectionKey { slot, generation: self.connections[slot as usize].generation };
         self.sessions[self.hot[slot as usize].session as usize].until = Some(until);
-        self.suspended.push_back((until, key));
+        // They end in the order they were suspended, unless the window was made shorter meanwhile.
+        let at = self.suspended.partition_point(|(time, _)| *time <= until);
+        self.suspended.insert(at, (until, key));
         self.counters.suspended += 1;
     }
 
@@ -198,13 +201,7 @@ impl Hub {
     ) {
         let hot = self.hot[slot as usize];
         if hot.attached() {
-            if self.connections[slot as usize].format != Format::Raw {
-                self.turn.frames(slot, |out| {
-                    frame::write_frame_with(out, Opcode::Text, how.reason.len() + 60, |out| {
-                        json::disconnected(out, how.reason);
-                    });
-                });
-            }
+            self.tell(slot, &Told::Disconnected(how.reason));
             self.turn.frames(slot, |out| write_close(out, Some(how.code), how.reason));
             effects.push(Effect::Close(hot.socket, socket_how));
         }
@@ -224,17 +221,20 @@ impl Hub {
         }
         self.counters.connections -= 1;
         self.ended.push(slot);
-        let connection = &self.connections[slot as usize];
+        let connection = &mut self.connections[slot as usize];
+        connection.arrival.pass = None;
         effects.push(Effect::Closed {
             id: connection.id,
             user: connection.user.clone(),
+            address: connection.arrival.address,
             code: how.code.get(),
             reason: how.reason.into(),
             category: how.category,
         });
     }
 
-    pub(crate) fn catch_up(&mut self, sink: &mut impl Sink) {
+    /// Sends sessions that are behind the next of their log.
+    pub(crate) fn catch_up(&mut self, now: Time, sink: &mut impl Sink) {
         for key in std::mem::take(&mut self.catching_up) {
             let Some(slot) = self.find(key) else { continue };
             // Positions start anew with the next turn.
@@ -244,10 +244,13 @@ impl Hub {
             if !hot.attached() || session.congested || !session.behind() {
                 continue;
             }
-            let mut chunk = Vec::new();
-            session.pump(&mut chunk, PUMP_BYTES);
+            let (mut bytes, mut perishable) = (Vec::new(), Vec::new());
+            let expired = session.pump(now, &mut bytes, &mut perishable, PUMP_BYTES);
             let more = session.behind();
-            sink.shared(&chunk.into(), &[hot.socket]);
+            self.counters.messages_expired += expired;
+            if !bytes.is_empty() {
+                sink.shared(&Chunk::new(bytes.into(), &mut perishable), &[hot.socket]);
+            }
             if more && !self.catching_up.contains(&key) {
                 self.catching_up.push(key);
             }

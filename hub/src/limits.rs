@@ -16,12 +16,15 @@ pub struct Limits {
     pub groups_per_connection_max: usize,
     /// Successful ack ids a connection remembers; the oldest is forgotten.
     pub ack_ids_max: u32,
+    /// How long a connection may last, in milliseconds; then it is closed for good. 0: as long as it likes.
+    pub lifetime_ms: u64,
     /// Connections of this hub on this core; one more is refused with 503.
     pub connections_max: usize,
     /// Most bytes of control messages (acks, pongs) kept for a reliable socket that does not take them; more
     /// closes its socket (the session stays).
     pub control_bytes_max: usize,
-    /// Literal groups a connection's roles can name per action; the rest is ignored.
+    /// Single groups a connection can have rules for, per action: more among its roles are ignored, one more by
+    /// REST is answered 409.
     pub permission_literals_max: usize,
     /// Patterns a connection's roles can have per action; the rest is ignored.
     pub permission_patterns_max: usize,
@@ -36,6 +39,7 @@ impl Default for Limits {
             replay_bytes_max: 16 << 20,
             groups_per_connection_max: 10_000,
             ack_ids_max: 1_000,
+            lifetime_ms: 0,
             connections_max: 1_000_000,
             control_bytes_max: 64 << 10,
             permission_literals_max: 1_000,

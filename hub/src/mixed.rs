@@ -1,11 +1,9 @@
 //! Receivers that several things reach: what is for each of them is noted, put in log order, and delivered in
 //! one send of its own.
 
-use crate::ConnectionKey;
 use crate::connection::{Format, Hot, NONE};
 use crate::effect::{Part, Sink};
 use crate::flush::{Flush, Scratch, check_bounds};
-use crate::session::write_frame;
 use crate::stamp::{Arena, COPY_BYTES_MAX};
 use crate::turn::Piece;
 
@@ -41,9 +39,11 @@ impl Flush<'_> {
             let Mixed { slot, refs } = self.scratch.mixed[at];
             self.collect(refs);
             let hot = self.hot[slot as usize];
-            match self.connections[slot as usize].format {
-                Format::Reliable => self.reliable(slot, hot, arena),
-                plain => self.plain(slot, hot, plain, arena),
+            let format = self.connections[slot as usize].format;
+            if format.is_reliable() {
+                self.reliable(slot, hot, format, arena);
+            } else {
+                self.plain(slot, hot, format, arena);
             }
         }
     }
@@ -99,7 +99,7 @@ impl Flush<'_> {
             Source::Direct(Piece::Frames(start, end)) => (NONE, start as usize, end as usize),
             Source::Direct(Piece::Message(_)) => unreachable!("plain connections are logged frames"),
         };
-        let bytes = |stream: u32| {
+        let chunk = |stream: u32| {
             if stream == NONE { frames } else { &streams[stream as usize].plain[format as usize] }
         };
         let sent = pieces
@@ -113,7 +113,7 @@ impl Flush<'_> {
             arena.reserve(total);
             let start = arena.chunk.len() as u32;
             for (_, (stream, from, to)) in sent {
-                arena.chunk.extend_from_slice(&bytes(stream)[from..to]);
+                arena.push(chunk(stream), from..to);
             }
             if total > 0 {
                 arena.parts.push(Part { socket: hot.socket, start, end: arena.chunk.len() as u32 });
@@ -126,26 +126,26 @@ impl Flush<'_> {
                 Some((at, _, end)) if *at == stream && *end == from => *end = to,
                 _ => {
                     if let Some((stream, from, to)) = run.replace((stream, from, to)) {
-                        arena.sink.shared(&bytes(stream).slice(from..to), &[hot.socket]);
+                        arena.sink.shared(&chunk(stream).slice(from..to), &[hot.socket]);
                     }
                 }
             }
         }
         if let Some((stream, from, to)) = run {
-            arena.sink.shared(&bytes(stream).slice(from..to), &[hot.socket]);
+            arena.sink.shared(&chunk(stream).slice(from..to), &[hot.socket]);
         }
     }
 
-    fn reliable(&mut self, slot: u32, hot: Hot, arena: &mut Arena<'_, impl Sink>) {
+    fn reliable(&mut self, slot: u32, hot: Hot, format: Format, arena: &mut Arena<'_, impl Sink>) {
         let connection = &self.connections[slot as usize];
         let session = &mut self.sessions[hot.session as usize];
         let sendable = hot.attached() && !session.congested && !session.behind();
         arena.reserve(COPY_BYTES_MAX);
         let start = arena.chunk.len() as u32;
-        let (mut full, mut data_count) = (false, 0);
+        let mut data_count = 0;
         for &(position, source) in &self.scratch.pieces {
             let (batch, index) = match source {
-                Source::Entry { stream, entry } => self.turn.streams[stream as usize].batch(entry),
+                Source::Entry { stream, entry } => self.turn.streams[stream as usize].batch(format, entry),
                 Source::Direct(Piece::Message(at)) => (&self.turn.batches[at as usize], 0),
                 Source::Direct(Piece::Frames(from, to)) => {
                     // What was meant for a socket that a recovery has replaced is void.
@@ -157,7 +157,7 @@ impl Flush<'_> {
                     if sendable || connection.ended {
                         arena.chunk.extend_from_slice(frames);
                     } else {
-                        full |= !session.queue_control(frames, self.limits.control_bytes_max);
+                        session.queue_control(frames, self.limits.control_bytes_max);
                     }
                     continue;
                 }
@@ -165,7 +165,9 @@ impl Flush<'_> {
             let id = session.append(batch, index, 1);
             data_count += 1;
             if sendable && position <= connection.cut {
-                write_frame(&mut arena.chunk, &batch.bodies[batch.range(index)], id);
+                let start = arena.chunk.len() as u32;
+                batch.write_frame(&mut arena.chunk, index, id);
+                batch.note_perishable(&mut arena.perishable, start, (index, 1), id);
                 session.sent = id;
             }
         }
@@ -173,9 +175,6 @@ impl Flush<'_> {
         let end = arena.chunk.len() as u32;
         if end > start {
             arena.parts.push(Part { socket: hot.socket, start, end });
-        }
-        if full {
-            self.overflowed.push(ConnectionKey { slot, generation: connection.generation });
         }
         check_bounds(session, self.limits, connection, slot, self.overflowed);
     }

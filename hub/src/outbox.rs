@@ -1,16 +1,47 @@
 //! What one socket could not take yet.
 //!
 //! An outbox never blocks and never copies payload: it holds references to encoded chunks and a running byte
-//! count. It exists only after a short send. Being over the bound is reported, not handled, here.
+//! count. It exists only after a short send. Being over the bound is reported, not handled, here. Frames whose
+//! time is over are dropped when the owner asks for it, whole: never one of which the kernel has a byte.
 
+use crate::{Chunk, Time};
 use bytes::{Buf, Bytes};
 use std::collections::VecDeque;
 
 /// Unsent bytes of one socket, in order.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Outbox {
-    chunks: VecDeque<Bytes>,
+    chunks: VecDeque<Queued>,
     bytes: usize,
+    /// No frame expires before this.
+    expires: Time,
+}
+
+/// The unsent rest of a chunk.
+#[derive(Debug)]
+struct Queued {
+    rest: Bytes,
+    chunk: Chunk,
+}
+
+impl Queued {
+    /// Bytes of the chunk that were sent.
+    fn sent(&self) -> usize {
+        self.chunk.len() - self.rest.len()
+    }
+
+    /// When the first of the frames that can still be dropped expires.
+    fn expires(&self) -> Time {
+        let sent = self.sent();
+        let unsent = self.chunk.perishable().iter().filter(|frame| frame.start as usize >= sent);
+        unsent.map(|frame| frame.until).min().unwrap_or(Time::NEVER)
+    }
+}
+
+impl Default for Outbox {
+    fn default() -> Self {
+        Self { chunks: VecDeque::new(), bytes: 0, expires: Time::NEVER }
+    }
 }
 
 /// What the caller learns from a push.
@@ -24,22 +55,46 @@ pub enum Pressure {
 
 impl Outbox {
     /// Queues `chunk` behind the rest; the caller's `bytes_max` is the bound.
-    pub fn push(&mut self, chunk: Bytes, bytes_max: usize) -> Pressure {
+    pub fn push(&mut self, chunk: Chunk, bytes_max: usize) -> Pressure {
         self.bytes += chunk.len();
         if !chunk.is_empty() {
-            self.chunks.push_back(chunk);
+            let queued = Queued { rest: chunk.bytes().clone(), chunk };
+            self.expires = self.expires.min(queued.expires());
+            self.chunks.push_back(queued);
         }
         if self.bytes > bytes_max { Pressure::High } else { Pressure::Low }
     }
 
-    /// The next chunk to send.
-    pub fn front(&self) -> Option<&Bytes> {
-        self.chunks.front()
-    }
-
     /// The chunks in order.
     pub fn chunks(&self) -> impl Iterator<Item = &Bytes> {
-        self.chunks.iter()
+        self.chunks.iter().map(|queued| &queued.rest)
+    }
+
+    /// Whether it may hold frames that will be dropped once their time is over.
+    pub fn is_perishable(&self) -> bool {
+        self.expires != Time::NEVER
+    }
+
+    /// Drops the whole unsent frames whose time is over at `now`; returns how many. Nothing of the outbox may be
+    /// in flight.
+    pub fn expire(&mut self, now: Time) -> u64 {
+        if now < self.expires {
+            return 0;
+        }
+        let (mut dropped, before) = (0, std::mem::take(self));
+        for Queued { rest, chunk } in before.chunks {
+            // What is kept goes from here on.
+            let mut from = chunk.len() - rest.len();
+            for frame in chunk.perishable() {
+                if frame.until <= now && frame.start as usize >= from {
+                    self.push(chunk.slice(from..frame.start as usize), usize::MAX);
+                    from = frame.end as usize;
+                    dropped += 1;
+                }
+            }
+            self.push(if from == 0 { chunk } else { chunk.slice(from..chunk.len()) }, usize::MAX);
+        }
+        dropped
     }
 
     /// The first `sent` bytes are in the kernel's hands.
@@ -49,12 +104,12 @@ impl Outbox {
     pub fn advance(&mut self, mut sent: usize) {
         self.bytes -= sent;
         while sent > 0 {
-            let chunk = self.chunks.front_mut().expect("no more was sent than was queued");
-            if chunk.len() > sent {
-                chunk.advance(sent);
+            let Queued { rest, .. } = self.chunks.front_mut().expect("no more was sent than was queued");
+            if rest.len() > sent {
+                rest.advance(sent);
                 return;
             }
-            sent -= chunk.len();
+            sent -= rest.len();
             self.chunks.pop_front();
         }
     }
@@ -73,24 +128,84 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Perishable;
     use proptest::prelude::*;
 
+    /// A frame of the oracle: its bytes not sent yet, whether none was sent, and its deadline.
+    type Frame = (Vec<u8>, bool, Option<Time>);
+
+    /// Frames as lengths and deadlines, where 0 is none.
+    fn chunk(frames: &[(u8, u8)], fill: u8) -> (Chunk, Vec<Frame>) {
+        let (mut bytes, mut perishable, mut oracle) = (Vec::new(), Vec::new(), Vec::new());
+        for (at, &(len, until)) in frames.iter().enumerate() {
+            let frame = vec![fill.wrapping_mul(7).wrapping_add(at as u8); usize::from(len)];
+            let until = (until > 0).then_some(Time(u64::from(until)));
+            let start = bytes.len() as u32;
+            bytes.extend_from_slice(&frame);
+            perishable.extend(until.map(|until| Perishable { start, end: bytes.len() as u32, until }));
+            oracle.push((frame, true, until));
+        }
+        (Chunk::new(bytes.into(), &mut perishable), oracle)
+    }
+
+    #[derive(Debug, Clone)]
+    enum Op {
+        Push(Vec<(u8, u8)>),
+        Send(usize),
+        Expire(u8),
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        prop_oneof![
+            prop::collection::vec((1u8..6, prop_oneof![Just(0u8), 1u8..40]), 0..6).prop_map(Op::Push),
+            (0usize..16).prop_map(Op::Send),
+            (0u8..5).prop_map(Op::Expire),
+        ]
+    }
+
     proptest! {
-        // The oracle is a plain vector of bytes.
+        // The oracle is a list of frames.
         #[test]
-        fn sends_the_bytes_it_was_given_in_order(ops in prop::collection::vec((prop::collection::vec(any::<u8>(), 0..9), 0usize..12), 0..60)) {
-            let (mut outbox, mut oracle) = (Outbox::default(), Vec::new());
-            for (chunk, take) in ops {
-                let pressure = outbox.push(Bytes::from(chunk.clone()), 20);
-                oracle.extend(chunk);
-                prop_assert_eq!(pressure == Pressure::High, oracle.len() > 20);
-                let take = take.min(oracle.len());
-                let front: Vec<u8> = outbox.chunks().flat_map(|c| c.to_vec()).take(take).collect();
-                prop_assert_eq!(&front[..], &oracle[..take]);
-                outbox.advance(take);
-                oracle.drain(..take);
-                prop_assert_eq!(outbox.bytes(), oracle.len());
-                prop_assert_eq!(outbox.is_empty(), oracle.is_empty());
+        fn sends_in_order_what_has_not_expired(ops in prop::collection::vec(op(), 0..60)) {
+            let (mut outbox, mut oracle) = (Outbox::default(), Vec::<Frame>::new());
+            let (mut now, mut fill) = (Time(0), 0);
+            for op in ops {
+                match op {
+                    Op::Push(frames) => {
+                        fill += 1;
+                        let (chunk, frames) = chunk(&frames, fill);
+                        oracle.extend(frames);
+                        let bytes: usize = oracle.iter().map(|(bytes, ..)| bytes.len()).sum();
+                        prop_assert_eq!(outbox.push(chunk, 20) == Pressure::High, bytes > 20);
+                    }
+                    Op::Send(take) => {
+                        let mut take = take.min(outbox.bytes());
+                        outbox.advance(take);
+                        while take > 0 {
+                            let (bytes, untouched, _) = &mut oracle[0];
+                            *untouched = false;
+                            let part = take.min(bytes.len());
+                            bytes.drain(..part);
+                            take -= part;
+                            if oracle[0].0.is_empty() {
+                                oracle.remove(0);
+                            }
+                        }
+                    }
+                    Op::Expire(ms) => {
+                        now = now.after_ms(u64::from(ms));
+                        let before = oracle.len();
+                        oracle.retain(|(_, untouched, until)| !untouched || until.is_none_or(|until| until > now));
+                        prop_assert_eq!(outbox.expire(now), (before - oracle.len()) as u64);
+                    }
+                }
+                let left: Vec<u8> = outbox.chunks().flat_map(|chunk| chunk.to_vec()).collect();
+                let expected: Vec<u8> = oracle.iter().flat_map(|(bytes, ..)| bytes.clone()).collect();
+                prop_assert_eq!(outbox.bytes(), left.len());
+                prop_assert_eq!(outbox.is_empty(), left.is_empty());
+                prop_assert_eq!(left, expected);
+                let waits = oracle.iter().any(|(_, untouched, until)| *untouched && until.is_some());
+                prop_assert!(outbox.is_perishable() || !waits);
             }
         }
     }

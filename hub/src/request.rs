@@ -1,18 +1,25 @@
 //! Requests of clients: joining, leaving, publishing, and their acks.
 
 use crate::effect::CloseCategory;
+use crate::encoding::Told;
 use crate::envelope::{Content, EnvelopeTarget};
 use crate::hub::Hub;
 use crate::interest::Waiter;
 use crate::lifecycle::Ending;
-use crate::{ConnectionKey, Effect, Effects, Envelope, MeshItem};
+use crate::{ConnectionKey, Effect, Effects, Envelope, MeshItem, Time};
 use ringhub_protocol::auth::role::Action;
 use ringhub_protocol::name::{GroupName, UserId};
-use ringhub_protocol::pubsub::{AckError, ClientMessage, Data, Sender, json};
-use ringhub_protocol::ws::{CloseCode, Opcode, frame};
+use ringhub_protocol::pubsub::{AckError, ClientMessage, Data, Sender};
+use ringhub_protocol::ws::CloseCode;
 
 impl Hub {
-    pub(crate) fn message(&mut self, slot: u32, message: ClientMessage<'_>, effects: &mut Effects) {
+    pub(crate) fn message(
+        &mut self,
+        now: Time,
+        slot: u32,
+        message: ClientMessage<'_>,
+        effects: &mut Effects,
+    ) {
         match message {
             ClientMessage::JoinGroup { group, ack_id } => {
                 if self.repeated(slot, ack_id) || self.denied(slot, Action::JoinLeaveGroup, &group, ack_id) {
@@ -44,11 +51,12 @@ impl Hub {
                 }
                 self.ack(slot, ack_id);
             }
-            ClientMessage::SendToGroup { group, ack_id, no_echo, data, metadata, ttl_seconds: _ } => {
+            ClientMessage::SendToGroup { group, ack_id, no_echo, data, metadata, ttl_seconds } => {
                 if self.repeated(slot, ack_id) || self.denied(slot, Action::SendToGroup, &group, ack_id) {
                     return;
                 }
-                let content = Content { data, metadata: metadata.as_ref(), until: None };
+                let until = now.after_ttl(ttl_seconds);
+                let content = Content { data, metadata: metadata.as_ref(), until };
                 self.publish_from(slot, group.as_str(), no_echo, content, effects);
                 self.ack(slot, ack_id);
             }
@@ -69,19 +77,17 @@ impl Hub {
                     session.acknowledge(sequence_id);
                 }
             }
-            ClientMessage::Ping => self.text(slot, 16, json::pong),
-            ClientMessage::Invoke { invocation_id } => self.text(slot, 160, |out| {
-                json::invoke_refused(
-                    out,
-                    &invocation_id,
-                    AckError::NotFound,
-                    "No event handler is configured.",
-                );
-            }),
+            ClientMessage::Ping => self.tell(slot, &Told::Pong),
+            ClientMessage::Invoke { invocation_id } => {
+                let message = "No event handler is configured.";
+                let error = AckError::NotFound;
+                self.tell(slot, &Told::InvokeRefused { invocation_id: &invocation_id, error, message });
+            }
             ClientMessage::CancelInvocation => {}
-            ClientMessage::Stream { stream_id } => self.text(slot, 160, |out| {
-                json::stream_closed(out, &stream_id, "BadRequest", "Streams are not supported.");
-            }),
+            ClientMessage::Stream { stream_id } => {
+                let (name, message) = ("BadRequest", "Streams are not supported.");
+                self.tell(slot, &Told::StreamClosed { stream_id: &stream_id, name, message });
+            }
             ClientMessage::GroupState { ack_id } => {
                 self.nack(slot, ack_id, AckError::BadRequest, "Group state is not supported.");
             }
@@ -180,17 +186,19 @@ impl Hub {
             return;
         }
         self.connections[slot as usize].acks.insert(id, self.limits.ack_ids_max);
-        self.text(slot, 40, |out| json::ack(out, id, Ok(())));
+        self.tell(slot, &Told::Ack(id, Ok(())));
     }
 
     pub(crate) fn nack(&mut self, slot: u32, ack_id: Option<u64>, error: AckError, message: &str) {
         if let Some(id) = ack_id {
-            self.text(slot, message.len() + 100, |out| json::ack(out, id, Err((error, message))));
+            self.tell(slot, &Told::Ack(id, Err((error, message))));
         }
     }
 
-    /// Logs one text frame for one connection.
-    pub(crate) fn text(&mut self, slot: u32, expected_len: usize, write: impl FnOnce(&mut Vec<u8>)) {
-        self.turn.frames(slot, |out| frame::write_frame_with(out, Opcode::Text, expected_len, write));
+    /// Logs what the server itself has to say to a PubSub client; raw clients are told nothing.
+    pub(crate) fn tell(&mut self, slot: u32, told: &Told<'_>) {
+        if let Some(encoding) = self.connections[slot as usize].format.encoding() {
+            self.turn.frames(slot, |out| encoding.tell(out, told));
+        }
     }
 }

@@ -4,24 +4,75 @@
 //! The log holds runs of references to batches that all members of a group share, never copies. It is also
 //! the outbox of a slow reliable socket: `sent` is the cursor, and while it is behind, the hub sends from the
 //! log ([`Session::behind`]) instead of from the turn.
+//!
+//! Messages whose time is over leave the log ([`Session::purge`]) before anything is sent from it, and before a
+//! session is ended for its bounds. Their ids are not given again: the client sees a gap.
 
-use crate::Time;
+use crate::encoding::Encoding;
+use crate::{Limits, Perishable, Time};
 use bytes::Bytes;
-use ringhub_protocol::pubsub::json;
-use ringhub_protocol::ws::{Opcode, frame};
+use ringhub_protocol::ws::frame;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
 /// One turn's messages of one group (or one direct message), encoded without sequence ids.
 #[derive(Debug)]
 pub(crate) struct Batch {
-    /// Bodies as [`json::open_message`] writes them, one after the other.
+    pub(crate) encoding: Encoding,
+    /// Bodies, one after the other.
     pub(crate) bodies: Bytes,
     /// Where each ends.
     pub(crate) ends: Vec<u32>,
+    /// The first of `deadlines`, or [`Time::NEVER`].
+    pub(crate) expires: Time,
+    /// By place in the batch, in order: until when a message is worth sending, where that ends.
+    deadlines: Box<[(u32, Time)]>,
 }
 
 impl Batch {
+    pub(crate) fn new(
+        encoding: Encoding,
+        bodies: Bytes,
+        ends: Vec<u32>,
+        deadlines: Box<[(u32, Time)]>,
+    ) -> Self {
+        let expires = deadlines.iter().map(|&(_, until)| until).min().unwrap_or(Time::NEVER);
+        Self { encoding, bodies, ends, expires, deadlines }
+    }
+
+    /// Until when a message is worth sending, if that ends.
+    pub(crate) fn until(&self, index: u32) -> Option<Time> {
+        let at = self.deadlines.binary_search_by_key(&index, |&(index, _)| index).ok()?;
+        Some(self.deadlines[at].1)
+    }
+
+    /// Appends one message's frame.
+    #[inline]
+    pub(crate) fn write_frame(&self, out: &mut Vec<u8>, index: u32, id: u64) {
+        self.encoding.write_numbered(out, &self.bodies[self.range(index)], id);
+    }
+
+    /// Notes which of the frames from `start` on, with ids from `first` on, are perishable.
+    pub(crate) fn note_perishable(
+        &self,
+        perishable: &mut Vec<Perishable>,
+        mut start: u32,
+        (from, count): (u32, u32),
+        first: u64,
+    ) {
+        if self.expires == Time::NEVER {
+            return;
+        }
+        for (index, id) in (from..from + count).zip(first..) {
+            let payload = self.encoding.numbered_len(self.bytes(index, 1), id);
+            let end = start + (frame::header_len(payload) + payload) as u32;
+            if let Some(until) = self.until(index) {
+                perishable.push(Perishable { start, end, until });
+            }
+            start = end;
+        }
+    }
+
     /// The place of one body in the batch.
     pub(crate) fn range(&self, index: u32) -> std::ops::Range<usize> {
         let start = if index == 0 { 0 } else { self.ends[index as usize - 1] as usize };
@@ -43,6 +94,13 @@ struct Run {
     count: u32,
 }
 
+impl Run {
+    /// One past its last id.
+    fn end(&self) -> u64 {
+        self.first_id + u64::from(self.count)
+    }
+}
+
 /// Control bytes that wait for the socket, to be sent once `after` has been.
 #[derive(Debug)]
 struct Control {
@@ -60,6 +118,8 @@ pub(crate) struct Session {
     /// Unacknowledged messages and their bytes.
     pub(crate) messages: u32,
     pub(crate) bytes: usize,
+    /// No message of the log expires before this.
+    expires: Time,
     /// The last id given.
     pub(crate) last: u64,
     /// The last id the client confirmed.
@@ -72,6 +132,8 @@ pub(crate) struct Session {
     greeting: Vec<u8>,
     controls: VecDeque<Control>,
     control_bytes: usize,
+    /// A control message was lost because they were over their bound.
+    controls_lost: bool,
     /// Without a socket: when the session ends.
     pub(crate) until: Option<Time>,
 }
@@ -82,6 +144,7 @@ impl Session {
             log: VecDeque::new(),
             messages: 0,
             bytes: 0,
+            expires: Time::NEVER,
             last: 0,
             acked: 0,
             sent: 0,
@@ -89,6 +152,7 @@ impl Session {
             greeting: Vec::new(),
             controls: VecDeque::new(),
             control_bytes: 0,
+            controls_lost: false,
             until: None,
         }
     }
@@ -100,8 +164,13 @@ impl Session {
         self.last += u64::from(count);
         self.messages += count;
         self.bytes += batch.bytes(from, count);
+        self.expires = self.expires.min(batch.expires);
         match self.log.back_mut() {
-            Some(run) if Rc::ptr_eq(&run.batch, batch) && run.from + run.count == from => run.count += count,
+            Some(run)
+                if Rc::ptr_eq(&run.batch, batch) && run.from + run.count == from && run.end() == first_id =>
+            {
+                run.count += count;
+            }
             _ => self.log.push_back(Run { first_id, batch: Rc::clone(batch), from, count }),
         }
         first_id
@@ -144,14 +213,15 @@ impl Session {
         self.greeting = greeting;
     }
 
-    /// Queues control bytes behind everything logged so far; returns whether they fit `bytes_max`.
-    pub(crate) fn queue_control(&mut self, bytes: &[u8], bytes_max: usize) -> bool {
-        self.control_bytes += bytes.len();
-        if self.control_bytes > bytes_max {
-            return false;
+    /// Queues control bytes behind everything logged so far; beyond `bytes_max` they are lost, and the session
+    /// is over its bounds.
+    pub(crate) fn queue_control(&mut self, bytes: &[u8], bytes_max: usize) {
+        if self.control_bytes + bytes.len() > bytes_max {
+            self.controls_lost = true;
+            return;
         }
+        self.control_bytes += bytes.len();
         self.controls.push_back(Control { after: self.last, bytes: bytes.into() });
-        true
     }
 
     /// The socket is gone: what it was sent is unknown, its control messages are void.
@@ -161,14 +231,73 @@ impl Session {
         self.greeting = Vec::new();
         self.controls = VecDeque::new();
         self.control_bytes = 0;
+        self.controls_lost = false;
     }
 
-    /// Appends frames from the cursor on until `out` has `bytes_max` or nothing waits. A message larger than
-    /// that goes alone.
-    pub(crate) fn pump(&mut self, out: &mut Vec<u8>, bytes_max: usize) {
+    /// Whether it is over a bound.
+    pub(crate) fn is_over(&self, limits: &Limits) -> bool {
+        self.messages > limits.replay_messages_max
+            || self.bytes > limits.replay_bytes_max
+            || self.controls_lost
+    }
+
+    /// Takes messages out of the log whose time is over at `now`; returns how many of them the present socket
+    /// was not sent.
+    pub(crate) fn purge(&mut self, now: Time) -> u64 {
+        if now < self.expires {
+            return 0;
+        }
+        let mut dropped = 0;
+        self.expires = Time::NEVER;
+        for run in std::mem::take(&mut self.log) {
+            if run.batch.expires == Time::NEVER {
+                self.log.push_back(run);
+                continue;
+            }
+            let mut kept: Option<Run> = None;
+            for (id, index) in (run.first_id..).zip(run.from..run.from + run.count) {
+                match run.batch.until(index) {
+                    Some(until) if until <= now => {
+                        self.messages -= 1;
+                        self.bytes -= run.batch.bytes(index, 1);
+                        dropped += u64::from(id > self.sent);
+                        self.log.extend(kept.take());
+                        continue;
+                    }
+                    Some(until) => self.expires = self.expires.min(until),
+                    None => {}
+                }
+                match &mut kept {
+                    Some(kept) => kept.count += 1,
+                    None => {
+                        kept = Some(Run { first_id: id, batch: Rc::clone(&run.batch), from: index, count: 1 })
+                    }
+                }
+            }
+            self.log.extend(kept);
+        }
+        if self.log.back().is_none_or(|run| run.end() <= self.sent + 1) {
+            self.sent = self.last;
+        }
+        dropped
+    }
+
+    /// Appends frames from the cursor on until `out` has `bytes_max` or nothing waits, without what has expired
+    /// at `now`, and notes which of them are perishable. A message larger than that goes alone. Returns how many
+    /// messages were dropped.
+    pub(crate) fn pump(
+        &mut self,
+        now: Time,
+        out: &mut Vec<u8>,
+        perishable: &mut Vec<Perishable>,
+        bytes_max: usize,
+    ) -> u64 {
+        let dropped = self.purge(now);
         out.append(&mut self.greeting);
-        let mut at = self.log.partition_point(|run| run.first_id + u64::from(run.count) <= self.sent + 1);
+        let mut at = self.log.partition_point(|run| run.end() <= self.sent + 1);
         loop {
+            // Ids that were dropped are passed over.
+            self.sent = self.log.get(at).map_or(self.last, |run| self.sent.max(run.first_id - 1));
             while let Some(control) = self.controls.front()
                 && control.after <= self.sent
             {
@@ -177,43 +306,28 @@ impl Session {
                 self.controls.pop_front();
             }
             if self.sent == self.last || out.len() >= bytes_max {
-                return;
+                return dropped;
             }
             let run = &self.log[at];
             let index = run.from + (self.sent + 1 - run.first_id) as u32;
-            let body = &run.batch.bodies[run.batch.range(index)];
-            if !out.is_empty() && out.len() + body.len() > bytes_max {
-                return;
+            if !out.is_empty() && out.len() + run.batch.bytes(index, 1) > bytes_max {
+                return dropped;
             }
             self.sent += 1;
-            write_frame(out, body, self.sent);
-            if self.sent + 1 == run.first_id + u64::from(run.count) {
+            let start = out.len() as u32;
+            run.batch.write_frame(out, index, self.sent);
+            run.batch.note_perishable(perishable, start, (index, 1), self.sent);
+            if self.sent + 1 == run.end() {
                 at += 1;
             }
         }
     }
 }
 
-/// One reliable data frame: the shared body and its id.
-pub(crate) fn write_frame(out: &mut Vec<u8>, body: &[u8], id: u64) {
-    frame::write_header(out, Opcode::Text, body.len() + tail_len(digits(id)));
-    out.extend_from_slice(body);
-    json::sequence_id(out, id);
-}
-
-/// Length of what [`json::sequence_id`] appends for an id of so many digits.
-pub(crate) fn tail_len(digits: usize) -> usize {
-    json::SEQUENCE_ID_PREFIX.len() + digits + 1
-}
-
-/// Decimal digits of an id.
-pub(crate) fn digits(id: u64) -> usize {
-    id.checked_ilog10().unwrap_or(0) as usize + 1
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn batch(bodies: &[&str]) -> Rc<Batch> {
         let mut ends = Vec::new();
@@ -222,7 +336,7 @@ mod tests {
             all.push_str(body);
             ends.push(all.len() as u32);
         }
-        Rc::new(Batch { bodies: all.into_bytes().into(), ends })
+        Rc::new(Batch::new(Encoding::Json, all.into_bytes().into(), ends, Box::default()))
     }
 
     /// Frames shorter than 126 bytes, as text without their headers.
@@ -249,7 +363,7 @@ mod tests {
         assert_eq!((session.messages, session.bytes), (3, 6));
         session.detach();
         let mut out = Vec::new();
-        session.pump(&mut out, 1 << 16);
+        session.pump(Time(0), &mut out, &mut Vec::new(), 1 << 16);
         assert_eq!(texts(&out), [r#"{b,"sequenceId":2}"#, r#"{d,"sequenceId":3}"#, r#"{c,"sequenceId":4}"#]);
         assert!(!session.behind());
         session.acknowledge(4);
@@ -262,13 +376,15 @@ mod tests {
         let mut session = Session::new();
         let all = batch(&["{a", "{b", "{c"]);
         session.append(&all, 0, 2);
-        assert!(session.queue_control(b"\x81\x01!", 4));
-        assert!(!session.queue_control(b"\x81\x01!", 4), "over the bound");
+        session.queue_control(b"\x81\x01!", 4);
+        assert!(!session.is_over(&Limits::default()));
+        session.queue_control(b"\x81\x01!", 4);
+        assert!(session.is_over(&Limits::default()), "over the bound");
         session.append(&all, 2, 1);
         let mut got = Vec::new();
         while session.behind() {
             let mut out = Vec::new();
-            session.pump(&mut out, 10);
+            session.pump(Time(0), &mut out, &mut Vec::new(), 10);
             assert!(!out.is_empty(), "every call gets on");
             got.extend(texts(&out));
         }
@@ -282,5 +398,131 @@ mod tests {
         session.detach();
         session.acknowledge(2);
         assert!(!session.behind());
+    }
+
+    fn perishable(bodies: &[&str], deadlines: &[(u32, u64)]) -> Rc<Batch> {
+        let plain = batch(bodies);
+        let deadlines = deadlines.iter().map(|&(index, until)| (index, Time(until))).collect();
+        Rc::new(Batch::new(Encoding::Json, plain.bodies.clone(), plain.ends.clone(), deadlines))
+    }
+
+    #[test]
+    fn what_has_expired_is_not_replayed_and_its_ids_are_a_gap() {
+        let mut session = Session::new();
+        session.append(&perishable(&["{a", "{b", "{c", "{d"], &[(1, 5), (3, 9)]), 0, 4);
+        session.queue_control(b"\x81\x01!", 4);
+        session.sent = 1;
+        assert_eq!(session.purge(Time(4)), 0);
+        let (mut out, mut noted) = (Vec::new(), Vec::new());
+        assert_eq!(session.pump(Time(5), &mut out, &mut noted, 1), 1);
+        assert_eq!(texts(&out), [r#"{c,"sequenceId":3}"#]);
+        assert_eq!((session.messages, session.bytes, noted.len()), (3, 6, 0));
+        // The last one expires too: the control behind it is due.
+        out.clear();
+        assert_eq!(session.pump(Time(9), &mut out, &mut noted, 1 << 16), 1);
+        assert_eq!(texts(&out), ["!"]);
+        assert!(!session.behind());
+        assert_eq!(session.append(&batch(&["{e"]), 0, 1), 5, "ids are not given again");
+        session.detach();
+        assert!(session.behind());
+        out.clear();
+        session.pump(Time(9), &mut out, &mut noted, 1 << 16);
+        assert_eq!(texts(&out), [r#"{a,"sequenceId":1}"#, r#"{c,"sequenceId":3}"#, r#"{e,"sequenceId":5}"#]);
+        session.acknowledge(4);
+        assert_eq!((session.messages, session.bytes), (1, 2));
+    }
+
+    #[test]
+    fn pumped_frames_say_until_when_they_are_worth_sending() {
+        let mut session = Session::new();
+        session.append(&perishable(&["{a", "{b"], &[(1, 5)]), 0, 2);
+        let (mut out, mut noted) = (Vec::new(), Vec::new());
+        session.pump(Time(0), &mut out, &mut noted, 1 << 16);
+        let half = out.len() as u32 / 2;
+        assert_eq!(noted, [Perishable { start: half, end: 2 * half, until: Time(5) }]);
+    }
+
+    #[derive(Debug, Clone)]
+    enum Op {
+        Append(Vec<u8>),
+        Acknowledge(u8),
+        Pump(u8),
+        Detach,
+        Purge,
+        Wait(u8),
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        prop_oneof![
+            3 => prop::collection::vec(prop_oneof![Just(0u8), 1u8..30], 1..5).prop_map(Op::Append),
+            1 => (0u8..40).prop_map(Op::Acknowledge),
+            3 => (0u8..80).prop_map(Op::Pump),
+            1 => Just(Op::Detach),
+            1 => Just(Op::Purge),
+            1 => (0u8..8).prop_map(Op::Wait),
+        ]
+    }
+
+    proptest! {
+        // The oracle is a list of messages with their ids and deadlines.
+        #[test]
+        fn sends_every_message_that_has_not_expired_once_and_in_order(ops in prop::collection::vec(op(), 0..60)) {
+            let (mut session, mut now) = (Session::new(), Time(0));
+            let mut oracle: Vec<(u64, Option<Time>)> = Vec::new();
+            let (mut last, mut seen) = (0u64, 0u64);
+            for op in ops {
+                match op {
+                    Op::Append(deadlines) => {
+                        let bodies: Vec<String> = (1..=deadlines.len() as u64).map(|n| format!("{{{}", last + n)).collect();
+                        let bodies: Vec<&str> = bodies.iter().map(String::as_str).collect();
+                        let until = |ms: u8| (ms > 0).then(|| now.after_ms(u64::from(ms)));
+                        let placed: Vec<(u32, u64)> = (0..).zip(&deadlines)
+                            .filter_map(|(index, &ms)| Some((index, until(ms)?.0))).collect();
+                        let batch = perishable(&bodies, &placed);
+                        // In two runs, as turns with several streams make them.
+                        let half = deadlines.len() as u32 / 2;
+                        session.append(&batch, 0, half);
+                        session.append(&batch, half, deadlines.len() as u32 - half);
+                        for ms in deadlines {
+                            last += 1;
+                            oracle.push((last, until(ms)));
+                        }
+                    }
+                    Op::Acknowledge(id) => {
+                        let id = u64::from(id);
+                        session.acknowledge(id);
+                        if id <= last {
+                            oracle.retain(|(known, _)| *known > id);
+                            seen = seen.max(id);
+                        }
+                    }
+                    Op::Detach => {
+                        session.detach();
+                        seen = session.acked;
+                    }
+                    Op::Purge => {
+                        session.purge(now);
+                        oracle.retain(|(_, until)| until.is_none_or(|until| until > now));
+                        prop_assert_eq!(session.messages as usize, oracle.len());
+                    }
+                    Op::Wait(ms) => now = now.after_ms(u64::from(ms)),
+                    Op::Pump(bytes) => {
+                        let mut out = Vec::new();
+                        session.pump(now, &mut out, &mut Vec::new(), usize::from(bytes));
+                        oracle.retain(|(_, until)| until.is_none_or(|until| until > now));
+                        let got = texts(&out);
+                        let due = oracle.iter().map(|(id, _)| *id).filter(|id| *id > seen).take(got.len());
+                        let due: Vec<u64> = due.collect();
+                        let expected: Vec<String> = due.iter().map(|id| format!("{{{id},\"sequenceId\":{id}}}")).collect();
+                        prop_assert_eq!(&got, &expected);
+                        seen = due.last().copied().unwrap_or(seen);
+                        let waits = oracle.iter().any(|(id, _)| *id > seen);
+                        prop_assert_eq!(session.behind(), waits);
+                        prop_assert!(bytes == 0 || !got.is_empty() || !waits, "every pump gets on");
+                    }
+                }
+                prop_assert!(session.messages as usize >= oracle.len());
+            }
+        }
     }
 }

@@ -1,12 +1,11 @@
 //! The bytes of receivers that share none: gathered into chunks, and for reliable members stamped with their
 //! sequence ids.
 
-use crate::SocketKey;
 use crate::effect::{Part, Sink};
-use crate::session::{Batch, digits, tail_len, write_frame};
+use crate::encoding::Encoding;
+use crate::session::Batch;
 use crate::turn::share;
-use ringhub_protocol::pubsub::json;
-use ringhub_protocol::ws::{Opcode, frame};
+use crate::{Chunk, Perishable, SocketKey};
 use std::ops::Range;
 
 /// Bytes of private frames that go to the sink at once.
@@ -18,6 +17,8 @@ pub(crate) const COPY_BYTES_MAX: usize = 32 << 10;
 pub(crate) struct Arena<'a, S> {
     pub(crate) sink: &'a mut S,
     pub(crate) chunk: Vec<u8>,
+    /// Frames of the chunk that are worth less with time.
+    pub(crate) perishable: Vec<Perishable>,
     pub(crate) parts: Vec<Part>,
 }
 
@@ -29,12 +30,23 @@ impl<S: Sink> Arena<'_, S> {
         }
     }
 
+    /// Copies one thing that was logged: data messages one by one, for each may be perishable.
+    pub(crate) fn push(&mut self, from: &Chunk, range: Range<usize>) {
+        if let Some(until) = from.until(range.start) {
+            let start = self.chunk.len() as u32;
+            self.perishable.push(Perishable { start, end: start + range.len() as u32, until });
+        }
+        self.chunk.extend_from_slice(&from[range]);
+    }
+
     pub(crate) fn emit(&mut self) {
         if !self.parts.is_empty() {
-            self.sink.each(&share(&mut self.chunk), &self.parts);
+            let chunk = Chunk::new(share(&mut self.chunk), &mut self.perishable);
+            self.sink.each(&chunk, &self.parts);
             self.parts.clear();
         }
         self.chunk.clear();
+        self.perishable.clear();
     }
 }
 
@@ -58,15 +70,16 @@ impl<'a> Frames<'a> {
         (first..).zip((self.from..self.from + self.count).map(|index| self.batch.range(index)))
     }
 
-    /// Large bodies are not copied: their frames go out in pieces.
+    /// Large bodies are not copied: their frames go out in pieces. Frames in pieces cannot be dropped, so these
+    /// are not perishable; what waits in the replay log is.
     fn by_reference(&self, arena: &mut Arena<'_, impl Sink>, socket: SocketKey, first: u64) {
+        let encoding = self.batch.encoding;
         for (id, body) in self.numbered(first) {
-            let body = self.batch.bodies.slice(body);
-            let mut header = Vec::with_capacity(10);
-            frame::write_header(&mut header, Opcode::Text, body.len() + tail_len(digits(id)));
+            let mut head = Vec::with_capacity(20);
+            encoding.write_head(&mut head, body.len(), id);
             let mut tail = Vec::with_capacity(40);
-            json::sequence_id(&mut tail, id);
-            for piece in [header.into(), body, tail.into()] {
+            encoding.write_tail(&mut tail, id);
+            for piece in [head.into(), self.batch.bodies.slice(body).into(), tail.into()] {
                 arena.sink.shared(&piece, &[socket]);
             }
         }
@@ -75,14 +88,14 @@ impl<'a> Frames<'a> {
 
 /// Reliable frames of one stream's segment, made once per next id of its members.
 ///
-/// A small table remembers where the bytes for a next id stand; a template per number of digits makes the
-/// bytes for another id a copy and a patch.
+/// A small table remembers where the bytes for a next id stand; a template per width of ids makes the bytes for
+/// another id a copy and a patch.
 #[derive(Default)]
 pub(crate) struct Stamps {
     made: Vec<(u64, u32, u32)>,
     template: Vec<u8>,
-    template_digits: usize,
-    /// One past each id's last digit in the template.
+    template_width: usize,
+    /// One past each id's last byte in the template.
     patches: Vec<u32>,
 }
 
@@ -92,7 +105,7 @@ impl Stamps {
 
     pub(crate) fn begin(&mut self) {
         self.made.clear();
-        self.template_digits = 0;
+        self.template_width = 0;
     }
 
     /// Gives `socket` these frames with ids from `first` on.
@@ -103,7 +116,7 @@ impl Stamps {
         frames: &Frames<'_>,
         first: u64,
     ) {
-        let &Frames { batch, count, bytes, .. } = frames;
+        let &Frames { batch, from, count, bytes } = frames;
         if bytes > COPY_BYTES_MAX {
             return frames.by_reference(arena, socket, first);
         }
@@ -116,44 +129,51 @@ impl Stamps {
             arena.parts.push(Part { socket, start, end });
             return;
         }
-        let size = bytes + count as usize * (4 + tail_len(20));
+        let size = bytes + count as usize * Encoding::OVERHEAD_MAX;
         if !arena.chunk.is_empty() && arena.chunk.len() + size > CHUNK_BYTES {
             arena.emit();
             self.made.fill((0, 0, 0));
         }
         let start = arena.chunk.len();
-        let width = digits(first);
-        if width == digits(first + u64::from(count) - 1) {
-            if self.template_digits != width {
+        let width = batch.encoding.width(first);
+        if width == batch.encoding.width(first + u64::from(count) - 1) {
+            if self.template_width != width {
                 self.build(frames, width);
             }
             arena.chunk.extend_from_slice(&self.template);
-            for (id, &end) in (first..).zip(&self.patches) {
-                let mut id = id;
-                for digit in arena.chunk[start + end as usize - width..start + end as usize].iter_mut().rev()
-                {
-                    *digit = b'0' + (id % 10) as u8;
-                    id /= 10;
-                }
+            // Not a branch per message.
+            match batch.encoding {
+                Encoding::Json => self.patch(Encoding::Json, &mut arena.chunk[start..], first),
+                Encoding::Protobuf => self.patch(Encoding::Protobuf, &mut arena.chunk[start..], first),
             }
         } else {
-            for (id, body) in frames.numbered(first) {
-                write_frame(&mut arena.chunk, &batch.bodies[body], id);
+            for (id, index) in (first..).zip(from..from + count) {
+                batch.write_frame(&mut arena.chunk, index, id);
             }
         }
-        let end = arena.chunk.len() as u32;
-        self.made[cell] = (first, start as u32, end);
-        arena.parts.push(Part { socket, start: start as u32, end });
+        let (start, end) = (start as u32, arena.chunk.len() as u32);
+        batch.note_perishable(&mut arena.perishable, start, (from, count), first);
+        self.made[cell] = (first, start, end);
+        arena.parts.push(Part { socket, start, end });
+    }
+
+    #[inline(always)]
+    fn patch(&self, encoding: Encoding, frames: &mut [u8], first: u64) {
+        let width = self.template_width;
+        for (id, &end) in (first..).zip(&self.patches) {
+            encoding.patch(&mut frames[end as usize - width..end as usize], id);
+        }
     }
 
     fn build(&mut self, frames: &Frames<'_>, width: usize) {
         self.template.clear();
         self.patches.clear();
-        self.template_digits = width;
-        let placeholder = 10u64.pow(width as u32 - 1);
-        for (_, body) in frames.numbered(0) {
-            write_frame(&mut self.template, &frames.batch.bodies[body], placeholder);
-            self.patches.push(self.template.len() as u32 - 1);
+        self.template_width = width;
+        let &Frames { batch, from, count, .. } = frames;
+        let placeholder = batch.encoding.id_of_width(width);
+        for index in from..from + count {
+            batch.write_frame(&mut self.template, index, placeholder);
+            self.patches.push((self.template.len() - batch.encoding.behind_id()) as u32);
         }
     }
 }

@@ -9,16 +9,19 @@
 //! A flush empties the log, except for streams too large for one turn and what queues behind them
 //! (`fan.rs`). While there are any, positions go on counting up.
 
-use crate::Paged;
 use crate::connection::{Connection, Format};
 use crate::envelope::Content;
 use crate::group::Group;
 use crate::session::Batch;
+use crate::{Chunk, Paged, Perishable, Time};
 use bytes::Bytes;
-use ringhub_protocol::pubsub::{DataType, Message, Sender, json};
+use ringhub_protocol::pubsub::{Message, Sender, json, protobuf};
 use ringhub_protocol::ws::{Opcode, frame};
 use std::ops::Range;
 use std::rc::Rc;
+
+/// Capacity of the scratch for bodies that is kept from turn to turn.
+const BODY_BYTES_KEPT: usize = 64 << 10;
 
 /// One hub's log on one core.
 #[derive(Default)]
@@ -34,8 +37,12 @@ pub(crate) struct Turn {
     pub(crate) directs: Vec<Direct>,
     /// Frames of [`Piece::Frames`].
     pub(crate) frames: Vec<u8>,
+    /// Those of them that lose their worth with time.
+    pub(crate) perishable: Vec<Perishable>,
     /// Batches of [`Piece::Message`], one message each.
     pub(crate) batches: Vec<Rc<Batch>>,
+    /// Scratch of [`encode`].
+    pub(crate) body: Vec<u8>,
 }
 
 /// Bytes for one connection.
@@ -75,6 +82,8 @@ pub(crate) struct Stream {
     pub(crate) stage: Stage,
     /// Log positions.
     pub(crate) entries: Vec<u32>,
+    /// Entries that are not worth sending any more from some time on.
+    deadlines: Vec<(u32, Time)>,
     pub(crate) encoded: [Encoded; Format::COUNT],
     pub(crate) segments: Vec<Segment>,
     pub(crate) extras: Vec<Extra>,
@@ -84,11 +93,11 @@ pub(crate) struct Stream {
     pub(crate) cursors: [u32; Format::COUNT],
     /// Of a fan, by format: members from these places on came later.
     pub(crate) end_marks: [u32; Format::COUNT],
-    /// The frames that receivers share, frozen by a flush.
-    pub(crate) plain: [Bytes; 2],
-    /// The same for replay logs, each with its first entry: one that has everything, or, while the stream is
-    /// held, what each flush needed of it.
-    pub(crate) batches: Vec<(u32, Rc<Batch>)>,
+    /// By plain format: the frames that receivers share, frozen by a flush.
+    pub(crate) plain: [Chunk; Format::PLAIN],
+    /// By reliable format: the same for replay logs, each with its first entry: one that has everything, or, while
+    /// the stream is held, what each flush needed of it.
+    batches: [Vec<(u32, Rc<Batch>)>; Format::COUNT - Format::PLAIN],
 }
 
 impl Stream {
@@ -120,41 +129,57 @@ impl Stream {
 
     /// Freezes the bytes of a stream that takes no more.
     pub(crate) fn freeze(&mut self) {
-        let [raw, json, reliable] = &mut self.encoded;
-        self.plain = [share(&mut raw.bytes), share(&mut json.bytes)];
-        self.batches.clear();
-        if !reliable.bytes.is_empty() {
-            let batch = Batch { bodies: share(&mut reliable.bytes), ends: reliable.ends.clone() };
-            self.batches.push((0, Rc::new(batch)));
+        let Self { entries, deadlines, encoded, plain, batches, .. } = self;
+        for (encoded, plain) in encoded.iter_mut().zip(plain) {
+            if !encoded.bytes.is_empty() {
+                encoded.fill(entries.len());
+                *plain = encoded.chunk(deadlines, share);
+            }
+        }
+        let formats = Format::ALL.into_iter().zip(encoded).skip(Format::PLAIN);
+        for ((format, encoded), batches) in formats.zip(batches) {
+            batches.clear();
+            if !encoded.bytes.is_empty() {
+                encoded.fill(entries.len());
+                let bodies = share(&mut encoded.bytes);
+                batches.push((0, encoded.batch(format, 0, bodies, deadlines)));
+            }
         }
     }
 
     /// Copies what a receiver of `format` is to get ahead of the others from a stream that goes on.
     pub(crate) fn freeze_copy(&mut self, format: Format) {
-        let encoded = &self.encoded[format as usize];
-        if format != Format::Reliable {
-            let plain = &mut self.plain[format as usize];
+        let f = format as usize;
+        let encoded = &mut self.encoded[f];
+        encoded.fill(self.entries.len());
+        if !format.is_reliable() {
+            let plain = &mut self.plain[f];
             if plain.len() < encoded.bytes.len() {
-                *plain = Bytes::copy_from_slice(&encoded.bytes);
+                *plain = encoded.chunk(&self.deadlines, |bytes| Bytes::copy_from_slice(bytes));
             }
             return;
         }
         // Replay logs keep these for long, so no body is copied twice.
-        let from = self.batches.last().map_or(0, |(from, batch)| from + batch.ends.len() as u32);
-        let start = encoded.start(from);
-        let ends: Vec<u32> = encoded.ends[from as usize..].iter().map(|end| end - start).collect();
-        if !ends.is_empty() {
-            let bodies = Bytes::copy_from_slice(&encoded.bytes[start as usize..]);
-            self.batches.push((from, Rc::new(Batch { bodies, ends })));
+        let batches = &mut self.batches[f - Format::PLAIN];
+        let from = batches.last().map_or(0, |(from, batch)| from + batch.ends.len() as u32);
+        if (from as usize) < encoded.ends.len() {
+            let bodies = Bytes::copy_from_slice(&encoded.bytes[encoded.start(from) as usize..]);
+            batches.push((from, encoded.batch(format, from, bodies, &self.deadlines)));
         }
     }
 
+    /// The frozen batches of a reliable format.
+    pub(crate) fn batches(&self, format: Format) -> &[(u32, Rc<Batch>)] {
+        &self.batches[format as usize - Format::PLAIN]
+    }
+
     /// The frozen batch an entry stands in, and its place there.
-    pub(crate) fn batch(&self, entry: u32) -> (&Rc<Batch>, u32) {
-        let (mut from, mut batch) = self.batches.last().map(|(from, batch)| (*from, batch)).expect(FROZEN);
+    pub(crate) fn batch(&self, format: Format, entry: u32) -> (&Rc<Batch>, u32) {
+        let batches = self.batches(format);
+        let (mut from, mut batch) = batches.last().map(|(from, batch)| (*from, batch)).expect(FROZEN);
         if entry < from {
-            let at = self.batches.partition_point(|(from, _)| *from <= entry) - 1;
-            (from, batch) = (self.batches[at].0, &self.batches[at].1);
+            let at = batches.partition_point(|(from, _)| *from <= entry) - 1;
+            (from, batch) = (batches[at].0, &batches[at].1);
         }
         (batch, entry - from)
     }
@@ -162,19 +187,22 @@ impl Stream {
     /// Roughly its bytes, the frozen ones included.
     pub(crate) fn bytes(&self) -> usize {
         let open: usize = self.encoded.iter().map(|encoded| encoded.bytes.len()).sum();
-        let frozen: usize = self.plain.iter().map(Bytes::len).sum();
-        open + frozen + self.batches.iter().map(|(_, batch)| batch.bodies.len()).sum::<usize>()
+        let frozen: usize = self.plain.iter().map(|chunk| chunk.len()).sum();
+        open + frozen + self.batches.iter().flatten().map(|(_, batch)| batch.bodies.len()).sum::<usize>()
     }
 
     /// Forgets everything, keeping capacity.
     pub(crate) fn clear(&mut self) {
         self.stage = Stage::Open;
         self.entries.clear();
+        self.deadlines.clear();
         self.segments.clear();
         self.extras.clear();
         self.excluded.clear();
         self.plain = Default::default();
-        self.batches.clear();
+        for batches in &mut self.batches {
+            batches.clear();
+        }
         for encoded in &mut self.encoded {
             encoded.bytes.clear();
             encoded.ends.clear();
@@ -186,7 +214,7 @@ impl Stream {
 const FROZEN: &str = "a reliable member's publication was encoded for it";
 
 /// Publications in one format: frames, or for reliable connections bodies without sequence ids. An entry
-/// that no member needs in this format is empty.
+/// that no member needs in this format is empty; after the last that one needs there may be none.
 #[derive(Default)]
 pub(crate) struct Encoded {
     pub(crate) bytes: Vec<u8>,
@@ -197,6 +225,37 @@ impl Encoded {
     /// Where entry `index` starts; `ends.len()` is past the last.
     pub(crate) fn start(&self, index: u32) -> u32 {
         if index == 0 { 0 } else { self.ends[index as usize - 1] }
+    }
+
+    /// Adds empty entries until there are `count`.
+    fn fill(&mut self, count: usize) {
+        if self.ends.len() < count {
+            self.ends.resize(count, self.bytes.len() as u32);
+        }
+    }
+
+    /// Frames to be shared, made of the bytes by `freeze`.
+    fn chunk(&mut self, deadlines: &[(u32, Time)], freeze: impl FnOnce(&mut Vec<u8>) -> Bytes) -> Chunk {
+        if deadlines.is_empty() {
+            return freeze(&mut self.bytes).into();
+        }
+        let frame = |&(entry, until): &(u32, Time)| Perishable {
+            start: self.start(entry),
+            end: self.ends[entry as usize],
+            until,
+        };
+        let mut perishable = deadlines.iter().map(frame).filter(|frame| frame.start < frame.end).collect();
+        Chunk::new(freeze(&mut self.bytes), &mut perishable)
+    }
+
+    /// A batch of the bodies of the entries from `from` on.
+    fn batch(&self, format: Format, from: u32, bodies: Bytes, deadlines: &[(u32, Time)]) -> Rc<Batch> {
+        let start = self.start(from);
+        let ends = self.ends[from as usize..].iter().map(|end| end - start).collect();
+        let deadlines = deadlines.iter().filter(|(entry, _)| *entry >= from);
+        let deadlines = deadlines.map(|&(entry, until)| (entry - from, until)).collect();
+        let encoding = format.encoding().expect("reliable formats have one");
+        Rc::new(Batch::new(encoding, bodies, ends, deadlines))
     }
 }
 
@@ -253,19 +312,21 @@ impl Turn {
         let mut pieces = [None; Format::COUNT];
         for slot in slots {
             let format = connections[slot as usize].format;
-            let piece = *pieces[format as usize].get_or_insert_with(|| match format {
-                Format::Reliable => {
-                    let mut body = Vec::new();
-                    json::open_message(&mut body, message);
-                    let ends = vec![body.len() as u32];
-                    self.batches.push(Rc::new(Batch { bodies: body.into(), ends }));
-                    Piece::Message(self.batches.len() as u32 - 1)
+            let piece = *pieces[format as usize].get_or_insert_with(|| {
+                if format.is_reliable() {
+                    let mut encoded = Encoded::default();
+                    encode(&mut encoded.bytes, format, message, &mut self.body);
+                    encoded.fill(1);
+                    let bodies = std::mem::take(&mut encoded.bytes).into();
+                    let deadline = content.until.map(|until| (0, until));
+                    self.batches.push(encoded.batch(format, 0, bodies, deadline.as_slice()));
+                    return Piece::Message(self.batches.len() as u32 - 1);
                 }
-                plain => {
-                    let start = self.frames.len() as u32;
-                    encode(&mut self.frames, plain, message);
-                    Piece::Frames(start, self.frames.len() as u32)
-                }
+                let start = self.frames.len() as u32;
+                encode(&mut self.frames, format, message, &mut self.body);
+                let end = self.frames.len() as u32;
+                self.perishable.extend(content.until.map(|until| Perishable { start, end, until }));
+                Piece::Frames(start, end)
             });
             self.directs.push(Direct { slot, position, piece });
         }
@@ -292,13 +353,18 @@ impl Turn {
         });
         let message = Message { sender, data: content.data, metadata: content.metadata };
         let stream = &mut self.streams[at as usize];
+        let entry = stream.entries.len();
         stream.entries.push(position);
-        for format in [Format::Raw, Format::Json, Format::Reliable] {
-            let encoded = &mut stream.encoded[format as usize];
+        if let Some(until) = content.until {
+            stream.deadlines.push((entry as u32, until));
+        }
+        for format in Format::ALL {
             if group.live[format as usize] > 0 {
-                encode(&mut encoded.bytes, format, message);
+                let encoded = &mut stream.encoded[format as usize];
+                encoded.fill(entry);
+                encode(&mut encoded.bytes, format, message, &mut self.body);
+                encoded.ends.push(encoded.bytes.len() as u32);
             }
-            encoded.ends.push(encoded.bytes.len() as u32);
         }
         stream
     }
@@ -329,7 +395,10 @@ impl Turn {
     pub(crate) fn clear(&mut self) {
         self.directs.clear();
         self.frames.clear();
+        self.perishable.clear();
         self.batches.clear();
+        self.body.clear();
+        self.body.shrink_to(BODY_BYTES_KEPT);
         if self.open == 0 {
             self.position = 0;
         }
@@ -346,21 +415,26 @@ pub(crate) fn share(bytes: &mut Vec<u8>) -> Bytes {
     std::mem::replace(bytes, next).into()
 }
 
-/// Appends one data message in a format.
-fn encode(out: &mut Vec<u8>, format: Format, message: Message<'_>) {
+/// Appends one data message in a format: a frame, or for reliable formats a body without sequence id. `body` is
+/// scratch.
+fn encode(out: &mut Vec<u8>, format: Format, message: Message<'_>, body: &mut Vec<u8>) {
     let data = message.data;
     match format {
         Format::Raw => {
-            let opcode = match data.data_type() {
-                DataType::Text | DataType::Json => Opcode::Text,
-                DataType::Binary | DataType::Protobuf => Opcode::Binary,
-            };
+            let opcode = if data.data_type().is_text() { Opcode::Text } else { Opcode::Binary };
             frame::write_frame(out, opcode, &data.plain());
         }
         Format::Json => frame::write_frame_with(out, Opcode::Text, data.bytes().len() + 90, |out| {
             json::open_message(out, message);
             out.push(b'}');
         }),
-        Format::Reliable => json::open_message(out, message),
+        Format::Protobuf => {
+            body.clear();
+            protobuf::data_body(body, message);
+            frame::write_header(out, Opcode::Binary, protobuf::data_message_len(body.len(), None));
+            protobuf::data_message(out, body, None);
+        }
+        Format::ReliableJson => json::open_message(out, message),
+        Format::ReliableProtobuf => protobuf::data_body(out, message),
     }
 }

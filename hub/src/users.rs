@@ -115,6 +115,7 @@ mod tests {
             memberships: Vec::new(),
             acks: Default::default(),
             raw_group: None,
+            arrival: Default::default(),
             opened: Time(0),
             floor: 0,
             cut: u32::MAX,

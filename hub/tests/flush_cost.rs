@@ -2,9 +2,10 @@
 //! that does nothing. Holds that a turn allocates nothing per member; instructions are counted, and compared, by
 //! `engine/benches/instructions`.
 
-use bytes::Bytes;
 use ringhub_hub::effect::Connect;
-use ringhub_hub::{Budget, CoreId, Effects, Hub, Input, Limits, Part, RequestId, Sink, SocketKey, Time};
+use ringhub_hub::{
+    Budget, Chunk, CoreId, Effects, Hub, Input, Limits, Part, RequestId, Sink, SocketKey, Time,
+};
 use ringhub_protocol::name::{GroupName, HubName};
 use ringhub_protocol::pubsub::{Data, Subprotocol};
 use ringhub_protocol::rest::{Operation, Target};
@@ -38,12 +39,12 @@ struct Null {
 }
 
 impl Sink for Null {
-    fn shared(&mut self, bytes: &Bytes, sockets: &[SocketKey]) {
+    fn shared(&mut self, bytes: &Chunk, sockets: &[SocketKey]) {
         self.sends += sockets.len() as u64;
         self.bytes += bytes.len() as u64 * sockets.len() as u64;
         black_box(sockets);
     }
-    fn each(&mut self, bytes: &Bytes, parts: &[Part]) {
+    fn each(&mut self, bytes: &Chunk, parts: &[Part]) {
         self.sends += parts.len() as u64;
         self.bytes += parts.iter().map(|part| u64::from(part.end - part.start)).sum::<u64>();
         black_box((bytes, parts));
@@ -86,6 +87,7 @@ fn run(format: &str, members: u32, turns: u32, burst: u32) -> u64 {
             roles: Vec::new(),
             groups,
             raw_group: None,
+            arrival: Default::default(),
         };
         hub.handle(Time(0), Input::Connect(Box::new(connect)), &mut effects);
     }
@@ -96,7 +98,7 @@ fn run(format: &str, members: u32, turns: u32, burst: u32) -> u64 {
             _ => None,
         })
         .collect();
-    hub.flush(&mut sink, Budget::UNLIMITED);
+    hub.flush(Time(0), &mut sink, Budget::UNLIMITED);
     let send = |group_name| Operation::send(Target::Group(group(group_name)));
     let (to_g, to_h) = (send("g"), send("h"));
     let payload = "x".repeat(64);
@@ -118,7 +120,7 @@ fn run(format: &str, members: u32, turns: u32, burst: u32) -> u64 {
                 );
             }
         }
-        hub.flush(&mut sink, Budget::UNLIMITED);
+        hub.flush(Time(0), &mut sink, Budget::UNLIMITED);
         effects.clear();
         // The first turns grow the buffers that later ones reuse.
         if turn == turns - 1 {

@@ -352,7 +352,7 @@ fn split_target<'a>(method: &str, target: &'a str) -> Result<(&'a str, Option<&'
 }
 
 /// Whether `value` has the form of `host[:port]`; not empty, and no user, list, path or white space.
-fn is_authority(value: &[u8]) -> bool {
+pub(crate) fn is_authority(value: &[u8]) -> bool {
     let host_end = if value.starts_with(b"[") {
         value.iter().position(|&byte| byte == b']').map_or(0, |end| end + 1)
     } else {

@@ -9,6 +9,7 @@
 //! | [`pubsub`] | the subprotocols `json.webpubsub.azure.v1` and `json.reliable.webpubsub.azure.v1`, raw clients |
 //! | [`auth`] | token claims, audiences, roles |
 //! | [`rest`] | a data-plane call as a value, and its error body |
+//! | [`proxy`], [`forwarded`], [`origin`] | what proxies say of clients, and browsers of pages |
 //! | [`http`] | request heads, read strictly (RFC 9112) |
 //! | [`name`] | names that are legal once they exist |
 //! | [`uri`] | percent-decoding of paths and queries |
@@ -65,22 +66,26 @@
 //!
 //! ```
 //! use ringhub_protocol::http::{BodyLength, HeadLimits, parse_head};
-//! use ringhub_protocol::rest::{Call, Operation, Target, route};
+//! use ringhub_protocol::rest::{Call, Filters, Operation, Target, route};
 //!
 //! let bytes = b"POST /api/hubs/chat/groups/g%2F1/:send?api-version=2024-12-01 HTTP/1.1\r\n\
 //!     Host: localhost\r\nContent-Length: 2\r\n\r\nhi";
 //! let head = parse_head(bytes, &HeadLimits { head_bytes_max: 16 << 10 }).expect("legal").expect("whole");
 //! assert_eq!((head.body, &bytes[head.consumed..]), (BodyLength::Known(2), &b"hi"[..]));
 //!
-//! let call = route(head.method, head.path(), head.query()).expect("a call of the service");
+//! let mut filters = Filters::new(100);
+//! let call = route(head.method, head.path(), head.query(), &mut filters).expect("a call of the service");
 //! let Call::Hub { operation: Operation::Send { target, .. }, .. } = call else { panic!("a send") };
 //! assert!(matches!(target, Target::Group(group) if group.as_str() == "g/1"));
 //! ```
 #![forbid(unsafe_code)]
 
 pub mod auth;
+pub mod forwarded;
 pub mod http;
 pub mod name;
+pub mod origin;
+pub mod proxy;
 pub mod pubsub;
 pub mod rest;
 pub mod uri;

@@ -77,7 +77,7 @@ fn bad_bodies_are_refused_and_nobody_hears_them() {
     send().body("application/json", *b"\"\xff\"").expect(400).expect_error("Error.BadRequest");
     send().body("text/plain", *b"\xff").expect(400).expect_error("Error.BadRequest");
     for content_type in
-        ["application/xml", "text/html", "nonsense", "application/x-protobuf", "text/plain; charset=klingon"]
+        ["application/xml", "text/html", "nonsense", "application/protobuf", "text/plain; charset=klingon"]
     {
         send().body(content_type, "x").expect(415).expect_error("Error.UnsupportedMediaType");
     }

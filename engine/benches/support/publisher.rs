@@ -47,6 +47,7 @@ impl Publisher {
             roles: roles.into_iter().map(Into::into).collect(),
             groups: Vec::new(),
             raw_group: None,
+            arrival: Default::default(),
         };
         hub.handle(Time(0), Input::Connect(Box::new(connect)), &mut effects);
         let opened = effects.drain(..).find_map(|effect| match effect {

@@ -1,10 +1,10 @@
 //! A hub with one large group, flushed into a sink that does nothing: the boundary of hub and engine without an
 //! engine. Everything is a function of the arguments, hash seeds included.
 
-use bytes::Bytes;
 use ringhub_hub::effect::Connect;
 use ringhub_hub::{
-    Budget, CoreId, Effect, Effects, Hub, Input, Limits, Part, RequestId, Sink, SocketKey, Time, Transport,
+    Budget, Chunk, CoreId, Effect, Effects, Hub, Input, Limits, Part, RequestId, Sink, SocketKey, Time,
+    Transport,
 };
 use ringhub_protocol::name::{GroupName, HubName};
 use ringhub_protocol::pubsub::{ClientMessage, Data, Subprotocol};
@@ -46,12 +46,12 @@ struct Null {
 }
 
 impl Sink for Null {
-    fn shared(&mut self, bytes: &Bytes, sockets: &[SocketKey]) {
+    fn shared(&mut self, bytes: &Chunk, sockets: &[SocketKey]) {
         self.deliveries += sockets.len() as u64;
         black_box((bytes, sockets));
     }
 
-    fn each(&mut self, bytes: &Bytes, parts: &[Part]) {
+    fn each(&mut self, bytes: &Chunk, parts: &[Part]) {
         self.deliveries += parts.len() as u64;
         black_box((bytes, parts));
     }
@@ -103,6 +103,7 @@ impl Room {
             roles: Vec::new(),
             groups: groups.into_iter().map(|name| GroupName::parse(name).expect("a legal name")).collect(),
             raw_group: None,
+            arrival: Default::default(),
         };
         self.hub.handle(Time(0), Input::Connect(Box::new(connect)), &mut self.effects);
         for effect in self.effects.drain(..) {
@@ -153,7 +154,7 @@ impl Room {
     /// Ends the turn and returns how many sends it made: the thing to measure.
     pub(crate) fn flush(&mut self) -> u64 {
         self.sink.deliveries = 0;
-        self.hub.flush(&mut self.sink, Budget::UNLIMITED);
+        self.hub.flush(Time(0), &mut self.sink, Budget::UNLIMITED);
         self.sink.deliveries
     }
 

@@ -4,7 +4,7 @@
 //! Most of them carry a payload that would be good everywhere, so the trick alone decides. Every one is tried
 //! as a REST caller's and as a client's.
 
-use super::tests::{NOW, PRIMARY, b64, status_with, token_of, verifier};
+use super::tests::{NAMED, NOW, PRIMARY, b64, status_with, token_of, verifier};
 use super::{Access, Verifier};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeySize;
@@ -17,7 +17,6 @@ use ringhub_relay::jwks::{Distrust, KeySet};
 use serde_json::{Value, json};
 
 const ISSUER: &str = "https://issuer.example/tenant";
-const HOST: &str = "localhost:8080";
 const PATH: &str = "/api/hubs/chat/:send";
 const CONFIG: &str = r#"
 [[oidc.issuers]]
@@ -104,7 +103,7 @@ impl World {
     }
 
     fn rest_at(&self, now: u64, token: &str) -> u16 {
-        match self.verifier.authorize_rest(now, Some(&format!("Bearer {token}")), HOST, PATH) {
+        match self.verifier.authorize_rest(now, Some(&format!("Bearer {token}")), &NAMED, PATH) {
             Ok(Access::Owner) => 200,
             Ok(Access::Reader) => 206,
             Err(body) => body.code.status(),
@@ -535,8 +534,7 @@ fn doors_are_not_mixed_up() {
         let token = for_one(audience);
         assert_eq!((world.rest(&token), world.client(&token)), (rest, client), "{audience}");
     }
-    let keys = world.verifier.keys.load();
-    let own = keys.sign_client(&universal());
+    let own = world.verifier.terms.load().keys.sign_client(&universal());
     assert_eq!((world.rest(&own), world.client(&own)), (401, 101), "an internal key is none for REST");
     let posing = token_of(r#"{"alg":"HS256","kid":"ringhub-client-1"}"#, &universal().to_string(), PRIMARY);
     assert_eq!(world.client(&posing), 401, "an access key is not the internal one");
@@ -573,7 +571,7 @@ fn keys_that_are_not_there_are_no_reason_to_give_up() {
     // None at all.
     let empty = verifier(CONFIG);
     let token = format!("Bearer {}", fresh.rs256(RS256, &universal().to_string()));
-    let refusal = empty.authorize_rest(NOW, Some(&token), HOST, PATH).unwrap_err();
+    let refusal = empty.authorize_rest(NOW, Some(&token), &NAMED, PATH).unwrap_err();
     assert_eq!(refusal.code.status(), 503);
     let reasons: Vec<_> = world.verifier.issuers().refused().filter(|(_, count)| *count > 0).collect();
     assert_eq!(reasons, [("no_keys", 1), ("key", 2)]);
@@ -588,7 +586,7 @@ fn an_unknown_key_is_asked_for_once() {
     let ask = |kid: &str| {
         let header = json!({ "alg": "RS256", "kid": kid }).to_string();
         let token = format!("Bearer {}", world.rs256(&header, &universal().to_string()));
-        trusting.authorize_rest(NOW, Some(&token), HOST, PATH).map_err(|body| body.code.status())
+        trusting.authorize_rest(NOW, Some(&token), &NAMED, PATH).map_err(|body| body.code.status())
     };
     assert_eq!((ask("new"), ask("newer")), (Err(503), Err(503)), "being fetched");
     issuer.rest();
@@ -613,7 +611,7 @@ fn switches() {
             "{switches}"
         );
         // What the server makes itself opens a connection all the same, after a restart too, and no more.
-        let own = world.verifier.keys.load().sign_client(&universal());
+        let own = world.verifier.terms.load().keys.sign_client(&universal());
         let again = verifier(&format!("{switches}\n{CONFIG}"));
         assert_eq!((world.client(&own), status_with(&again, &own)), (101, 101), "{switches}");
         assert!([401, 403].contains(&world.rest(&own)), "{switches}");

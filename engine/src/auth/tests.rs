@@ -5,6 +5,8 @@ use serde_json::{Value, json};
 pub(super) const PRIMARY: &str = "primary-key-of-at-least-thirty-two-bytes";
 const SECONDARY: &str = "secondary-key-of-at-least-thirty-two-bytes";
 pub(super) const NOW: u64 = 1_700_000_000;
+pub(super) const NAMED: Named<'static> =
+    Named { host: "localhost:8080", forwarded_host: None, is_secure: false };
 
 pub(super) fn verifier(toml: &str) -> Verifier {
     let path = std::env::temp_dir().join(format!(
@@ -46,7 +48,7 @@ fn with(name: &str, value: Value) -> Value {
 
 fn admit(verifier: &Verifier, target: &str, offered: &[&str]) -> Admission {
     let request =
-        UpgradeRequest { target, host: "localhost:8080", authorization: None, subprotocols: offered };
+        UpgradeRequest { target, host: "localhost:8080", subprotocols: offered, ..UpgradeRequest::default() };
     verifier.admit(NOW, &request)
 }
 
@@ -182,7 +184,7 @@ fn where_the_token_may_be() {
             target,
             host: "localhost:8080",
             authorization: Some(authorization),
-            subprotocols: &[],
+            ..UpgradeRequest::default()
         };
         status(&verifier.admit(NOW, &request))
     };
@@ -301,7 +303,7 @@ fn rest_calls() {
     let path = "/api/hubs/chat/groups/a%2Fb/:send";
     let ask = |aud: &str| {
         let header = format!("Bearer {}", token(&with("aud", json!(aud))));
-        verifier.authorize_rest(NOW, Some(&header), "localhost:8080", path).map_err(|body| body.code.status())
+        verifier.authorize_rest(NOW, Some(&header), &NAMED, path).map_err(|body| body.code.status())
     };
     assert_eq!(
         ask("http://localhost:8080/api/hubs/chat/groups/a%2Fb/:send?api-version=2024-12-01"),
@@ -310,7 +312,7 @@ fn rest_calls() {
     assert_eq!(ask("https://hub.example.com/api/hubs/chat/groups/a/b/:send"), Ok(Access::Owner));
     assert_eq!(ask("http://localhost:8080/api/hubs/chat/:send"), Err(401));
     assert_eq!(ask("http://elsewhere/api/hubs/chat/groups/a%2Fb/:send"), Err(401));
-    assert!(verifier.authorize_rest(NOW, None, "localhost:8080", path).is_err());
+    assert!(verifier.authorize_rest(NOW, None, &NAMED, path).is_err());
 }
 
 #[test]
@@ -324,7 +326,7 @@ fn minted_tokens_are_accepted_for_their_hub_and_kind_only() {
         client_type: ClientType::Default,
     };
     let hub = HubName::parse("chat").unwrap();
-    let endpoint = verifier.endpoint("localhost:8080");
+    let endpoint = verifier.endpoint(&NAMED);
     let mint = |claims: &GenerateToken| {
         verifier.client_token(NOW, &TokenRequest { hub: &hub, endpoint: &endpoint, claims })
     };

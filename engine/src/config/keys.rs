@@ -1,8 +1,10 @@
 //! The definitions. A key is a field with its documentation, type, default and bounds, once.
 
 use super::value::{Endpoint, Raw, Secret, Setting};
+use ipnet::IpNet;
 use ringhub_hub::CoreSet;
 use ringhub_protocol::auth::issued::ClaimRule;
+use ringhub_protocol::origin::OriginPattern;
 use ringhub_relay::oidc::IssuerSettings;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -82,6 +84,10 @@ pub(crate) trait Section {
     fn set(&mut self, name: &str, raw: Raw<'_>) -> Result<(), String>;
     /// Its values as TOML; a key without a value is left out.
     fn show(&self) -> Vec<(&'static str, String)>;
+    /// The same with secrets as they are, to see whether they changed; nobody is to show it.
+    fn reveal(&self) -> Vec<(&'static str, String)>;
+    /// The files that its keys name.
+    fn files(&self) -> Vec<PathBuf>;
     /// The table of that name, or a new entry at the end of the list of that name.
     ///
     /// # Panics
@@ -115,6 +121,10 @@ pub(crate) const TOP: [&Shape; 5] =
 pub(crate) fn shapes() -> impl Iterator<Item = (&'static Shape, Option<usize>)> {
     TOP.into_iter().chain([&Hub::SHAPE]).flat_map(|shape| shape.tree(None))
 }
+
+/// Keys, by their full names, of which a change needs a restart: what cores and the relay are built with. All of
+/// `oidc` does too.
+pub(crate) const RESTART: [&str; 4] = ["server.listen", "server.admin_listen", "server.cores", "server.oidc"];
 
 /// Every key, in the order of the page.
 pub(crate) fn all() -> impl Iterator<Item = &'static Key> {
@@ -202,6 +212,16 @@ macro_rules! section {
                 all.into_iter().filter(|(_, value): &(_, String)| !value.is_empty()).collect()
             }
 
+            fn reveal(&self) -> Vec<(&'static str, String)> {
+                let all = [$( (stringify!($field), self.$field.reveal()) ),*];
+                all.into_iter().filter(|(_, value): &(_, String)| !value.is_empty()).collect()
+            }
+
+            fn files(&self) -> Vec<PathBuf> {
+                let all: Vec<Option<PathBuf>> = vec![$( self.$field.file() ),*];
+                all.into_iter().flatten().collect()
+            }
+
             fn sub_mut(&mut self, name: &str) -> &mut dyn Section {
                 match name {
                     $( $( stringify!($table) => &mut self.$table, )+ )?
@@ -243,6 +263,12 @@ section! {
         /// URLs under which applications know this server: accepted as audiences of tokens besides the
         /// request's own `Host`. Needed behind a proxy that changes the host, or puts a path in front.
         public_endpoints: Vec<Endpoint> = Vec::new(), ANY;
+        /// Proxies in front of this server, as networks. From their sockets, and from no others, `X-Forwarded-For`,
+        /// `X-Forwarded-Host` and `X-Forwarded-Proto` are believed.
+        trusted_proxies: Vec<IpNet> = Vec::new(), 0..=64;
+        /// Whether sockets of trusted proxies begin with a header of the PROXY protocol, version 2. From other
+        /// sockets none is read.
+        proxy_protocol: ProxyProtocol = ProxyProtocol::Off, ANY;
         /// Whether a token must name the hub and endpoint it is used on. Off is for development only: a
         /// token of one hub then opens every hub.
         audience_check: bool = true, ANY;
@@ -255,6 +281,14 @@ section! {
         /// What is logged to standard error: `error`, `warn`, `info`, `debug`, `trace`, or per module.
         log: String = "info".to_owned(), ANY;
     }
+    checked by |server: &Self| match server.proxy_protocol {
+        ProxyProtocol::V2 if server.trusted_proxies.is_empty() => Err(Unfit {
+            key: "proxy_protocol",
+            problem: "is on, but no proxy is trusted",
+            fix: "List the proxies' networks in server.trusted_proxies.",
+        }),
+        _ => Ok(()),
+    };
 }
 
 section! {
@@ -265,6 +299,10 @@ section! {
         primary: Option<Secret> = None, ANY, "a random one, made and printed at start";
         /// The second key.
         secondary: Option<Secret> = None, ANY, "none";
+        /// A file with the first key, instead of `primary`; a line end after it is not part of it.
+        primary_file: Option<PathBuf> = None, ANY, "none";
+        /// A file with the second key, instead of `secondary`.
+        secondary_file: Option<PathBuf> = None, ANY, "none";
     }
 }
 
@@ -339,6 +377,10 @@ section! {
         message_fragments_max: u64 = 16_384, 1..=1_000_000;
         /// Bytes of a REST call's body; more is answered 400.
         rest_body_bytes_max: u64 = 1 << 20, 1..=(1 << 30);
+        /// Compiled filters each core keeps; the one not used for the longest makes room.
+        filters_max: u64 = 256, 0..=100_000;
+        /// REST calls a second, shared out evenly among the cores; more are answered 429. 0 for no bound.
+        rest_calls_per_second_max: u64 = 0, 0..=10_000_000;
         /// Bytes of a request line with its headers; more is answered 431.
         request_head_bytes_max: u64 = 16 << 10, 1024..=(1 << 20);
         /// Seconds a new socket has to send a whole request head.
@@ -378,6 +420,15 @@ section! {
         anonymous_connect_policy: AnonymousPolicy = AnonymousPolicy::Deny, ANY;
         /// Seconds between WebSocket pings to a client.
         websocket_keepalive_seconds: u64 = 20, 1..=120;
+        /// Origins of web pages whose browsers may connect, such as `https://app.example.com`, or
+        /// `https://*.example.com` for every host below; others get 403. Without any, every page may. Clients that
+        /// are no browsers name no origin and are not asked.
+        allowed_origins: Vec<OriginPattern> = Vec::new(), 0..=100;
+        /// Connections of the hub over all cores, reliable sessions without a socket included; one more is answered
+        /// 429. 0 for no bound of its own.
+        connections_max: u64 = 0, 0..=100_000_000;
+        /// Seconds a connection may last; then it is closed and the client has to connect anew. 0 for no bound.
+        connection_lifetime_seconds: u64 = 0, 0..=604_800;
     }
     tables {
         reliable: Reliable;
@@ -431,7 +482,7 @@ section! {
         /// The claim's name, with `kind = "claim"`.
         claim: Option<String> = None, 1..=256, "none";
         /// Bytes of messages they may send in a window.
-        max_inbound_bytes: u64 = 1 << 30, 1..=(1 << 50);
+        max_inbound_bytes: u64 = 1 << 30, 1..=(1 << 39);
         /// Length of a window in seconds.
         window_seconds: u64 = 60, 10..=3600;
     }
@@ -492,6 +543,16 @@ choice! {
         Allow = "allow",
         /// They get 401.
         Deny = "deny",
+    }
+}
+
+choice! {
+    /// What sockets of trusted proxies begin with.
+    ProxyProtocol {
+        /// What the client says.
+        Off = "off",
+        /// A header of version 2.
+        V2 = "v2",
     }
 }
 

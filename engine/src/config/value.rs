@@ -2,8 +2,10 @@
 //!
 //! Messages end a sentence that starts with the key and never repeat the value, which may be secret.
 
+use ipnet::IpNet;
+use ringhub_protocol::origin::OriginPattern;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use toml::de::DeValue;
@@ -35,6 +37,14 @@ pub(crate) trait Setting: Sized {
     fn read(raw: Raw<'_>, range: &RangeInclusive<u64>) -> Result<Self, String>;
     /// As a TOML value, secrets masked.
     fn show(&self) -> String;
+    /// The same with secrets as they are, to be compared and never shown.
+    fn reveal(&self) -> String {
+        self.show()
+    }
+    /// The file it names, if it names one.
+    fn file(&self) -> Option<PathBuf> {
+        None
+    }
 }
 
 impl Setting for u64 {
@@ -207,6 +217,10 @@ impl Setting for Option<Secret> {
     fn show(&self) -> String {
         if self.is_some() { quoted("(set, not shown)") } else { String::new() }
     }
+
+    fn reveal(&self) -> String {
+        self.as_ref().map_or_else(String::new, |secret| secret.expose().to_owned())
+    }
 }
 
 /// Text that means something to somebody else (the log filter).
@@ -277,6 +291,56 @@ impl Setting for Option<PathBuf> {
 
     fn show(&self) -> String {
         self.as_deref().map_or_else(String::new, |path| quoted(&path.to_string_lossy()))
+    }
+
+    fn file(&self) -> Option<PathBuf> {
+        self.clone()
+    }
+}
+
+/// Networks; the range is how many.
+impl Setting for Vec<IpNet> {
+    fn kind(range: &RangeInclusive<u64>) -> String {
+        format!(
+            "list of at most {} networks or addresses; separated by commas in the environment",
+            range.end()
+        )
+    }
+
+    fn read(raw: Raw<'_>, range: &RangeInclusive<u64>) -> Result<Self, String> {
+        let network = |text: &str| {
+            let of_one = || Some(IpNet::from(text.parse::<IpAddr>().ok()?));
+            text.parse().ok().or_else(of_one)
+        };
+        list(raw, network).filter(|networks| range.contains(&(networks.len() as u64))).ok_or_else(|| {
+            format!("must be a list of at most {} networks, such as [\"10.0.0.0/8\", \"::1\"]", range.end())
+        })
+    }
+
+    fn show(&self) -> String {
+        let texts: Vec<String> = self.iter().map(ToString::to_string).collect();
+        show_list(texts.iter().map(String::as_str))
+    }
+}
+
+/// Origins; the range is how many.
+impl Setting for Vec<OriginPattern> {
+    fn kind(range: &RangeInclusive<u64>) -> String {
+        format!("list of at most {} origins", range.end())
+    }
+
+    fn read(raw: Raw<'_>, range: &RangeInclusive<u64>) -> Result<Self, String> {
+        list(raw, OriginPattern::parse).filter(|origins| range.contains(&(origins.len() as u64))).ok_or_else(|| {
+            format!(
+                "must be a list of at most {} origins, scheme and host only, such as [\"https://app.example.com\"]",
+                range.end()
+            )
+        })
+    }
+
+    fn show(&self) -> String {
+        let texts: Vec<String> = self.iter().map(ToString::to_string).collect();
+        show_list(texts.iter().map(String::as_str))
     }
 }
 

@@ -5,9 +5,10 @@
 
 use ringhub_hub::effect::CloseCategory;
 use ringhub_hub::hub::{ConnectionRow, Counters as HubCounters};
-use ringhub_hub::{ConnectionId, Time};
+use ringhub_hub::{ConnectionId, Outbox, Time};
 use ringhub_protocol::name::{HubName, UserId};
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -52,6 +53,15 @@ macro_rules! counters {
     };
 }
 
+impl Counters {
+    /// Drops what has expired from an outbox with nothing in flight.
+    pub(crate) fn expire(&self, outbox: &mut Outbox, now: Time) {
+        let before = outbox.bytes();
+        self.messages_expired.add(outbox.expire(now));
+        self.outbox_bytes.sub((before - outbox.bytes()) as u64);
+    }
+}
+
 /// How a number moves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -78,6 +88,8 @@ counters! {
     upgrades_refused: Counter,
     /// Request heads that were malformed, too long or too slow.
     heads_refused: Counter,
+    /// Sockets of trusted proxies that did not begin with a PROXY header.
+    proxy_headers_refused: Counter,
     /// WebSocket messages received.
     messages_in: Counter,
     /// Bytes received.
@@ -90,6 +102,8 @@ counters! {
     sends_short: Counter,
     /// Bytes that wait in outboxes.
     outbox_bytes: Gauge,
+    /// Messages dropped from outboxes because their time was over.
+    messages_expired: Counter,
     /// Clients closed because their outbox was over its bound.
     slow_consumers: Counter,
     /// Clients closed because they broke RFC 6455 or their subprotocol.
@@ -98,6 +112,10 @@ counters! {
     ping_timeouts: Counter,
     /// Clients closed because decoding their input panicked.
     panics: Counter,
+    /// Filters of REST calls that were found compiled.
+    filter_hits: Counter,
+    /// Filters of REST calls that had to be compiled.
+    filter_misses: Counter,
     /// Times a receive found no free buffer.
     buffers_exhausted: Counter,
     /// Times the completion queue was full and completions waited in the kernel.
@@ -127,6 +145,8 @@ pub(crate) struct ClosedRow {
     pub(crate) id: ConnectionId,
     /// Its user.
     pub(crate) user: Option<UserId>,
+    /// Its address.
+    pub(crate) address: Option<IpAddr>,
     /// Close code.
     pub(crate) code: u16,
     /// Why, in words.

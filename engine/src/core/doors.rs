@@ -29,7 +29,9 @@ impl Core {
                     counters.accepts_refused.add(1);
                 } else {
                     let kind = self.listeners[listener as usize].0;
-                    let key = self.io.adopt(Socket::new(fd, kind));
+                    let mut socket = Socket::new(fd, kind);
+                    socket.kind = self.first_kind(&socket);
+                    let key = self.io.adopt(socket);
                     let allowed = self.settings.sockets.head_deadline.as_millis() as u64;
                     self.io.deadlines.set(key.slot, self.now.after_ms(allowed));
                     self.io.arm(key);
@@ -90,7 +92,7 @@ impl Core {
             let Some(socket) = self.io.sockets.get(key) else { continue };
             match &socket.kind {
                 Kind::Http(handler) if handler.is_busy() => {}
-                Kind::Head | Kind::Http(_) | Kind::Opening { .. } => self.io.kill(key),
+                Kind::Proxy | Kind::Head | Kind::Http(_) | Kind::Opening { .. } => self.io.kill(key),
                 Kind::Echo(_) => {
                     let mut out = Vec::new();
                     write_close(&mut out, Some(CloseCode::GOING_AWAY), "The server is shutting down.");

@@ -8,6 +8,7 @@ use crate::core::turn::{Core, CoreParts};
 use crate::net::HttpFactory;
 use crate::net::accept::{Bound, ListenError, bind};
 use crate::net::gate::Gate;
+use arc_swap::ArcSwap;
 use glommio::{CpuSet, LocalExecutorPoolBuilder, PoolPlacement, PoolThreadHandles};
 use ringhub_hub::{CoreId, CoreSet};
 use std::collections::HashSet;
@@ -33,6 +34,7 @@ pub(crate) enum Mode {
 pub(crate) struct Server {
     peers: Arc<Peers>,
     handles: PoolThreadHandles<()>,
+    settings: Arc<ArcSwap<Settings>>,
     /// Where clients and REST calls come in.
     pub(crate) service: Vec<SocketAddr>,
     /// Where the admin pages are.
@@ -78,7 +80,8 @@ pub(crate) fn start(
     let Bound { per_core, service, admin } = bind(&settings)?;
     let host = |error: io::Error| StartError::Host(error.to_string());
     let (peers, bells) = Peers::new(cores, &settings.mesh).map_err(host)?;
-    let settings = Arc::new(settings);
+    let mesh = settings.mesh;
+    let settings = Arc::new(ArcSwap::from_pointee(settings));
     let started = Instant::now();
     let parts: Vec<CoreParts> = per_core
         .into_iter()
@@ -95,7 +98,7 @@ pub(crate) fn start(
                 settings: Arc::clone(&settings),
                 gate: Arc::clone(&gate),
                 http: Arc::clone(&http),
-                mesh: Mesh::new(Arc::clone(&peers), id, settings.mesh, Arc::clone(shared)),
+                mesh: Mesh::new(Arc::clone(&peers), id, mesh, Arc::clone(shared)),
                 shared: Arc::clone(shared),
                 listeners,
                 bell,
@@ -116,7 +119,7 @@ pub(crate) fn start(
             host_core(parts.expect("there are as many executors as cores"), &ready);
         })
         .map_err(|error| StartError::Host(error.to_string()))?;
-    let server = Server { peers, handles, service, admin };
+    let server = Server { peers, handles, settings, service, admin };
     for _ in 0..cores {
         match readiness.recv() {
             Ok(Ok(())) => {}
@@ -138,6 +141,11 @@ pub(crate) fn start(
 }
 
 impl Server {
+    /// How other threads change the settings.
+    pub(crate) fn control(&self) -> Control {
+        Control { peers: Arc::clone(&self.peers), settings: Arc::clone(&self.settings) }
+    }
+
     /// Asks every core to stop: no new sockets, 1001 to every client, then a deadline.
     pub(crate) fn stop(&self) {
         self.peers.stop();
@@ -147,6 +155,21 @@ impl Server {
     pub(crate) fn join(self) {
         // A core that panics has ended the process; executors have no other way to fail by now.
         drop(self.handles.join_all());
+    }
+}
+
+/// Changes what running cores go by.
+#[derive(Clone)]
+pub(crate) struct Control {
+    peers: Arc<Peers>,
+    settings: Arc<ArcSwap<Settings>>,
+}
+
+impl Control {
+    /// From each core's next turn on, which is now, these hold; those a core is built with are not looked at.
+    pub(crate) fn apply(&self, settings: Settings) {
+        self.settings.store(Arc::new(settings));
+        self.peers.wake();
     }
 }
 

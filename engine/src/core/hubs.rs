@@ -1,5 +1,6 @@
 //! The hubs of one core: finding them, feeding them, doing what they ask for.
 
+use crate::admission::Counted;
 use crate::core::counters::ClosedRow;
 use crate::core::socket::{Client, Kind};
 use crate::core::turn::Core;
@@ -11,6 +12,7 @@ use ringhub_protocol::name::HubName;
 use ringhub_protocol::ws::close::write_close;
 use ringhub_protocol::ws::{CloseCode, Decoder};
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// Members that fan-outs may serve in one turn, all hubs together. A send costs the kernel 3 to 4 µs, so a turn
 /// takes some 4 ms before others are heard, and what a turn costs by itself is lost in it: with 15,000 members a
@@ -93,6 +95,21 @@ impl Core {
         number
     }
 
+    /// Takes over settings that changed.
+    pub(crate) fn take_settings(&mut self) {
+        if Arc::ptr_eq(&self.live.load(), &self.settings) {
+            return;
+        }
+        self.settings = self.live.load_full();
+        self.io.set_bounds(self.settings.sockets);
+        for slot in &mut self.hubs.slots {
+            let settings = self.settings.hub(slot.hub.name());
+            slot.hub.set_limits(settings.limits);
+            slot.keepalive_ms = settings.keepalive.as_millis() as u64;
+            slot.due = slot.hub.next_timeout();
+        }
+    }
+
     /// Feeds a hub and does at once what needs no flush first.
     pub(crate) fn feed(&mut self, hub: u32, input: Input<'_>) {
         let slot = &mut self.hubs.slots[hub as usize];
@@ -139,7 +156,7 @@ impl Core {
             if slot.hub.is_dirty() {
                 let left = self.hubs.sends_left;
                 let budget = Budget { sends: left.div_ceil(slicing + 1), whole: WHOLE_MEMBERS };
-                self.hubs.sends_left = left.saturating_sub(slot.hub.flush(&mut self.io, budget));
+                self.hubs.sends_left = left.saturating_sub(slot.hub.flush(self.now, &mut self.io, budget));
             }
             slot.due = slot.hub.next_timeout();
             // A session that catches up, or a fan-out in slices, goes on next turn.
@@ -164,7 +181,7 @@ impl Core {
                 Effect::Answer(request, answer) => {
                     self.answers.push_back((socket_of(request), HttpAnswer::Operation(answer)));
                 }
-                Effect::Closed { id, user, code, reason, category } => {
+                Effect::Closed { id, user, address, code, reason, category } => {
                     let (category, reason) = match self.lost_as {
                         Some((as_category, why)) if category == CloseCategory::Lost => {
                             (as_category, why.into())
@@ -175,7 +192,7 @@ impl Core {
                     self.io.shared.closes[at.expect("every category is listed")].add(1);
                     let hub = self.hubs.slots[hub as usize].hub.name().clone();
                     let closed_unix = self.clock.unix();
-                    self.closed(ClosedRow { hub, id, user, code, reason, category, closed_unix });
+                    self.closed(ClosedRow { hub, id, user, address, code, reason, category, closed_unix });
                 }
             }
         }
@@ -186,7 +203,7 @@ impl Core {
     fn closed(&self, row: ClosedRow) {
         // The lock is poisoned only by a panic, which ends the process.
         let mut closed = self.io.shared.closed.lock().expect("no panic is survived here");
-        if closed.len() >= self.settings.closed_max {
+        while closed.len() >= self.settings.closed_max.max(1) {
             closed.pop_front();
         }
         closed.push_back(row);
@@ -195,7 +212,10 @@ impl Core {
     /// The hub took the client in; its greeting is in the log.
     fn opened(&mut self, hub: u32, transport: Transport) {
         let key = transport.socket;
-        let keepalive_ms = self.hubs.slots[hub as usize].keepalive_ms;
+        let slot = &self.hubs.slots[hub as usize];
+        let keepalive_ms = slot.keepalive_ms;
+        let pass = slot.hub.pass(transport.connection).cloned();
+        let counted = pass.and_then(|pass| Arc::downcast::<Counted>(pass).ok());
         let Some(socket) = self.io.sockets.get(key) else {
             return self.late_losses.push((hub, transport));
         };
@@ -209,6 +229,7 @@ impl Core {
             decoder: Decoder::new(),
             pings_missed: 0,
             heard: true,
+            meter: counted.filter(|counted| counted.is_metered()),
         });
         let has_unread = socket.unread.is_some();
         if !subprotocol.is_reliable() {

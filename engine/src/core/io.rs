@@ -2,7 +2,8 @@
 //!
 //! What must stay true:
 //! - at most one fast send per socket between two settles; a second one waits in `deferred` (rule 1);
-//! - a socket with an outbox gets no fast send, and has exactly one write in flight until it is empty;
+//! - a socket with an outbox gets no fast send, and has exactly one write in flight until it is empty, or, while
+//!   the outbox may hold frames that expire, one wait for the socket, so that what is in flight cannot grow old;
 //! - a descriptor is closed when nothing of its socket is in flight or queued, and only in
 //!   [`Io::submit`], right after the queue was emptied (rule 2).
 
@@ -13,7 +14,7 @@ use crate::core::socket::{End, Kind, Receiving, Socket, Sockets, flag};
 use crate::core::timer::Deadlines;
 use bytes::Bytes;
 use ringhub_hub::outbox::Pressure;
-use ringhub_hub::{Part, Sink, SocketKey, Time};
+use ringhub_hub::{Chunk, Part, Sink, SocketKey, Time};
 use socket2::SockRef;
 use std::net::Shutdown;
 use std::os::fd::AsRawFd;
@@ -55,11 +56,13 @@ pub(crate) struct Io {
     pub(crate) deadlines: Deadlines,
     pub(crate) outcomes: Vec<(SocketKey, Outcome)>,
     pub(crate) shared: Arc<CoreShared>,
+    /// The time of this turn.
+    pub(crate) now: Time,
     settings: SocketSettings,
     /// Counts settles.
     epoch: u32,
     /// Sends that wait for the next submit, in order.
-    deferred: Vec<(SocketKey, Bytes)>,
+    deferred: Vec<(SocketKey, Chunk)>,
     /// Sockets that have said all.
     finishing: Vec<SocketKey>,
     /// Slots of dying sockets that may have nothing in flight any more.
@@ -76,6 +79,7 @@ impl Io {
             deadlines: Deadlines::default(),
             outcomes: Vec::new(),
             shared,
+            now: Time::default(),
             settings,
             epoch: 1,
             deferred: Vec::new(),
@@ -109,7 +113,7 @@ impl Io {
             {
                 hot.flags &= !flag::DEFERRED;
             }
-            self.send(key, bytes);
+            self.send_chunk(key, bytes);
         }
         self.shut_finished(now);
         for key in std::mem::take(&mut self.arming) {
@@ -141,6 +145,10 @@ impl Io {
 
     /// Sends or queues `bytes`.
     pub(crate) fn send(&mut self, key: SocketKey, bytes: Bytes) {
+        self.send_chunk(key, bytes.into());
+    }
+
+    fn send_chunk(&mut self, key: SocketKey, bytes: Chunk) {
         if !bytes.is_empty() {
             self.shared(&bytes, &[key]);
         }
@@ -149,7 +157,7 @@ impl Io {
     /// One range of `bytes` to one socket. `kept` is the turn's buffer for `bytes`, made at first need.
     fn send_range(
         &mut self,
-        bytes: &Bytes,
+        bytes: &Chunk,
         start: u32,
         end: u32,
         key: SocketKey,
@@ -182,7 +190,7 @@ impl Io {
         }
     }
 
-    fn push_outbox(&mut self, key: SocketKey, rest: Bytes) {
+    fn push_outbox(&mut self, key: SocketKey, rest: Chunk) {
         let Some(socket) = self.sockets.get(key) else { return };
         if socket.end == End::Dying {
             return;
@@ -190,7 +198,14 @@ impl Io {
         let first = socket.outbox.is_none();
         self.shared.counters.outbox_bytes.add(rest.len() as u64);
         let outbox = socket.outbox.get_or_insert_default();
-        let pressure = outbox.push(rest, self.settings.outbox_bytes_max);
+        let mut pressure = outbox.push(rest, self.settings.outbox_bytes_max);
+        // Nothing is in flight while it polls.
+        if pressure == Pressure::High && (socket.polling || first) {
+            self.shared.counters.expire(outbox, self.now);
+            if outbox.bytes() <= self.settings.outbox_bytes_max {
+                pressure = Pressure::Low;
+            }
+        }
         let flags = &mut self.sockets.hot[key.slot as usize].flags;
         *flags |= flag::SLOW;
         if pressure == Pressure::High && *flags & (flag::BOUNDED | flag::PRESSED) == flag::BOUNDED {
@@ -203,34 +218,55 @@ impl Io {
         }
     }
 
-    /// Puts the front of the outbox in flight.
+    /// Puts the front of the outbox in flight; if it may hold what expires, only once the socket takes something.
     fn write(&mut self, slot: u32) {
         let Some(socket) = self.sockets.at(slot) else { return };
         let Some(outbox) = &socket.outbox else { return };
         debug_assert!(!socket.writing);
+        socket.writing = true;
+        if outbox.is_perishable() {
+            socket.polling = true;
+            self.ring.poll_writable(socket.fd.as_raw_fd(), slot);
+        } else {
+            self.write_now(slot, true);
+        }
+    }
+
+    /// Puts the front of the outbox in flight.
+    fn write_now(&mut self, slot: u32, wait: bool) {
+        let Some(socket) = self.sockets.at(slot) else { return };
+        let Some(outbox) = &socket.outbox else { return };
         let mut bytes = 0;
         let chunks = outbox.chunks().take(CHUNKS_MAX).take_while(|chunk| {
             let within = bytes < WRITE_BYTES;
             bytes += chunk.len();
             within
         });
-        self.ring.write(socket.fd.as_raw_fd(), slot, chunks);
-        socket.writing = true;
+        self.ring.write(socket.fd.as_raw_fd(), slot, chunks, wait);
     }
 
-    /// A write ended.
+    /// A write, or the wait for one, ended.
     pub(crate) fn written(&mut self, completion: &Completion) {
         let slot = completion.slot;
         let Some(socket) = self.sockets.at(slot) else { return };
+        let polled = std::mem::take(&mut socket.polling);
         socket.writing = false;
         if socket.end == End::Dying {
             return self.dying.push(slot);
         }
         let Some(outbox) = &mut socket.outbox else { return };
         match completion.result {
-            sent if sent >= 0 => {
-                self.shared.counters.outbox_bytes.sub(sent as u64);
-                outbox.advance(sent as usize);
+            done if done >= 0 => {
+                if polled {
+                    self.shared.counters.expire(outbox, self.now);
+                } else {
+                    self.shared.counters.outbox_bytes.sub(done as u64);
+                    outbox.advance(done as usize);
+                }
+                if !outbox.is_empty() && polled {
+                    socket.writing = true;
+                    return self.write_now(slot, false);
+                }
                 if !outbox.is_empty() {
                     return self.write(slot);
                 }
@@ -342,7 +378,7 @@ impl Io {
                 self.ring.receive(fd, key.slot);
             }
             Kind::Http(handler) if handler.is_full() || socket.outbox.is_some() => {}
-            Kind::Head | Kind::Http(_) | Kind::Closing(_) => {
+            Kind::Proxy | Kind::Head | Kind::Http(_) | Kind::Closing(_) => {
                 socket.receiving = Receiving::Once;
                 self.ring.receive_once(fd, key.slot);
             }
@@ -473,6 +509,11 @@ impl Io {
         key
     }
 
+    /// From now on these bounds hold.
+    pub(crate) fn set_bounds(&mut self, settings: SocketSettings) {
+        self.settings = settings;
+    }
+
     /// From now on the socket is a slow consumer when its outbox is over the bound.
     pub(crate) fn bound(&mut self, key: SocketKey) {
         if self.sockets.get(key).is_some() {
@@ -488,7 +529,7 @@ fn socket_ended(sockets: &mut Sockets, key: SocketKey) {
 }
 
 impl Sink for Io {
-    fn shared(&mut self, bytes: &Bytes, sockets: &[SocketKey]) {
+    fn shared(&mut self, bytes: &Chunk, sockets: &[SocketKey]) {
         let mut kept = None;
         for &socket in sockets {
             self.send_range(bytes, 0, bytes.len() as u32, socket, &mut kept);
@@ -497,7 +538,7 @@ impl Sink for Io {
         self.shared.counters.bytes_out.add((bytes.len() * sockets.len()) as u64);
     }
 
-    fn each(&mut self, bytes: &Bytes, parts: &[Part]) {
+    fn each(&mut self, bytes: &Chunk, parts: &[Part]) {
         let mut kept = None;
         let mut total = 0;
         for part in parts {

@@ -40,12 +40,19 @@ pub(crate) struct Moved {
     /// What came after the request head.
     pub(crate) unread: Vec<u8>,
     pub(crate) listener: Listener,
-    pub(crate) subprotocol: Subprotocol,
-    pub(crate) hub: HubName,
     /// The session it asks for.
-    pub(crate) id: ConnectionId,
+    pub(crate) session: Session,
     /// The 101.
     pub(crate) prologue: Vec<u8>,
+}
+
+/// Which session a client comes back for.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) hub: HubName,
+    pub(crate) id: ConnectionId,
+    /// What the client offered.
+    pub(crate) subprotocol: Subprotocol,
 }
 
 type Batch = Vec<Note>;
@@ -86,6 +93,11 @@ impl Peers {
     /// Asks every core to stop, from any thread.
     pub(crate) fn stop(&self) {
         self.stop.store(true, Ordering::SeqCst);
+        self.wake();
+    }
+
+    /// Has every core make a turn, from any thread.
+    pub(crate) fn wake(&self) {
         for peer in &self.cores {
             // A full bell is rung already.
             let _ = (&peer.bell).write(&[1]);

@@ -28,4 +28,4 @@ mod tests;
 pub(crate) mod timer;
 pub(crate) mod turn;
 
-pub(crate) use host::{Mode, Server, start};
+pub(crate) use host::{Control, Mode, Server, start};

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use io_uring::squeue::{Entry, Flags};
 use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode};
+use ringhub_hub::Chunk;
 use std::collections::VecDeque;
 use std::collections::hash_map::{Entry as Place, HashMap};
 use std::io;
@@ -32,7 +33,7 @@ pub(crate) enum Op {
     Receive,
     /// A fast send fell short.
     Send,
-    /// A write ended.
+    /// A write, or the wait for one, ended.
     Write,
     /// A cancel ended.
     Cancel,
@@ -90,7 +91,7 @@ impl Completion {
 pub(crate) struct Short {
     pub(crate) slot: u32,
     /// The rest.
-    pub(crate) rest: Bytes,
+    pub(crate) rest: Chunk,
     /// The socket's end, if the send failed for good.
     pub(crate) failed: bool,
 }
@@ -119,7 +120,7 @@ pub(crate) struct Ring {
     ring: ManuallyDrop<IoUring>,
     buffers: ManuallyDrop<Buffers>,
     sends: Vec<FastSend>,
-    turn_buffers: Vec<Bytes>,
+    turn_buffers: Vec<Chunk>,
     /// By socket slot: each has at most one.
     writes: HashMap<u32, Box<Write>>,
     inbox: VecDeque<Completion>,
@@ -171,7 +172,7 @@ impl Ring {
     }
 
     /// Keeps `bytes` until the sends made from it are done.
-    pub(crate) fn keep(&mut self, bytes: Bytes) -> TurnBuffer {
+    pub(crate) fn keep(&mut self, bytes: Chunk) -> TurnBuffer {
         self.turn_buffers.push(bytes);
         TurnBuffer(self.turn_buffers.len() as u32 - 1)
     }
@@ -197,12 +198,18 @@ impl Ring {
         unsafe { self.push(&entry) };
     }
 
-    /// A gathered send that waits until the socket takes `chunks` (at most [`CHUNKS_MAX`]); completes as
-    /// [`Op::Write`] with the bytes sent.
+    /// A gathered send of `chunks` (at most [`CHUNKS_MAX`]); completes as [`Op::Write`] with the bytes sent. It
+    /// waits until the socket takes them all, or, if `wait` is false, takes what the socket takes now.
     ///
     /// # Panics
     /// If the socket has one in flight already.
-    pub(crate) fn write<'a>(&mut self, fd: RawFd, slot: u32, chunks: impl Iterator<Item = &'a Bytes>) {
+    pub(crate) fn write<'a>(
+        &mut self,
+        fd: RawFd,
+        slot: u32,
+        chunks: impl Iterator<Item = &'a Bytes>,
+        wait: bool,
+    ) {
         let chunks: Vec<Bytes> = chunks.take(CHUNKS_MAX).cloned().collect();
         let iovecs: Vec<_> = chunks
             .iter()
@@ -214,7 +221,7 @@ impl Ring {
         header.msg_iovlen = iovecs.len() as _;
         let write = Box::new(Write { _chunks: chunks, _iovecs: iovecs, header });
         let entry = opcode::SendMsg::new(Fd(fd), &raw const write.header)
-            .flags((libc::MSG_NOSIGNAL | libc::MSG_WAITALL) as u32)
+            .flags((libc::MSG_NOSIGNAL | if wait { libc::MSG_WAITALL } else { libc::MSG_DONTWAIT }) as u32)
             .build();
         match self.writes.entry(slot) {
             Place::Vacant(place) => place.insert(write),
@@ -223,6 +230,14 @@ impl Ring {
         self.in_flight += 1;
         // SAFETY: header, vectors and bytes are owned by the boxed write (a stable address), which stays in
         // `writes` until its completion is reaped: none replaces it.
+        unsafe { self.push(&entry.user_data(user_data(Op::Write, 0, slot))) };
+    }
+
+    /// Completes as [`Op::Write`] once the socket takes something. [`Ring::cancel_write`] ends it too.
+    pub(crate) fn poll_writable(&mut self, fd: RawFd, slot: u32) {
+        let entry = opcode::PollAdd::new(Fd(fd), libc::POLLOUT as u32).build();
+        self.in_flight += 1;
+        // SAFETY: names no memory.
         unsafe { self.push(&entry.user_data(user_data(Op::Write, 0, slot))) };
     }
 
@@ -478,7 +493,7 @@ mod tests {
         let mut ring = Ring::new(&TINY).unwrap();
         let pairs = pairs(20);
         let bytes = Bytes::from(vec![7; 4 << 20]);
-        let buffer = ring.keep(bytes.clone());
+        let buffer = ring.keep(bytes.clone().into());
         for (slot, (sender, _)) in pairs.iter().enumerate() {
             ring.send(sender.as_raw_fd(), slot as u32, buffer, 0, bytes.len() as u32);
         }
@@ -494,7 +509,7 @@ mod tests {
         let mut ring = Ring::new(&TINY).unwrap();
         let (sender, receiver) = UnixStream::pair().unwrap();
         drop(receiver);
-        let buffer = ring.keep(Bytes::from_static(b"x"));
+        let buffer = ring.keep(Bytes::from_static(b"x").into());
         ring.send(sender.as_raw_fd(), 0, buffer, 0, 1);
         ring.submit(false, None);
         let mut failed = 0;
@@ -507,7 +522,7 @@ mod tests {
         let mut ring = Ring::new(&TINY).unwrap();
         let (sender, receiver) = UnixStream::pair().unwrap();
         ring.receive(receiver.as_raw_fd(), 0);
-        ring.write(sender.as_raw_fd(), 1, [Bytes::from(vec![1; 8 << 20])].iter());
+        ring.write(sender.as_raw_fd(), 1, [Bytes::from(vec![1; 8 << 20])].iter(), true);
         ring.submit(false, None);
         assert!(ring.in_flight > 0);
         drop(ring);

@@ -1,7 +1,10 @@
-//! What a core needs to know, as plain data: the configuration is turned into this once, at start.
+//! What a core needs to know, as plain data: the configuration is turned into this at start, and anew when it is
+//! reloaded: then each core takes it over in its next turn. What cores are built with (listeners, their number, sizes
+//! of rings and meshes) stays as it was at start.
 //!
 //! Every bound of the data plane stands here with its unit; what happens at each is said with it.
 
+use crate::net::peer::Proxies;
 use ringhub_hub::Limits;
 use ringhub_protocol::name::HubName;
 use ringhub_protocol::ws::DecoderLimits;
@@ -16,6 +19,8 @@ pub(crate) struct Settings {
     pub(crate) listen: Vec<SocketAddr>,
     /// Admin listeners; opened by core 0 only.
     pub(crate) admin_listen: Vec<SocketAddr>,
+    /// The proxies in front of the service listeners.
+    pub(crate) proxies: Proxies,
     /// Cores, 1 to 64.
     pub(crate) cores: u16,
     /// Bounds of sockets and messages.
@@ -135,6 +140,7 @@ impl Default for Settings {
         Self {
             listen: vec![SocketAddr::from(([127, 0, 0, 1], 8080))],
             admin_listen: vec![SocketAddr::from(([127, 0, 0, 1], 8081))],
+            proxies: Proxies::default(),
             cores: 1,
             sockets: SocketSettings::default(),
             ring: RingSettings::default(),

@@ -1,10 +1,13 @@
 //! A core's sockets: slots, what each is doing, and the dense part that fan-out touches.
 
+use crate::admission::Counted;
 use crate::net::{HttpHandler, Listener};
 use ringhub_hub::{ConnectionKey, Outbox, Paged, SocketKey};
 use ringhub_protocol::pubsub::Subprotocol;
 use ringhub_protocol::ws::Decoder;
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
 
 /// What a fan-out needs to know of a socket: 16 bytes, in an array of their own.
 #[derive(Debug, Clone, Copy, Default)]
@@ -43,7 +46,10 @@ pub(crate) struct Socket {
     #[expect(clippy::box_collection, reason = "most sockets have none, and 16 bytes times a million count")]
     pub(crate) unread: Option<Box<Vec<u8>>>,
     pub(crate) receiving: Receiving,
+    /// A write is in flight, or the wait for one.
     pub(crate) writing: bool,
+    /// It is the wait.
+    pub(crate) polling: bool,
     pub(crate) cancels: u8,
     /// The peer will send nothing more.
     pub(crate) ended: bool,
@@ -51,10 +57,14 @@ pub(crate) struct Socket {
     pub(crate) farewell: bool,
     pub(crate) end: End,
     pub(crate) listener: Listener,
+    /// The address in a PROXY header; boxed, for few sockets have one.
+    pub(crate) proxied: Option<Box<IpAddr>>,
 }
 
 /// What a socket speaks.
 pub(crate) enum Kind {
+    /// Its PROXY header is not complete; it stands in `unread`.
+    Proxy,
     /// Its first request head is not complete; it stands in `unread`.
     Head,
     /// HTTP.
@@ -80,6 +90,8 @@ pub(crate) struct Client {
     pub(crate) pings_missed: u8,
     /// Whether it said anything since the last ping.
     pub(crate) heard: bool,
+    /// What counts the bytes it sends, if anything does.
+    pub(crate) meter: Option<Arc<Counted>>,
 }
 
 /// What receive is armed.
@@ -116,11 +128,13 @@ impl Socket {
             unread: None,
             receiving: Receiving::No,
             writing: false,
+            polling: false,
             cancels: 0,
             ended: false,
             farewell: false,
             end: End::Open,
             listener,
+            proxied: None,
         }
     }
 
@@ -163,6 +177,12 @@ impl Sockets {
     pub(crate) fn get(&mut self, key: SocketKey) -> Option<&mut Socket> {
         let hot = self.hot.get(key.slot as usize)?;
         if hot.generation == key.generation { self.slots.get_mut(key.slot as usize) } else { None }
+    }
+
+    /// The same, to look at.
+    pub(crate) fn peek(&self, key: SocketKey) -> Option<&Socket> {
+        let hot = self.hot.get(key.slot as usize)?;
+        if hot.generation == key.generation { self.slots.get(key.slot as usize) } else { None }
     }
 
     /// The socket in this slot, for completions (a slot is not reused while they can come).

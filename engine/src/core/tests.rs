@@ -4,6 +4,7 @@ use crate::core::counters::{CoreShared, Counters};
 use crate::core::settings::{HubSettings, RingSettings, Settings, SocketSettings};
 use crate::core::{Mode, Server, start};
 use crate::net::gate::{Admission, Admitted, Gate, UpgradeRequest};
+use crate::net::peer::Via;
 use crate::net::{HttpAnswer, HttpFactory, HttpHandler, HttpProgress, Listener};
 use ringhub_hub::{ConnectionId, CoreId};
 use ringhub_protocol::http::write_refusal;
@@ -27,7 +28,7 @@ impl Gate for Open {
         let hub = HubName::parse("chat").unwrap();
         if let Some((_, id)) = request.target.split_once("id=") {
             let id = ConnectionId::parse(id).unwrap();
-            return Admission::Recover { hub, id, echoed };
+            return Admission::Recover { hub, id, subprotocol, echoed };
         }
         let group = GroupName::parse("g").unwrap();
         Admission::Connect(Box::new(Admitted {
@@ -38,6 +39,8 @@ impl Gate for Open {
             roles: vec!["webpubsub.sendToGroup".into()],
             groups: vec![group.clone()],
             raw_group: (subprotocol == Subprotocol::Raw).then_some((group, true)),
+            address: request.address,
+            pass: None,
         }))
     }
 
@@ -50,7 +53,7 @@ impl Gate for Open {
 struct NoHttp;
 
 impl HttpFactory for NoHttp {
-    fn open(&self, _: CoreId, _: Listener) -> Box<dyn HttpHandler> {
+    fn open(&self, _: CoreId, _: Listener, _: Via) -> Box<dyn HttpHandler> {
         Box::new(NoHttpHere { fed: false })
     }
 }

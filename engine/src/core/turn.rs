@@ -16,6 +16,7 @@ use crate::core::socket::{Client, End, Kind, Socket};
 use crate::net::client::{Said, listen};
 use crate::net::gate::Gate;
 use crate::net::{HttpAnswer, HttpFactory, Listener};
+use arc_swap::ArcSwap;
 use ringhub_hub::effect::CloseCategory;
 use ringhub_hub::{CloseHow, CoreId, Effects, Input, SocketKey, Time, Transport};
 use ringhub_protocol::ws::frame::write_frame;
@@ -41,6 +42,8 @@ const CUT_MS: u64 = 1000;
 pub(crate) struct Core {
     pub(crate) id: CoreId,
     pub(crate) mode: Mode,
+    /// Settings as they are now, and as of this turn.
+    pub(crate) live: Arc<ArcSwap<Settings>>,
     pub(crate) settings: Arc<Settings>,
     pub(crate) gate: Arc<dyn Gate>,
     pub(crate) http: Arc<dyn HttpFactory>,
@@ -79,7 +82,7 @@ pub(crate) struct Core {
 pub(crate) struct CoreParts {
     pub(crate) id: CoreId,
     pub(crate) mode: Mode,
-    pub(crate) settings: Arc<Settings>,
+    pub(crate) settings: Arc<ArcSwap<Settings>>,
     pub(crate) gate: Arc<dyn Gate>,
     pub(crate) http: Arc<dyn HttpFactory>,
     pub(crate) mesh: Mesh,
@@ -116,15 +119,17 @@ impl Clock {
 impl Core {
     /// A core on the calling thread, which must be the one that runs it.
     pub(crate) fn new(parts: CoreParts) -> std::io::Result<Self> {
-        let ring = Ring::new(&parts.settings.ring)?;
+        let settings = parts.settings.load_full();
+        let ring = Ring::new(&settings.ring)?;
         parts.mesh.publish(&ring);
         let clock = Clock { started: parts.started };
         let now = clock.now();
         Ok(Self {
-            io: Io::new(ring, parts.settings.sockets, parts.shared),
+            io: Io::new(ring, settings.sockets, parts.shared),
             id: parts.id,
             mode: parts.mode,
-            settings: parts.settings,
+            live: parts.settings,
+            settings,
             gate: parts.gate,
             http: parts.http,
             mesh: parts.mesh,
@@ -158,6 +163,7 @@ impl Core {
             self.io.submit(self.now, wait, timeout);
             self.mesh.awake();
             self.now = self.clock.now();
+            self.io.now = self.now;
             if self.turn() {
                 return;
             }
@@ -190,6 +196,7 @@ impl Core {
         self.io.shared.counters.turns.add(1);
         self.turn_bytes = 0;
         self.hubs.begin_turn();
+        self.take_settings();
         self.close_sockets();
         self.take_outcomes();
         // What comes in meanwhile is for the next turn: a busy source must not keep timers waiting.
@@ -283,7 +290,7 @@ impl Core {
 
     // Input.
 
-    fn input(&mut self, key: SocketKey, bytes: &mut [u8]) {
+    pub(crate) fn input(&mut self, key: SocketKey, bytes: &mut [u8]) {
         let Some(socket) = self.io.sockets.get(key) else { return };
         match &mut socket.kind {
             // What came before it is not taken yet.
@@ -296,6 +303,7 @@ impl Core {
                 }
             }
             Kind::Echo(_) => self.echo_input(key, bytes),
+            Kind::Proxy => self.proxy_input(key, bytes),
             Kind::Head => self.head_input(key, bytes),
             Kind::Http(_) => self.http_input(key, bytes),
             Kind::Closing(_) => self.closing_input(key, bytes),
@@ -365,6 +373,9 @@ impl Core {
         decoder.release();
         if let Some(Socket { kind: Kind::Client(client), .. }) = self.io.sockets.get(key) {
             client.decoder = decoder;
+            if client.meter.as_ref().is_some_and(|meter| !meter.take(taken, self.now)) {
+                self.feed(hub, Input::Throttled(from));
+            }
         }
         taken
     }
@@ -531,7 +542,7 @@ impl Core {
                 }
             }
             Kind::Http(handler) if handler.is_busy() && socket.ended => {}
-            Kind::Head => {
+            Kind::Proxy | Kind::Head => {
                 self.io.shared.counters.heads_refused.add(1);
                 self.io.kill(key);
             }

@@ -3,7 +3,7 @@
 //! Decoding and parsing run where a panic ends the one connection (rule 8); what comes out is plain values,
 //! and the hub is called outside of that fence.
 
-use ringhub_protocol::pubsub::{ClientMessage, Data, Subprotocol, json};
+use ringhub_protocol::pubsub::{ClientMessage, Data, ProtocolError, Subprotocol, json, protobuf};
 use ringhub_protocol::ws::{CloseCode, Decoder, DecoderLimits, Event};
 use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -69,21 +69,32 @@ fn decode<'a>(
         Some(Event::Close { code, .. }) => Said::Close(code),
         Some(Event::Text(text)) if subprotocol == Subprotocol::Raw => Said::Raw(Data::text(text)),
         Some(Event::Binary(bytes)) if subprotocol == Subprotocol::Raw => Said::Raw(Data::binary(bytes)),
-        Some(Event::Text(text)) => Said::Message(parse(text)?),
+        // `client-protocols` §1.5: protobuf clients must send binary frames.
+        Some(Event::Text(_)) if subprotocol.is_protobuf() => {
+            return Err(Broken {
+                code: CloseCode::UNSUPPORTED_DATA,
+                reason: "Protobuf messages are sent in binary frames.".into(),
+                panicked: false,
+            });
+        }
+        Some(Event::Binary(bytes)) if subprotocol.is_protobuf() => {
+            Said::Message(parsed(protobuf::parse(bytes))?)
+        }
+        Some(Event::Text(text)) => Said::Message(parsed(json::parse(text))?),
         // `client-protocols` §1.5: JSON clients may send binary frames too.
         Some(Event::Binary(bytes)) => {
-            Said::Message(parse(std::str::from_utf8(bytes).map_err(|_| Broken {
+            Said::Message(parsed(json::parse(std::str::from_utf8(bytes).map_err(|_| Broken {
                 code: CloseCode::INVALID_PAYLOAD,
                 reason: "The message is not UTF-8.".into(),
                 panicked: false,
-            })?)?)
+            })?))?)
         }
     };
     Ok((step.consumed, Some(said)))
 }
 
-fn parse(text: &str) -> Result<ClientMessage<'_>, Broken> {
-    json::parse(text).map_err(|error| Broken { code: error.code, reason: error.reason, panicked: false })
+fn parsed(message: Result<ClientMessage<'_>, ProtocolError>) -> Result<ClientMessage<'_>, Broken> {
+    message.map_err(|error| Broken { code: error.code, reason: error.reason, panicked: false })
 }
 
 #[cfg(test)]

@@ -1,11 +1,14 @@
 //! Who may come in: the question an upgrade asks before its 101 (`client-protocols` §1.3, §2, §6.3).
 
+use crate::admission::Counted;
 use ringhub_hub::ConnectionId;
 use ringhub_protocol::name::{GroupName, HubName, UserId};
 use ringhub_protocol::pubsub::Subprotocol;
+use std::net::IpAddr;
+use std::sync::Arc;
 
 /// The parts of an upgrade request that decide about it; the head they come from passed the strict check.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct UpgradeRequest<'a> {
     /// The request target as sent: path and query.
     pub(crate) target: &'a str,
@@ -13,6 +16,12 @@ pub(crate) struct UpgradeRequest<'a> {
     pub(crate) host: &'a str,
     /// The `Authorization` header.
     pub(crate) authorization: Option<&'a str>,
+    /// The host the client named to a trusted proxy.
+    pub(crate) forwarded_host: Option<&'a str>,
+    /// The `Origin` header of a browser; empty if there are several or it is no text.
+    pub(crate) origin: Option<&'a str>,
+    /// Where the client is, behind trusted proxies.
+    pub(crate) address: Option<IpAddr>,
     /// The offered subprotocols, in order, as the client spelled them.
     pub(crate) subprotocols: &'a [&'a str],
 }
@@ -38,6 +47,8 @@ pub(crate) enum Admission {
         hub: HubName,
         /// The session.
         id: ConnectionId,
+        /// What the client offered; the session must speak it.
+        subprotocol: Subprotocol,
         /// See above.
         echoed: Option<Box<str>>,
     },
@@ -72,4 +83,8 @@ pub(crate) struct Admitted {
     pub(crate) groups: Vec<GroupName<'static>>,
     /// Raw clients in `sendToGroup` mode: the group, and whether the sender is left out.
     pub(crate) raw_group: Option<(GroupName<'static>, bool)>,
+    /// Where it is.
+    pub(crate) address: Option<IpAddr>,
+    /// What counts it, if anything does.
+    pub(crate) pass: Option<Arc<Counted>>,
 }

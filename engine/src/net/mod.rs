@@ -8,13 +8,15 @@ pub(crate) mod client;
 mod echo;
 pub(crate) mod gate;
 pub(crate) mod http;
+pub(crate) mod peer;
 mod request;
 
 use crate::core::counters::ConnectionPage;
+use crate::net::peer::Via;
 use bytes::Bytes;
-use ringhub_hub::{Answer, CoreId};
+use ringhub_hub::{Answer, Content, CoreId};
 use ringhub_protocol::name::HubName;
-use ringhub_protocol::pubsub::{Data, DataType, Form};
+use ringhub_protocol::pubsub::{Data, DataType, Form, Metadata};
 use ringhub_protocol::rest::Operation;
 
 /// Which listener a socket came in by.
@@ -29,7 +31,7 @@ pub(crate) enum Listener {
 /// Makes the HTTP side of sockets. One for all cores.
 pub(crate) trait HttpFactory: Send + Sync {
     /// The handler of one socket, made on the core that owns the socket and never leaving it.
-    fn open(&self, core: CoreId, listener: Listener) -> Box<dyn HttpHandler>;
+    fn open(&self, core: CoreId, listener: Listener, via: Via) -> Box<dyn HttpHandler>;
 }
 
 /// One HTTP connection without I/O.
@@ -78,7 +80,7 @@ pub(crate) enum HttpCall {
         /// What to do.
         operation: Operation,
         /// The body of a send.
-        body: Option<OwnedData>,
+        body: Option<OwnedContent>,
     },
     /// The list of connections, at most so many rows a core.
     Connections(usize),
@@ -95,20 +97,23 @@ pub(crate) enum HttpAnswer {
     Unavailable,
 }
 
-/// A payload that owns its bytes.
+/// The body of a send, owning its bytes.
 #[derive(Debug, Clone)]
-pub(crate) struct OwnedData {
+pub(crate) struct OwnedContent {
     /// What it is.
     pub(crate) data_type: DataType,
     /// How it is written.
     pub(crate) form: Form,
     /// The bytes in that form.
     pub(crate) bytes: Bytes,
+    /// Travels with it.
+    pub(crate) metadata: Option<Metadata>,
 }
 
-impl OwnedData {
+impl OwnedContent {
     /// Borrows it.
-    pub(crate) fn data(&self) -> Data<'_> {
-        Data::from_parts(self.data_type, self.form, &self.bytes)
+    pub(crate) fn content(&self) -> Content<'_> {
+        let data = Data::from_parts(self.data_type, self.form, &self.bytes);
+        Content { data, metadata: self.metadata.as_ref(), until: None }
     }
 }

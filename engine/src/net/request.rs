@@ -2,14 +2,15 @@
 
 use crate::core::host::Mode;
 use crate::core::hubs::request_of;
-use crate::core::mesh::{Moved, Note};
+use crate::core::mesh::{Moved, Note, Session};
 use crate::core::socket::{Kind, Socket};
 use crate::core::turn::Core;
 use crate::net::gate::{Admission, Admitted, UpgradeRequest};
-use crate::net::{HttpAnswer, HttpCall, Listener};
-use ringhub_hub::{Connect, ConnectionId, Input, Recover, SocketKey};
+use crate::net::peer::{Named, Via};
+use crate::net::{HttpAnswer, HttpCall, Listener, OwnedContent};
+use ringhub_hub::{Arrival, Connect, Input, Pass, Recover, SocketKey};
+use ringhub_protocol::forwarded;
 use ringhub_protocol::http::{Head, HeadLimits, parse_head, write_refusal};
-use ringhub_protocol::name::HubName;
 use ringhub_protocol::pubsub::Subprotocol;
 use ringhub_protocol::ws::Decoder;
 use ringhub_protocol::ws::handshake::{Upgrade, write_accept};
@@ -24,7 +25,7 @@ enum Asked {
     Refuse { response: Vec<u8> },
     Echo { prologue: Vec<u8>, consumed: usize },
     Connect { admitted: Box<Admitted>, prologue: Vec<u8>, consumed: usize },
-    Recover { hub: HubName, id: ConnectionId, prologue: Vec<u8>, consumed: usize },
+    Recover { session: Session, prologue: Vec<u8>, consumed: usize },
     RecoverBad { prologue: Vec<u8> },
 }
 
@@ -42,7 +43,7 @@ impl Core {
         let Some(socket) = self.io.sockets.get(key) else { return };
         let Some(mut unread) = socket.unread.take() else { return };
         let listener = socket.listener;
-        match self.examine(&unread, listener) {
+        match self.examine(key, &unread, listener) {
             Asked::More => {
                 if let Some(socket) = self.io.sockets.get(key) {
                     socket.unread = Some(unread);
@@ -50,7 +51,7 @@ impl Core {
                 }
             }
             Asked::Http => {
-                let handler = self.http.open(self.id, listener);
+                let handler = self.http.open(self.id, listener, self.via(key));
                 if let Some(socket) = self.io.sockets.get(key) {
                     socket.kind = Kind::Http(handler);
                     self.http_input(key, &unread);
@@ -77,16 +78,16 @@ impl Core {
                 self.open(key, admitted.subprotocol, *unread);
                 self.connect(key, *admitted, prologue);
             }
-            Asked::Recover { hub, id, prologue, consumed } => {
+            Asked::Recover { session, prologue, consumed } => {
                 unread.drain(..consumed);
-                self.recover(key, hub, id, prologue, *unread);
+                self.recover(key, session, prologue, *unread);
             }
             Asked::RecoverBad { prologue } => self.refuse_recovery(key, prologue),
         }
     }
 
     /// Pure but for the gate's verdict: reads the head in `unread`.
-    fn examine(&self, unread: &[u8], listener: Listener) -> Asked {
+    fn examine(&self, key: SocketKey, unread: &[u8], listener: Listener) -> Asked {
         let limits = HeadLimits { head_bytes_max: self.settings.sockets.head_bytes_max };
         let head = match parse_head(unread, &limits) {
             Ok(Some(head)) => head,
@@ -110,20 +111,58 @@ impl Core {
         if self.mode == Mode::Echo {
             return Asked::Echo { prologue: accept(request.subprotocols.first().copied()), consumed };
         }
-        match self.gate.admit(self.clock.unix(), &upgrade_request(&head, &request.subprotocols)) {
+        let asked = self.upgrade_request(key, &head, &request.subprotocols);
+        match self.gate.admit(self.clock.unix(), &asked) {
             Admission::Connect(admitted) => {
                 let prologue = accept(admitted.echoed.as_deref());
                 Asked::Connect { admitted, prologue, consumed }
             }
-            Admission::Recover { hub, id, echoed } => {
-                Asked::Recover { hub, id, prologue: accept(echoed.as_deref()), consumed }
+            Admission::Recover { hub, id, subprotocol, echoed } => {
+                let session = Session { hub, id, subprotocol };
+                Asked::Recover { session, prologue: accept(echoed.as_deref()), consumed }
             }
             Admission::RecoverBad { echoed } => Asked::RecoverBad { prologue: accept(echoed.as_deref()) },
             Admission::Refuse { status, body } => {
                 let mut response = Vec::new();
-                write_refusal(&mut response, status, &[], "application/json", body.as_bytes());
+                // Clients that honour it do not come back at once.
+                let headers: &[_] = if status == 429 { &[("Retry-After", "1")] } else { &[] };
+                write_refusal(&mut response, status, headers, "application/json", body.as_bytes());
                 Asked::Refuse { response }
             }
+        }
+    }
+
+    /// What the gate is asked, by a head that passed the strict check.
+    fn upgrade_request<'a>(
+        &self,
+        key: SocketKey,
+        head: &Head<'a>,
+        subprotocols: &'a [&'a str],
+    ) -> UpgradeRequest<'a> {
+        let proxies = &self.settings.proxies;
+        let peer = self.peer(key);
+        let via = Via { from_proxy: peer.is_some_and(|peer| proxies.trust(peer)) };
+        let host = head.header("host").unwrap_or_default();
+        let last =
+            |name: &str| head.header_values(name).last().and_then(|value| std::str::from_utf8(value).ok());
+        let address = peer.map(|peer| {
+            let values: Vec<&[u8]> =
+                if via.from_proxy { head.header_values("x-forwarded-for").collect() } else { Vec::new() };
+            forwarded::client_address(&values, peer, |address| proxies.trust(address))
+        });
+        let mut origins = head.header_values("origin");
+        let origin = origins.next().map(|origin| match origins.next() {
+            None => std::str::from_utf8(origin).unwrap_or_default(),
+            Some(_) => "",
+        });
+        UpgradeRequest {
+            target: head.target,
+            host,
+            authorization: head.header("authorization"),
+            forwarded_host: Named::new(via, host, last).forwarded_host,
+            origin,
+            address,
+            subprotocols,
         }
     }
 
@@ -137,53 +176,49 @@ impl Core {
     }
 
     fn connect(&mut self, key: SocketKey, admitted: Admitted, prologue: Vec<u8>) {
-        let Admitted { hub, subprotocol, echoed: _, user, roles, groups, raw_group } = admitted;
+        let Admitted { hub, subprotocol, echoed: _, user, roles, groups, raw_group, address, pass } =
+            admitted;
+        let arrival = Arrival { address, pass: pass.map(|pass| pass as Pass) };
         let Some(hub) = self.hub(&hub).filter(|_| !self.is_stopping()) else {
             return self.refuse(key, 503, "The server takes no more hubs or is shutting down.");
         };
         let random = self.clock.random();
-        let connect = Connect { socket: key, subprotocol, random, prologue, user, roles, groups, raw_group };
+        let connect =
+            Connect { socket: key, subprotocol, random, prologue, user, roles, groups, raw_group, arrival };
         self.feed(hub, Input::Connect(Box::new(connect)));
     }
 
     /// Gives a client to the core that has its session.
-    fn recover(
-        &mut self,
-        key: SocketKey,
-        hub: HubName,
-        id: ConnectionId,
-        prologue: Vec<u8>,
-        unread: Vec<u8>,
-    ) {
-        // Only reliable clients can recover; the gate has checked what they speak.
-        let subprotocol = Subprotocol::ReliableJson;
+    fn recover(&mut self, key: SocketKey, session: Session, prologue: Vec<u8>, unread: Vec<u8>) {
+        let Session { id, subprotocol, .. } = session;
         if id.node != 0 || id.core.0 >= self.mesh.cores() {
             return self.refuse_recovery(key, prologue);
         }
         if id.core == self.id {
             self.open(key, subprotocol, unread);
-            return self.recover_here(key, hub, id, prologue);
+            return self.recover_here(key, session, prologue);
         }
         // What holds it back (the rest of an answer to an earlier request) is rare: the client tries again.
         let Some(Socket { fd, listener, .. }) = self.io.release(key) else { return self.io.kill(key) };
-        let moved = Moved { fd, unread, listener, subprotocol, hub, id, prologue };
+        let moved = Moved { fd, unread, listener, session, prologue };
         self.mesh.tell(id.core, Note::Socket(Box::new(moved)));
     }
 
     /// A socket another core gave to this one.
     pub(crate) fn take_over(&mut self, moved: Moved) {
-        let Moved { fd, unread, listener, subprotocol, hub, id, prologue } = moved;
+        let Moved { fd, unread, listener, session, prologue } = moved;
         let key = self.io.adopt(Socket::new(fd, listener));
         self.io.shared.counters.sockets_moved_in.add(1);
-        self.open(key, subprotocol, unread);
-        self.recover_here(key, hub, id, prologue);
+        self.open(key, session.subprotocol, unread);
+        self.recover_here(key, session, prologue);
     }
 
-    fn recover_here(&mut self, key: SocketKey, hub: HubName, id: ConnectionId, prologue: Vec<u8>) {
+    fn recover_here(&mut self, key: SocketKey, session: Session, prologue: Vec<u8>) {
+        let Session { hub, id, subprotocol } = session;
         let Some(hub) = self.hub(&hub).filter(|_| !self.is_stopping()) else {
             return self.refuse_recovery(key, prologue);
         };
-        self.feed(hub, Input::Recover(Box::new(Recover { socket: key, id, prologue })));
+        self.feed(hub, Input::Recover(Box::new(Recover { socket: key, id, subprotocol, prologue })));
     }
 
     /// Bytes of an HTTP connection.
@@ -259,8 +294,8 @@ impl Core {
         match call {
             HttpCall::Operation { hub, operation, body } => match self.hub(&hub) {
                 Some(hub) => {
-                    let data = body.as_ref().map(|body| body.data().into());
-                    self.feed(hub, Input::Operation(request_of(key), &operation, data));
+                    let content = body.as_ref().map(OwnedContent::content);
+                    self.feed(hub, Input::Operation(request_of(key), &operation, content));
                 }
                 None => self.answers.push_back((key, HttpAnswer::Unavailable)),
             },
@@ -275,15 +310,6 @@ impl Core {
                 self.connections_page(request, page);
             }
         }
-    }
-}
-
-fn upgrade_request<'a>(head: &Head<'a>, subprotocols: &'a [&'a str]) -> UpgradeRequest<'a> {
-    UpgradeRequest {
-        target: head.target,
-        host: head.header("host").unwrap_or_default(),
-        authorization: head.header("authorization"),
-        subprotocols,
     }
 }
 

@@ -1,9 +1,8 @@
 //! A hub of one core with clients that read every byte they are sent.
 
-use bytes::Bytes;
 use ringhub_hub::effect::{CloseCategory, Connect, Effect, Input, Transport};
 use ringhub_hub::{
-    Budget, ConnectionId, CoreId, Effects, Hub, Limits, Part, RequestId, Sink, SocketKey, Time,
+    Budget, Chunk, ConnectionId, CoreId, Effects, Hub, Limits, Part, RequestId, Sink, SocketKey, Time,
 };
 use ringhub_protocol::name::{GroupName, HubName, UserId};
 use ringhub_protocol::pubsub::{Data, Subprotocol, json};
@@ -17,20 +16,31 @@ pub(crate) struct Bench {
     pub(crate) effects: Effects,
     /// What each socket was sent, as payloads of its frames (close frames as `close N`).
     pub(crate) wires: HashMap<u32, Vec<u8>>,
+    /// What each socket was told of frames that expire: payload and deadline.
+    pub(crate) perishable: HashMap<u32, Vec<(Vec<u8>, Time)>>,
 }
 
-struct Wires<'a>(&'a mut HashMap<u32, Vec<u8>>);
+struct Wires<'a>(&'a mut HashMap<u32, Vec<u8>>, &'a mut HashMap<u32, Vec<(Vec<u8>, Time)>>);
+
+impl Wires<'_> {
+    fn take(&mut self, bytes: &Chunk, socket: SocketKey) {
+        self.0.entry(socket.slot).or_default().extend_from_slice(bytes);
+        let frames = bytes.perishable().iter().map(|frame| {
+            let whole = &bytes[frame.start as usize..frame.end as usize];
+            let header = if whole[1] < 126 { 2 } else { 4 };
+            (whole[header..].to_vec(), frame.until)
+        });
+        self.1.entry(socket.slot).or_default().extend(frames);
+    }
+}
 
 impl Sink for Wires<'_> {
-    fn shared(&mut self, bytes: &Bytes, sockets: &[SocketKey]) {
-        for socket in sockets {
-            self.0.entry(socket.slot).or_default().extend_from_slice(bytes);
-        }
+    fn shared(&mut self, bytes: &Chunk, sockets: &[SocketKey]) {
+        sockets.iter().for_each(|socket| self.take(bytes, *socket));
     }
-    fn each(&mut self, bytes: &Bytes, parts: &[Part]) {
+    fn each(&mut self, bytes: &Chunk, parts: &[Part]) {
         for part in parts {
-            let range = part.start as usize..part.end as usize;
-            self.0.entry(part.socket.slot).or_default().extend_from_slice(&bytes[range]);
+            self.take(&bytes.slice(part.start as usize..part.end as usize), part.socket);
         }
     }
 }
@@ -43,7 +53,14 @@ impl Bench {
     pub(crate) fn new(limits: Limits) -> Self {
         let name = HubName::parse("chat").unwrap();
         let hub = Hub::new(name, CoreId(0), 1, 7, limits, Box::new(|_| "token".into()));
-        Self { hub, now: Time(0), next_socket: 0, effects: Effects::new(), wires: HashMap::new() }
+        Self {
+            hub,
+            now: Time(0),
+            next_socket: 0,
+            effects: Effects::new(),
+            wires: HashMap::new(),
+            perishable: HashMap::new(),
+        }
     }
 
     pub(crate) fn handle(&mut self, input: Input<'_>) {
@@ -52,7 +69,7 @@ impl Bench {
 
     pub(crate) fn flush(&mut self) {
         loop {
-            self.hub.flush(&mut Wires(&mut self.wires), Budget::UNLIMITED);
+            self.hub.flush(self.now, &mut Wires(&mut self.wires, &mut self.perishable), Budget::UNLIMITED);
             if self.hub.next_timeout().is_some_and(|due| due <= self.now) {
                 self.hub.handle_timeout(self.now, &mut self.effects);
             } else if !self.hub.is_dirty() {
@@ -63,7 +80,8 @@ impl Bench {
 
     /// One flush of one turn, in which fan-outs may serve so many members.
     pub(crate) fn slice(&mut self, sends: u32) {
-        self.hub.flush(&mut Wires(&mut self.wires), Budget { sends, whole: 0 });
+        let mut wires = Wires(&mut self.wires, &mut self.perishable);
+        self.hub.flush(self.now, &mut wires, Budget { sends, whole: 0 });
     }
 
     pub(crate) fn socket(&mut self) -> SocketKey {
@@ -83,6 +101,7 @@ impl Bench {
             roles: roles.into(),
             groups: groups.iter().map(|g| group(g)).collect(),
             raw_group: None,
+            arrival: Default::default(),
         })));
         let opened = self.effects.iter().rev().find_map(|effect| match effect {
             Effect::Opened(transport) if transport.socket == socket => Some(*transport),
@@ -118,8 +137,24 @@ impl Bench {
 
     /// The same without a flush.
     pub(crate) fn texts_so_far(&mut self, of: Transport) -> Vec<String> {
+        let frames = self.frames_so_far(of).into_iter();
+        let texts = frames.map(|(opcode, payload)| match opcode {
+            8 if payload.is_empty() => "close".into(),
+            8 => format!("close {}", u16::from_be_bytes([payload[0], payload[1]])),
+            _ => String::from_utf8(payload).unwrap(),
+        });
+        texts.collect()
+    }
+
+    /// The frames a socket got since the last call: opcode and payload.
+    pub(crate) fn frames(&mut self, of: Transport) -> Vec<(u8, Vec<u8>)> {
+        self.flush();
+        self.frames_so_far(of)
+    }
+
+    fn frames_so_far(&mut self, of: Transport) -> Vec<(u8, Vec<u8>)> {
         let wire = self.wires.remove(&of.socket.slot).unwrap_or_default();
-        let (mut rest, mut texts) = (&wire[..], Vec::new());
+        let (mut rest, mut frames) = (&wire[..], Vec::new());
         while let [first, len, tail @ ..] = rest {
             let (len, tail) = match len {
                 126 => (usize::from(tail[0]) << 8 | usize::from(tail[1]), &tail[2..]),
@@ -127,14 +162,10 @@ impl Bench {
                 len => (usize::from(*len), tail),
             };
             let (payload, tail) = tail.split_at(len);
-            texts.push(match first & 15 {
-                8 if payload.is_empty() => "close".into(),
-                8 => format!("close {}", u16::from_be_bytes([payload[0], payload[1]])),
-                _ => String::from_utf8(payload.to_vec()).unwrap(),
-            });
+            frames.push((first & 15, payload.to_vec()));
             rest = tail;
         }
-        texts
+        frames
     }
 
     /// Only the payloads of data messages and the ids of acks, for tests of order.

@@ -328,7 +328,12 @@ fn a_session_is_recovered_during_a_fan() {
         let (id, socket) = (id_of(&bench, of), bench.socket());
         bench.handle(Input::SocketLost(of));
         bench.slice(0);
-        bench.handle(Input::Recover(Box::new(Recover { socket, id, prologue: Vec::new() })));
+        bench.handle(Input::Recover(Box::new(Recover {
+            socket,
+            id,
+            subprotocol: Subprotocol::ReliableJson,
+            prologue: Vec::new(),
+        })));
         Transport { socket, ..of }
     });
     bench.handle(Input::SocketLost(suspended));
@@ -339,7 +344,12 @@ fn a_session_is_recovered_during_a_fan() {
     assert_eq!(bench.each(&back), ["connected 1 2 3 ack 1", "connected 1"]);
     assert_eq!(bench.finish(&back), ["", "2 3"]);
     let (id, socket) = (id_of(&bench, suspended), bench.socket());
-    bench.handle(Input::Recover(Box::new(Recover { socket, id, prologue: Vec::new() })));
+    bench.handle(Input::Recover(Box::new(Recover {
+        socket,
+        id,
+        subprotocol: Subprotocol::ReliableJson,
+        prologue: Vec::new(),
+    })));
     let texts = bench.texts(Transport { socket, ..suspended });
     let ids: Vec<_> = texts[1..].iter().map(|text| text.split("sequenceId").nth(1).unwrap()).collect();
     assert_eq!(ids, ["\":1}", "\":2}", "\":3}"]);
@@ -355,7 +365,12 @@ fn a_socket_that_is_taken_over_during_a_fan_gets_nothing_more() {
     bench.slice(1);
     bench.say(members[2], PING);
     let socket = bench.socket();
-    bench.handle(Input::Recover(Box::new(Recover { socket, id, prologue: Vec::new() })));
+    bench.handle(Input::Recover(Box::new(Recover {
+        socket,
+        id,
+        subprotocol: Subprotocol::ReliableJson,
+        prologue: Vec::new(),
+    })));
     bench.say(publisher, &publish("g", "2", ""));
     let back = Transport { socket, ..members[2] };
     assert_eq!(bench.finish(&[members[2], back]), ["", "connected 1 2"]);

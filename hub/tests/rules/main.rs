@@ -1,8 +1,11 @@
 //! One core, exact bytes: the rules of groups, acks and sessions, of fan-outs in slices, and every bound of
 //! `limits.rs` reached.
 
+mod arrival;
 mod bench;
+mod expiry;
 mod fans;
+mod formats;
 
 use bench::{Bench, group, id_of, publish};
 use ringhub_hub::effect::{CloseCategory, CloseHow, Effect, Input, Recover, Transport};
@@ -198,7 +201,12 @@ fn a_session_is_recovered_with_what_was_not_acknowledged() {
     bench.flush();
     let socket = bench.socket();
     bench.say(a, &publish("g", "5", ""));
-    bench.handle(Input::Recover(Box::new(Recover { socket, id, prologue: b"\x81\x03101".to_vec() })));
+    bench.handle(Input::Recover(Box::new(Recover {
+        socket,
+        id,
+        subprotocol: Subprotocol::ReliableJson,
+        prologue: b"\x81\x03101".to_vec(),
+    })));
     let back = Transport { socket, ..b };
     bench.say(back, r#"{"type":"joinGroup","group":"g","ackId":1}"#);
     let got = bench.texts(back);
@@ -229,7 +237,12 @@ fn a_session_ends_when_nobody_comes_back_in_time() {
     assert_eq!(bench.closed(), [(1001, CloseCategory::Lost)]);
     bench.flush();
     let socket = bench.socket();
-    bench.handle(Input::Recover(Box::new(Recover { socket, id, prologue: Vec::new() })));
+    bench.handle(Input::Recover(Box::new(Recover {
+        socket,
+        id,
+        subprotocol: Subprotocol::ReliableJson,
+        prologue: Vec::new(),
+    })));
     assert!(matches!(bench.effects.last(), Some(Effect::RecoverRefused(refused, _)) if *refused == socket));
     assert_eq!(bench.hub.group_counts(), (0, 0));
 }

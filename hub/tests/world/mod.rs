@@ -2,11 +2,10 @@
 
 mod client;
 
-use bytes::Bytes;
 use client::{Asked, Client, Member, Phase};
 use ringhub_hub::{
-    Budget, Connect, CoreId, Effect, Effects, Hub, Input, Limits, MeshItem, Part, Recover, RequestId, Sink,
-    SocketKey, Time, Transport,
+    Budget, Chunk, Connect, CoreId, Effect, Effects, Hub, Input, Limits, MeshItem, Part, Recover, RequestId,
+    Sink, SocketKey, Time, Transport,
 };
 use ringhub_protocol::name::{GroupName, HubName, UserId};
 use ringhub_protocol::pubsub::{ClientMessage, Data, Subprotocol};
@@ -93,13 +92,13 @@ struct Writer<'a> {
 }
 
 impl Sink for Writer<'_> {
-    fn shared(&mut self, bytes: &Bytes, sockets: &[SocketKey]) {
+    fn shared(&mut self, bytes: &Chunk, sockets: &[SocketKey]) {
         for key in sockets {
             self.write(*key, bytes);
         }
     }
 
-    fn each(&mut self, bytes: &Bytes, parts: &[Part]) {
+    fn each(&mut self, bytes: &Chunk, parts: &[Part]) {
         for part in parts {
             self.write(part.socket, &bytes[part.start as usize..part.end as usize]);
         }
@@ -323,6 +322,7 @@ impl World {
             roles: roles.collect(),
             groups,
             raw_group: (who.subprotocol == Subprotocol::Raw).then(|| (name(group), false)),
+            arrival: Default::default(),
         };
         let (core, hub) = (who.core, who.hub);
         self.feed(core, hub, Input::Connect(Box::new(connect)));
@@ -335,7 +335,8 @@ impl World {
         let socket = self.open_socket(client);
         self.clients[client].phase = Phase::Connecting;
         let (core, hub) = (self.clients[client].core, self.clients[client].hub);
-        let recover = Recover { socket, id, prologue: b"\x81\x01@".to_vec() };
+        let subprotocol = self.clients[client].subprotocol;
+        let recover = Recover { socket, id, subprotocol, prologue: b"\x81\x01@".to_vec() };
         self.feed(core, hub, Input::Recover(Box::new(recover)));
     }
 
@@ -570,7 +571,7 @@ impl World {
                 _ => Budget { sends: self.random.below(6) as u32, whole: self.random.below(2) as u32 },
             };
             let mut writer = Writer { sockets, sent: Vec::new() };
-            hub.flush(&mut writer, budget);
+            hub.flush(self.now, &mut writer, budget);
             sent.append(&mut writer.sent);
         }
         for slot in sent {

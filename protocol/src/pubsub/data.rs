@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 
 use super::escape;
+use super::protobuf::is_any;
 
 /// What a payload is to the people at both ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -96,7 +97,12 @@ impl<'a> Data<'a> {
         Self { data_type: DataType::Binary, form: Form::Plain, bytes }
     }
 
-    /// A serialised `Any` as it is; what is in it is between the clients.
+    /// A serialised `Any`, if receivers can read the bytes as one; what is in it is between the clients.
+    pub fn any(bytes: &'a [u8]) -> Option<Self> {
+        is_any(bytes).then(|| Self::protobuf(bytes))
+    }
+
+    /// What is meant to be a serialised `Any`. Protobuf receivers get it as plain bytes if it is none.
     pub fn protobuf(bytes: &'a [u8]) -> Self {
         Self { data_type: DataType::Protobuf, form: Form::Plain, bytes }
     }

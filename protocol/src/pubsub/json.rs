@@ -265,7 +265,7 @@ fn client_id<'a>(token: Token<'a>, property: &str) -> Result<Cow<'a, str>, Proto
     }
 }
 
-fn fault(reason: &'static str) -> ProtocolError {
+pub(super) fn fault(reason: &'static str) -> ProtocolError {
     ProtocolError { code: CloseCode::INVALID_PAYLOAD, reason: Cow::Borrowed(reason) }
 }
 
@@ -497,6 +497,11 @@ mod tests {
                 r#""from":"group","group":"g1","fromUserId":"u1","dataType":"text","data":"\u0068i""#,
             ),
             (
+                Sender::Server,
+                Data::protobuf(b"\x0a\x01t\x12\x02\x08\x01"),
+                r#""from":"server","dataType":"protobuf","data":"CgF0EgIIAQ==""#,
+            ),
+            (
                 group,
                 token(DataType::Protobuf, r#""Ci8=""#),
                 r#""from":"group","group":"g1","fromUserId":"u1","dataType":"protobuf","data":"Ci8=""#,
@@ -515,6 +520,32 @@ mod tests {
             });
             assert_eq!(reliable, format!("{open},\"sequenceId\":7}}"));
             serde_json::from_str::<serde_json::Value>(&reliable).unwrap();
+        }
+    }
+
+    /// §3.10: right after `data`, before a sequence id.
+    #[test]
+    fn metadata_follows_data() {
+        let metadata = Metadata::new([("k2", "v\""), ("K1", "")]).unwrap();
+        for (sender, data, expected) in [
+            (
+                Sender::Group { group: "g1", user: Some("u1") },
+                Data::text("hi"),
+                r#"{"type":"message","from":"group","group":"g1","fromUserId":"u1","dataType":"text","data":"hi","metadata":{"k2":"v\"","K1":""}"#,
+            ),
+            (
+                Sender::Server,
+                Data::protobuf(b"\x0a\x01t"),
+                r#"{"type":"message","from":"server","dataType":"protobuf","data":"CgF0","metadata":{"k2":"v\"","K1":""}"#,
+            ),
+        ] {
+            let message = Message { sender, data, metadata: metadata.as_ref() };
+            assert_eq!(written(|out| open_message(out, message)), expected);
+            let reliable = written(|out| {
+                open_message(out, message);
+                sequence_id(out, 7);
+            });
+            assert_eq!(reliable, format!("{expected},\"sequenceId\":7}}"));
         }
     }
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::error::{ErrorBody, ErrorCode};
 use super::route::RouteError;
-use crate::pubsub::{Data, DataType, Form};
+use crate::pubsub::{Data, DataType, Form, InvalidMetadata, Metadata};
 
 /// How the characters of a text body are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,11 +47,12 @@ pub fn payload_type(content_type: Option<&str>) -> Result<(DataType, Charset), R
         ("application/json", DataType::Json),
         ("text/plain", DataType::Text),
         ("application/octet-stream", DataType::Binary),
+        ("application/x-protobuf", DataType::Protobuf),
     ];
     let Some((_, data_type)) = known.into_iter().find(|(name, _)| name.eq_ignore_ascii_case(media_type))
     else {
         return Err(unsupported(
-            "Content-Type must be application/json, text/plain or application/octet-stream.",
+            "Content-Type must be application/json, text/plain, application/octet-stream or application/x-protobuf.",
         ));
     };
     let charset = parts
@@ -60,7 +61,7 @@ pub fn payload_type(content_type: Option<&str>) -> Result<(DataType, Charset), R
         .map(|(_, value)| value.trim().trim_matches('"'));
     let charset = match charset {
         // Bytes have no characters, whatever the header says.
-        _ if data_type == DataType::Binary => Charset::Utf8,
+        _ if !data_type.is_text() => Charset::Utf8,
         None | Some("") => Charset::Utf8,
         Some(name) => charset_from_name(name)
             .ok_or_else(|| unsupported("The charset must be utf-8, us-ascii, iso-8859-1 or utf-16."))?,
@@ -68,9 +69,14 @@ pub fn payload_type(content_type: Option<&str>) -> Result<(DataType, Charset), R
     Ok((data_type, charset))
 }
 
-/// The payload in a body. 400 for JSON that does not parse or is `null`, 400 for text that is not in its charset.
+/// The payload in a body. 400 for JSON that does not parse or is `null`, for text that is not in its charset, and for
+/// protobuf that is no `Any`.
 pub fn payload(data_type: DataType, charset: Charset, body: &[u8]) -> Result<Payload<'_>, RouteError> {
-    if !matches!(data_type, DataType::Text | DataType::Json) {
+    if data_type == DataType::Protobuf {
+        let fault = || bad_body("The request body is not a serialised google.protobuf.Any.");
+        Data::any(body).ok_or_else(fault)?;
+    }
+    if !data_type.is_text() {
         return Ok(Payload { data_type, bytes: Cow::Borrowed(body) });
     }
     let text = decode(charset, body).ok_or_else(|| {
@@ -90,6 +96,38 @@ pub fn payload(data_type: DataType, charset: Charset, body: &[u8]) -> Result<Pay
         Cow::Owned(text) => Cow::Owned(text.into_bytes()),
     };
     Ok(Payload { data_type, bytes })
+}
+
+/// Headers that carry metadata begin with this, ignoring case; the rest of the name is the entry's.
+const METADATA_PREFIX: &str = "x-webpubsub-metadata-";
+
+/// The metadata in a request's headers, given in order: names in lower case; of a repeated one the last value
+/// counts, and of a value with commas what follows the last of them (§1.4).
+///
+/// # Errors
+/// 400 for a value that is not ASCII, and for metadata over its bounds.
+pub fn metadata<'a>(
+    headers: impl Iterator<Item = (&'a str, &'a [u8])>,
+) -> Result<Option<Metadata>, RouteError> {
+    let mut entries: Vec<(String, &str)> = Vec::new();
+    for (name, value) in headers {
+        let Some((prefix, key)) = name.split_at_checked(METADATA_PREFIX.len()) else { continue };
+        if !prefix.eq_ignore_ascii_case(METADATA_PREFIX) {
+            continue;
+        }
+        let value = std::str::from_utf8(value).map_err(|_| bad_metadata(InvalidMetadata))?;
+        let value = value.rsplit(',').next().unwrap_or_default().trim_ascii();
+        let key = key.to_ascii_lowercase();
+        match entries.iter_mut().find(|(known, _)| *known == key) {
+            Some(entry) => entry.1 = value,
+            None => entries.push((key, value)),
+        }
+    }
+    Metadata::new(entries).map_err(bad_metadata)
+}
+
+fn bad_metadata(error: InvalidMetadata) -> RouteError {
+    ErrorBody::bad_parameter("X-WebPubSub-Metadata", error.to_string()).into()
 }
 
 fn charset_from_name(name: &str) -> Option<Charset> {
@@ -143,7 +181,7 @@ mod tests {
     #[test]
     fn media_types() {
         use Charset::{Latin1, Utf8, Utf16Le};
-        use DataType::{Binary, Json, Text};
+        use DataType::{Binary, Json, Protobuf, Text};
         for (content_type, expected) in [
             (None, (Binary, Utf8)),
             (Some(" "), (Binary, Utf8)),
@@ -152,12 +190,36 @@ mod tests {
             (Some("text/plain;charset=\"iso-8859-1\""), (Text, Latin1)),
             (Some("text/plain; format=flowed; charset=utf-16LE"), (Text, Utf16Le)),
             (Some("application/octet-stream; charset=koi8-r"), (Binary, Utf8)),
+            (Some("application/x-protobuf; charset=koi8-r"), (Protobuf, Utf8)),
         ] {
             assert_eq!(payload_type(content_type), Ok(expected), "{content_type:?}");
         }
-        for content_type in ["application/x-protobuf", "text/html", "json", ";", "text/plain; charset=koi8-r"]
-        {
+        for content_type in ["application/protobuf", "text/html", "json", ";", "text/plain; charset=koi8-r"] {
             assert_eq!(payload_type(Some(content_type)).unwrap_err().status(), 415, "{content_type}");
+        }
+    }
+
+    #[test]
+    fn metadata_comes_in_headers() {
+        let read = |headers: &[(&'static str, &'static str)]| {
+            let found = metadata(headers.iter().map(|(name, value)| (*name, value.as_bytes())));
+            found.map(|found| {
+                let found = found.iter().flat_map(Metadata::iter);
+                found.map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>()
+            })
+        };
+        let headers = [
+            ("host", "h"),
+            ("x-webpubsub-metadata-a", "1"),
+            ("X-WebPubSub-Metadata-B", "x, y ,  z "),
+            ("x-webpubsub-metadata-A", "2"),
+            ("x-webpubsub-metadat", "no"),
+            ("x-webpubsub-metadata-c", ""),
+        ];
+        assert_eq!(read(&headers).unwrap(), ["a=2", "b=z", "c="]);
+        assert!(read(&[("host", "h")]).unwrap().is_empty());
+        for bad in [("x-webpubsub-metadata-", "1"), ("x-webpubsub-metadata-a", "ä")] {
+            assert_eq!(read(&[bad]).unwrap_err().status(), 400);
         }
     }
 
@@ -165,6 +227,8 @@ mod tests {
     fn bodies_are_checked_and_kept() {
         for (data_type, charset, body, expected) in [
             (DataType::Binary, Charset::Utf8, &b"\xff"[..], Some(&b"\xff"[..])),
+            (DataType::Protobuf, Charset::Utf8, b"\x0a\x01t", Some(b"\x0a\x01t")),
+            (DataType::Protobuf, Charset::Utf8, b"\x0a\x02t", None),
             (DataType::Text, Charset::Utf8, b"", Some(b"")),
             (DataType::Text, Charset::Utf8, b"\xc3\xa4", Some(b"\xc3\xa4")),
             (DataType::Text, Charset::Utf8, b"\xe4", None),

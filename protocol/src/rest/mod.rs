@@ -3,13 +3,21 @@
 pub mod body;
 pub mod error;
 pub mod filter;
+pub mod filters;
+pub mod group_change;
+pub mod page;
+pub mod query;
 pub mod route;
 
 pub use body::{Charset, Payload, payload, payload_type};
 pub use error::{ErrorBody, ErrorCode};
 pub use filter::Filter;
+pub use filters::Filters;
+pub use group_change::GroupChange;
+pub use page::Page;
 pub use route::{RouteError, route};
 
+use crate::auth::role::Action;
 use crate::name::{GroupName, HubName, UserId};
 
 /// A routed call: which hub, what to do. Bodies are read later, by the operation's content rules.
@@ -23,6 +31,13 @@ pub enum Call {
         hub: HubName,
         /// What to do there.
         operation: Operation,
+    },
+    /// POST `:addToGroups`, `:removeFromGroups`: the operation is in the body ([`group_change::read`]).
+    ChangeGroups {
+        /// The hub.
+        hub: HubName,
+        /// Which way.
+        change: GroupChange,
     },
 }
 
@@ -39,7 +54,18 @@ pub enum Target {
     Connection(Box<str>),
 }
 
-/// One data-plane operation (`rest-api` §2). The ones of the Data plane issue are [`Operation::NotYet`].
+/// What a connection may do to one group, or to all of them (`rest-api` §2.4).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Permission {
+    /// Whose; always [`Target::Connection`].
+    pub connection: Target,
+    /// To do what.
+    pub action: Action,
+    /// To which group; `None`: to all.
+    pub group: Option<GroupName<'static>>,
+}
+
+/// One data-plane operation (`rest-api` §2).
 #[derive(Debug, Clone, PartialEq)]
 pub enum Operation {
     /// Send the body to `target`; answered 202.
@@ -86,9 +112,31 @@ pub enum Operation {
         /// [`Target::Connection`] or [`Target::User`].
         member: Target,
     },
+    /// Put all connections that match into groups, or take them out: 200.
+    ChangeGroups {
+        /// Which way.
+        change: GroupChange,
+        /// Which groups: at least one, each once.
+        groups: Box<[GroupName<'static>]>,
+        /// Which connections; all without one.
+        filter: Option<Filter>,
+    },
+    /// List a group's members: 200.
+    ListMembers {
+        /// The group.
+        group: GroupName<'static>,
+        /// Which part of the list.
+        page: Page,
+    },
+    /// Allow a connection something: 200, 404 when there is no such connection, 409 when it has too many rules.
+    Grant(Permission),
+    /// Forbid it: 204, 409 when the connection has too many rules.
+    Revoke(Permission),
+    /// Whether it is allowed: 200 or 404.
+    Check(Permission),
     /// Make a client token: 200.
     GenerateToken(GenerateToken),
-    /// Known, answered 501 until it is built.
+    /// Known, answered 501: not built.
     NotYet {
         /// What it is called in `rest-api` §2.
         name: &'static str,

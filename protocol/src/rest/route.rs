@@ -1,35 +1,17 @@
 //! Method, path and query → [`Call`] (`rest-api` §1.2, §2).
 //!
 //! The path is split at raw slashes and every segment decoded exactly once, so `%2F` in a name is part of the name.
-//! What is checked in which order: path (404), method (405), escapes, names, parameters (400), what is not built yet
+//! What is checked in which order: path (404), method (405), escapes, names, parameters (400), what is not built
 //! (501).
 
-use std::borrow::Cow;
-use std::str::FromStr;
-
 use super::error::{ErrorBody, ErrorCode};
-use super::{Call, ClientType, GenerateToken, Operation, Target};
-use crate::name::{GroupName, HubName, InvalidName, UserId};
-use crate::uri::{percent_decode, query_pairs};
-
-/// Accepted values of `api-version` (`rest-api` §1.1); all mean the same here.
-pub const API_VERSIONS: [&str; 12] = [
-    "2020-10-01",
-    "2021-01-01",
-    "2021-05-01-preview",
-    "2021-08-01-preview",
-    "2021-10-01",
-    "2022-10-01-preview",
-    "2022-11-01",
-    "2023-07-01",
-    "2024-01-01",
-    "2024-12-01",
-    "2026-02-01-preview",
-    "2026-08-01-preview",
-];
-
-/// Longest `messageTtlSeconds`.
-pub const MESSAGE_TTL_SECONDS_MAX: u32 = 300;
+use super::filters::Filters;
+use super::group_change::GroupChange;
+use super::query::{Query, bad_name, bad_request, named_group};
+use super::{Call, Operation, Permission, Target};
+use crate::auth::role::Action;
+use crate::name::{GroupName, HubName, UserId};
+use crate::uri::percent_decode;
 
 /// Why a request is not a call: a status, a body, and what a 405 must say.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,7 +36,12 @@ impl From<ErrorBody> for RouteError {
 }
 
 /// Routes a request. `raw_path` and `raw_query` are as they came, still encoded; `raw_query` is without `?`.
-pub fn route(method: &str, raw_path: &str, raw_query: Option<&str>) -> Result<Call, RouteError> {
+pub fn route(
+    method: &str,
+    raw_path: &str,
+    raw_query: Option<&str>,
+    filters: &mut Filters,
+) -> Result<Call, RouteError> {
     if raw_path == "/api/health" {
         return match method {
             "GET" | "HEAD" => Ok(Call::Health),
@@ -72,7 +59,10 @@ pub fn route(method: &str, raw_path: &str, raw_query: Option<&str>) -> Result<Ca
     let verb = shape.verb(method)?;
     let hub = HubName::parse(hub).map_err(|invalid| bad_name("hub", invalid))?;
     let query = Query::parse(raw_query.unwrap_or_default())?;
-    Ok(Call::Hub { hub, operation: operation(verb, query)? })
+    match verb {
+        Verb::ChangeGroups(change) => Ok(Call::ChangeGroups { hub, change }),
+        verb => operation(&hub, verb, query, filters).map(|operation| Call::Hub { hub, operation }),
+    }
 }
 
 /// The paths under a hub, names still unchecked.
@@ -92,6 +82,15 @@ enum Shape<'a> {
     },
     /// `connections/{id}/groups`, `users/{user}/groups`
     Memberships(Place<'a>),
+    /// `groups/{group}/connections`
+    Members(&'a str),
+    /// `:addToGroups`, `:removeFromGroups`
+    ChangeGroups(GroupChange),
+    /// `permissions/{permission}/connections/{id}`
+    Permission {
+        action: Action,
+        id: &'a str,
+    },
     NotYet {
         name: &'static str,
         allow: &'static str,
@@ -116,6 +115,11 @@ enum Verb<'a> {
     Add { member: Place<'a>, group: &'a str },
     Remove { member: Place<'a>, group: &'a str },
     RemoveFromAll(Place<'a>),
+    ListMembers(&'a str),
+    ChangeGroups(GroupChange),
+    Grant { action: Action, id: &'a str },
+    Revoke { action: Action, id: &'a str },
+    Check { action: Action, id: &'a str },
     NotYet(&'static str),
 }
 
@@ -139,11 +143,16 @@ impl<'a> Shape<'a> {
             ["users", user, "groups", group] => Some(Self::Membership { member: User(user), group }),
             ["connections", id, "groups"] => Some(Self::Memberships(Connection(id))),
             ["users", user, "groups"] => Some(Self::Memberships(User(user))),
-            ["groups", _, "connections"] => not_yet("ListConnectionsInGroup", "GET"),
-            [":addToGroups"] => not_yet("AddConnectionsToGroups", "POST"),
-            [":removeFromGroups"] => not_yet("RemoveConnectionsFromGroups", "POST"),
-            ["permissions", "joinLeaveGroup" | "sendToGroup", "connections", _] => {
-                not_yet("Permissions", "DELETE, HEAD, PUT")
+            ["groups", group, "connections"] => Some(Self::Members(group)),
+            [":addToGroups"] => Some(Self::ChangeGroups(GroupChange::Add)),
+            [":removeFromGroups"] => Some(Self::ChangeGroups(GroupChange::Remove)),
+            ["permissions", permission, "connections", id] => {
+                let action = match permission {
+                    "joinLeaveGroup" => Action::JoinLeaveGroup,
+                    "sendToGroup" => Action::SendToGroup,
+                    _ => return None,
+                };
+                Some(Self::Permission { action, id })
             }
             [":invoke"] | ["groups", _, ":invoke"] => not_yet("Invoke", "POST"),
             ["chat", _, ..] => not_yet("Chat", "DELETE, GET, HEAD, PATCH, POST, PUT"),
@@ -168,6 +177,14 @@ impl<'a> Shape<'a> {
             (Self::Membership { .. }, _) => Err(not_allowed("DELETE, PUT")),
             (Self::Memberships(member), "DELETE") => Ok(Verb::RemoveFromAll(member)),
             (Self::Memberships(_), _) => Err(not_allowed("DELETE")),
+            (Self::Members(group), "GET") => Ok(Verb::ListMembers(group)),
+            (Self::Members(_), _) => Err(not_allowed("GET")),
+            (Self::ChangeGroups(change), "POST") => Ok(Verb::ChangeGroups(change)),
+            (Self::ChangeGroups(_), _) => Err(not_allowed("POST")),
+            (Self::Permission { action, id }, "PUT") => Ok(Verb::Grant { action, id }),
+            (Self::Permission { action, id }, "DELETE") => Ok(Verb::Revoke { action, id }),
+            (Self::Permission { action, id }, "HEAD") => Ok(Verb::Check { action, id }),
+            (Self::Permission { .. }, _) => Err(not_allowed("DELETE, HEAD, PUT")),
             (Self::NotYet { name, allow }, _) => {
                 if allow.split(", ").any(|allowed| allowed == method) {
                     Ok(Verb::NotYet(name))
@@ -179,21 +196,26 @@ impl<'a> Shape<'a> {
     }
 }
 
-fn operation(verb: Verb<'_>, query: Query) -> Result<Operation, RouteError> {
+fn operation(
+    hub: &HubName,
+    verb: Verb<'_>,
+    query: Query,
+    filters: &mut Filters,
+) -> Result<Operation, RouteError> {
     match verb {
         Verb::GenerateToken => query.generate_token().map(Operation::GenerateToken),
         Verb::Send(place) => {
             let target = target(place)?;
-            query.check_message_ttl()?;
-            if query.filter.is_some_and(|filter| !filter.is_empty()) {
-                return Ok(Operation::NotYet { name: "filter" });
-            }
+            let ttl_seconds = query.message_ttl_seconds()?;
+            // A connection is named in full: there is nothing to choose from.
+            let filter =
+                if matches!(target, Target::Connection(_)) { None } else { query.filter(filters)? };
             // Only sends to all and to groups have exclusions.
             let excluded = match target {
                 Target::All | Target::Group(_) => query.excluded.into(),
                 Target::User(_) | Target::Connection(_) => Box::default(),
             };
-            Ok(Operation::Send { target, excluded, filter: None, ttl_seconds: 0 })
+            Ok(Operation::Send { target, excluded, filter, ttl_seconds })
         }
         Verb::Close(place) => {
             let target = target(place)?;
@@ -215,8 +237,20 @@ fn operation(verb: Verb<'_>, query: Query) -> Result<Operation, RouteError> {
             Ok(Operation::RemoveFromGroup { member: target(member)?, group: group_name(group)? })
         }
         Verb::RemoveFromAll(member) => Ok(Operation::RemoveFromAllGroups { member: target(member)? }),
+        Verb::ListMembers(group) => {
+            let group = group_name(group)?;
+            Ok(Operation::ListMembers { page: query.page(hub, &group)?, group })
+        }
+        Verb::Grant { action, id } => permission(action, id, &query).map(Operation::Grant),
+        Verb::Revoke { action, id } => permission(action, id, &query).map(Operation::Revoke),
+        Verb::Check { action, id } => permission(action, id, &query).map(Operation::Check),
+        Verb::ChangeGroups(_) => unreachable!("its operation is in the body"),
         Verb::NotYet(name) => Ok(Operation::NotYet { name }),
     }
+}
+
+fn permission(action: Action, id: &str, query: &Query) -> Result<Permission, RouteError> {
+    Ok(Permission { connection: target(Place::Connection(id))?, action, group: query.target_name()? })
 }
 
 fn target(place: Place<'_>) -> Result<Target, RouteError> {
@@ -235,106 +269,7 @@ fn target(place: Place<'_>) -> Result<Target, RouteError> {
 }
 
 fn group_name(group: &str) -> Result<GroupName<'static>, RouteError> {
-    GroupName::parse(group).map(GroupName::into_owned).map_err(|invalid| bad_name("group", invalid))
-}
-
-/// All the parameters of all operations. Names are matched ignoring case; unknown ones are passed over. One that
-/// may appear only once and appears twice is a 400: nobody can know which was meant.
-#[derive(Default)]
-struct Query {
-    api_version: Option<Box<str>>,
-    excluded: Vec<Box<str>>,
-    roles: Vec<Box<str>>,
-    groups: Vec<Box<str>>,
-    filter: Option<Box<str>>,
-    message_ttl_seconds: Option<Box<str>>,
-    reason: Option<Box<str>>,
-    user_id: Option<Box<str>>,
-    minutes_to_expire: Option<Box<str>>,
-    client_type: Option<Box<str>>,
-}
-
-impl Query {
-    fn parse(raw: &str) -> Result<Self, RouteError> {
-        let mut query = Self::default();
-        for pair in query_pairs(raw) {
-            let (name, value) = pair.map_err(|_| bad_request("The query holds a malformed escape."))?;
-            query.insert(&name, value)?;
-        }
-        if query.api_version.as_deref().is_some_and(|version| !API_VERSIONS.contains(&version)) {
-            return Err(ErrorBody::bad_parameter("api-version", "This api-version is not known.").into());
-        }
-        Ok(query)
-    }
-
-    fn insert(&mut self, name: &str, value: Cow<'_, str>) -> Result<(), RouteError> {
-        let is = |known: &str| name.eq_ignore_ascii_case(known);
-        let value: Box<str> = value.into();
-        let lists =
-            [("excluded", &mut self.excluded), ("role", &mut self.roles), ("group", &mut self.groups)];
-        if let Some((_, list)) = lists.into_iter().find(|(known, _)| is(known)) {
-            list.push(value);
-            return Ok(());
-        }
-        let singles = [
-            ("api-version", &mut self.api_version),
-            ("filter", &mut self.filter),
-            ("messageTtlSeconds", &mut self.message_ttl_seconds),
-            ("reason", &mut self.reason),
-            ("userId", &mut self.user_id),
-            ("minutesToExpire", &mut self.minutes_to_expire),
-            ("clientType", &mut self.client_type),
-        ];
-        if let Some((known, slot)) = singles.into_iter().find(|(known, _)| is(known))
-            && slot.replace(value).is_some()
-        {
-            return Err(ErrorBody::bad_parameter(known, "This parameter may appear only once.").into());
-        }
-        Ok(())
-    }
-
-    fn check_message_ttl(&self) -> Result<(), RouteError> {
-        match self.message_ttl_seconds.as_deref().map(number::<u32>) {
-            None | Some(Some(0..=MESSAGE_TTL_SECONDS_MAX)) => Ok(()),
-            Some(_) => {
-                let rule = "messageTtlSeconds is an integer from 0 to 300.";
-                Err(ErrorBody::bad_parameter("messageTtlSeconds", rule).into())
-            }
-        }
-    }
-
-    fn generate_token(self) -> Result<GenerateToken, RouteError> {
-        let user = match self.user_id.as_deref() {
-            None | Some("") => None,
-            Some(user) => Some(UserId::parse(user).map_err(|invalid| bad_name("userId", invalid))?),
-        };
-        let groups = self.groups.iter().map(|group| group_name(group)).collect::<Result<_, _>>()?;
-        let minutes_to_expire = match self.minutes_to_expire.as_deref().map(number::<u32>) {
-            None => DEFAULT_MINUTES_TO_EXPIRE,
-            Some(Some(minutes @ 1..)) => minutes,
-            Some(_) => {
-                let rule = "minutesToExpire is an integer of at least 1.";
-                return Err(ErrorBody::bad_parameter("minutesToExpire", rule).into());
-            }
-        };
-        let client_type = match self.client_type.as_deref().map(str::to_ascii_lowercase).as_deref() {
-            None | Some("default") => ClientType::Default,
-            Some("mqtt") => ClientType::Mqtt,
-            Some("socketio") => ClientType::SocketIo,
-            Some(_) => {
-                let rule = "clientType is Default, MQTT or SocketIO.";
-                return Err(ErrorBody::bad_parameter("clientType", rule).into());
-            }
-        };
-        Ok(GenerateToken { user, roles: self.roles.into(), groups, minutes_to_expire, client_type })
-    }
-}
-
-const DEFAULT_MINUTES_TO_EXPIRE: u32 = 60;
-
-/// Digits only; `parse` alone would take a sign.
-fn number<N: FromStr>(text: &str) -> Option<N> {
-    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+    named_group("group", group)
 }
 
 fn not_found() -> RouteError {
@@ -346,25 +281,25 @@ fn not_allowed(allow: &'static str) -> RouteError {
     RouteError { body, allow: Some(allow) }
 }
 
-fn bad_request(message: &'static str) -> RouteError {
-    ErrorBody::new(ErrorCode::BadRequest, message).into()
-}
-
-fn bad_name(target: &'static str, invalid: InvalidName) -> RouteError {
-    ErrorBody::bad_parameter(target, invalid.rule).into()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::name::GroupName;
+    use crate::rest::page::{Cursor, Page};
+    use crate::rest::query::API_VERSIONS;
+    use crate::rest::{ClientType, GenerateToken};
+
+    fn routed(method: &str, raw_path: &str, raw_query: Option<&str>) -> Result<Call, RouteError> {
+        route(method, raw_path, raw_query, &mut Filters::new(0))
+    }
 
     fn hub_call(method: &str, path: &str, query: &str) -> Result<Operation, RouteError> {
-        match route(method, &format!("/api/hubs/Chat{path}"), Some(query))? {
+        match routed(method, &format!("/api/hubs/Chat{path}"), Some(query))? {
             Call::Hub { hub, operation } => {
                 assert_eq!(hub.as_str(), "chat");
                 Ok(operation)
             }
-            Call::Health => panic!("{path} is not health"),
+            other => panic!("{path} is no operation by itself: {other:?}"),
         }
     }
 
@@ -390,6 +325,7 @@ mod tests {
         use Operation as Op;
         let send = |target| Op::send(target);
         let close = |target| Op::Close { target, excluded: ids(&[]), reason: None };
+        let permission = |action| Permission { connection: connection("c1"), action, group: None };
         for (method, path, expected) in [
             ("POST", "/:send", send(Target::All)),
             ("POST", "/%3Asend", send(Target::All)),
@@ -417,19 +353,39 @@ mod tests {
             ("PUT", "/users/u1/groups/g1", Op::AddToGroup { member: user("u1"), group: group("g1") }),
             ("DELETE", "/users/u1/groups/g1", Op::RemoveFromGroup { member: user("u1"), group: group("g1") }),
             ("DELETE", "/users/u1/groups", Op::RemoveFromAllGroups { member: user("u1") }),
-            ("GET", "/groups/g1/connections", Op::NotYet { name: "ListConnectionsInGroup" }),
-            ("POST", "/:addToGroups", Op::NotYet { name: "AddConnectionsToGroups" }),
-            ("POST", "/:removeFromGroups", Op::NotYet { name: "RemoveConnectionsFromGroups" }),
-            ("PUT", "/permissions/sendToGroup/connections/c1", Op::NotYet { name: "Permissions" }),
-            ("HEAD", "/permissions/joinLeaveGroup/connections/c1", Op::NotYet { name: "Permissions" }),
+            (
+                "GET",
+                "/groups/g1/connections",
+                Op::ListMembers { group: group("g1"), page: Page { size: None, top: None, after: None } },
+            ),
+            ("PUT", "/permissions/sendToGroup/connections/c1", Op::Grant(permission(Action::SendToGroup))),
+            (
+                "DELETE",
+                "/permissions/sendToGroup/connections/c1",
+                Op::Revoke(permission(Action::SendToGroup)),
+            ),
+            (
+                "HEAD",
+                "/permissions/joinLeaveGroup/connections/c1",
+                Op::Check(permission(Action::JoinLeaveGroup)),
+            ),
             ("POST", "/:invoke", Op::NotYet { name: "Invoke" }),
             ("POST", "/groups/g1/:invoke", Op::NotYet { name: "Invoke" }),
             ("GET", "/chat/rooms/r1", Op::NotYet { name: "Chat" }),
         ] {
             assert_eq!(hub_call(method, path, "api-version=2024-12-01"), Ok(expected), "{method} {path}");
         }
+        for (path, change) in
+            [("/:addToGroups", GroupChange::Add), ("/:removeFromGroups", GroupChange::Remove)]
+        {
+            let call = routed("POST", &format!("/api/hubs/h{path}"), None);
+            assert!(
+                matches!(call, Ok(Call::ChangeGroups { change: found, .. }) if found == change),
+                "{call:?}"
+            );
+        }
         for method in ["GET", "HEAD"] {
-            assert_eq!(route(method, "/api/health", Some("api-version=x")), Ok(Call::Health));
+            assert_eq!(routed(method, "/api/health", Some("api-version=x")), Ok(Call::Health));
         }
     }
 
@@ -445,7 +401,7 @@ mod tests {
             let expected = Operation::Exists { target: Target::Group(group(name)) };
             assert_eq!(hub_call("HEAD", &format!("/groups/{segment}"), ""), Ok(expected), "{segment}");
         }
-        let Ok(Call::Hub { hub, .. }) = route("POST", "/api/hubs/A%5B%5D/:send", None) else { panic!() };
+        let Ok(Call::Hub { hub, .. }) = routed("POST", "/api/hubs/A%5B%5D/:send", None) else { panic!() };
         assert_eq!(hub.as_str(), "a[]");
     }
 
@@ -462,7 +418,7 @@ mod tests {
                 target: Target::Group(group("g")),
                 excluded: ids(&["a/1", "b+c"]),
                 filter: None,
-                ttl_seconds: 0,
+                ttl_seconds: 300,
             })
         );
         let operation = hub_call("POST", "/:closeConnections", "reason=by%20me&excluded=a");
@@ -471,7 +427,20 @@ mod tests {
             Ok(Operation::Close { target: Target::All, excluded: ids(&["a"]), reason: Some("by me".into()) })
         );
         let operation = hub_call("POST", "/users/u/:send", "filter=true");
-        assert_eq!(operation, Ok(Operation::NotYet { name: "filter" }));
+        assert!(matches!(operation, Ok(Operation::Send { filter: Some(_), .. })), "{operation:?}");
+        let operation = hub_call("HEAD", "/permissions/sendToGroup/connections/c", "targetName=g%2F*");
+        let permission = Permission {
+            connection: connection("c"),
+            action: Action::SendToGroup,
+            group: Some(group("g/*")),
+        };
+        assert_eq!(operation, Ok(Operation::Check(permission)));
+        let hub = HubName::parse("chat").unwrap();
+        let token = Cursor::write(&hub, &group("g"), "c1");
+        let query = format!("maxpagesize=2&top=2147483647&continuationToken={token}");
+        let page = Page { size: Some(2), top: Some(i32::MAX as u32), after: Some("c1".into()) };
+        let operation = hub_call("GET", "/groups/g/connections", &query);
+        assert_eq!(operation, Ok(Operation::ListMembers { group: group("g"), page }));
         let operation = hub_call(
             "POST",
             "/:generateToken",
@@ -536,6 +505,18 @@ mod tests {
             ("POST", "/:send", "messageTtlSeconds=%2B1", 400, Some("messageTtlSeconds")),
             ("POST", "/:send", "messageTtlSeconds=", 400, Some("messageTtlSeconds")),
             ("POST", "/:send", "messageTtlSeconds=1&messagettlseconds=1", 400, Some("messageTtlSeconds")),
+            ("POST", "/:send", "filter=userId", 400, Some("filter")),
+            ("GET", "/groups/g/connections", "maxpagesize=0", 400, Some("maxpagesize")),
+            ("GET", "/groups/g/connections", "maxpagesize=201", 400, Some("maxpagesize")),
+            ("GET", "/groups/g/connections", "maxpagesize=1&maxPageSize=1", 400, Some("maxpagesize")),
+            ("GET", "/groups/g/connections", "top=0", 400, Some("top")),
+            ("GET", "/groups/g/connections", "top=2147483648", 400, Some("top")),
+            ("GET", "/groups/g/connections", "top=", 400, Some("top")),
+            ("GET", "/groups/g/connections", "continuationToken=", 400, Some("continuationToken")),
+            ("GET", "/groups/g/connections", "continuationToken=%00", 400, Some("continuationToken")),
+            ("GET", "/groups/g/connections", "continuationToken=AAAA", 400, Some("continuationToken")),
+            ("PUT", "/permissions/sendToGroup/connections/c", "targetName=", 400, Some("targetName")),
+            ("PUT", "/permissions/sendToGroup/connections/", "", 400, Some("connectionId")),
             ("POST", "/:generateToken", "minutesToExpire=0", 400, Some("minutesToExpire")),
             ("POST", "/:generateToken", "minutesToExpire=1.5", 400, Some("minutesToExpire")),
             ("POST", "/:generateToken", "minutesToExpire=99999999999", 400, Some("minutesToExpire")),
@@ -547,10 +528,10 @@ mod tests {
             assert_eq!((error.status(), error.body.target), (status, target), "{method} {path}?{query}");
         }
         for path in ["/", "/api", "/api/", "/api/hubs", "/api/health/", "/API/health", "/client/hubs/a", ""] {
-            assert_eq!(route("GET", path, None).unwrap_err().status(), 404, "{path}");
+            assert_eq!(routed("GET", path, None).unwrap_err().status(), 404, "{path}");
         }
         for hub in ["1", "", "a%2Fb", &"a".repeat(129)] {
-            let error = route("POST", &format!("/api/hubs/{hub}/:send"), None).unwrap_err();
+            let error = routed("POST", &format!("/api/hubs/{hub}/:send"), None).unwrap_err();
             assert_eq!((error.status(), error.body.target), (400, Some("hub")), "{hub}");
         }
     }
@@ -570,7 +551,7 @@ mod tests {
             let error = hub_call("OPTIONS", path, "").unwrap_err();
             assert_eq!((error.status(), error.allow), (405, Some(allow)), "{path}");
         }
-        let error = route("POST", "/api/health", None).unwrap_err();
+        let error = routed("POST", "/api/health", None).unwrap_err();
         assert_eq!((error.status(), error.allow), (405, Some("GET, HEAD")));
     }
 }

@@ -1,0 +1,65 @@
+//! What the process counts as a whole: what no core has to itself. These are rare events, so each is one locked
+//! addition, wherever it happens.
+
+use crate::core::counters::Kind;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A number with any number of writers.
+#[derive(Debug, Default)]
+pub(crate) struct Count(AtomicU64);
+
+impl Count {
+    /// One more.
+    pub(crate) fn up(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One less.
+    pub(crate) fn down(&self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Replaces it.
+    pub(crate) fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+
+    /// The value now.
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+macro_rules! counts {
+    ($($(#[doc = $doc:literal])+ $name:ident: $kind:ident,)+) => {
+        /// The process's counts.
+        #[derive(Debug, Default)]
+        pub(crate) struct ProcessCounts { $($(#[doc = $doc])+ pub(crate) $name: Count,)+ }
+
+        impl ProcessCounts {
+            /// Name, help text, kind and value of each, in the order above.
+            pub(crate) fn rows(&self) -> Vec<(&'static str, &'static str, Kind, u64)> {
+                vec![$((stringify!($name), concat!($($doc),+), Kind::$kind, self.$name.get()),)+]
+            }
+        }
+    };
+}
+
+counts! {
+    /// Upgrades refused because the page's origin is not allowed.
+    origins_refused: Counter,
+    /// Upgrades refused because the hub has all the connections it may have.
+    quotas_refused: Counter,
+    /// Upgrades refused by a rule on connections that share a user, token or claim.
+    rules_refused: Counter,
+    /// Users, tokens, claims and hubs whose connections or bytes are counted now.
+    counted_keys: Gauge,
+    /// REST calls refused because there were too many in a second.
+    rest_throttled: Counter,
+    /// Times the configuration was reloaded, changed or not.
+    reloads: Counter,
+    /// Times a reload was refused and changed nothing.
+    reloads_refused: Counter,
+    /// When the configuration in effect was loaded, in seconds since 1970.
+    configured_at_seconds: Gauge,
+}

@@ -1,0 +1,224 @@
+//! What the subprotocols write differently, in one place: the server's own words, and data messages for
+//! receivers that number them.
+//!
+//! A numbered message is a head, a body and a tail. The body is the same for all receivers; head and tail depend
+//! on the id. Ids of equal width ([`Encoding::width`]) give frames of equal length that differ in the id only.
+
+use ringhub_protocol::pubsub::{AckError, json, protobuf};
+use ringhub_protocol::ws::{Opcode, frame};
+
+/// How PubSub messages are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Encoding {
+    Json,
+    Protobuf,
+}
+
+/// What the server itself has to say.
+pub(crate) enum Told<'a> {
+    Connected { user: Option<&'a str>, id: &'a str, reconnection_token: Option<&'a str> },
+    Disconnected(&'a str),
+    Ack(u64, Result<(), (AckError, &'a str)>),
+    Pong,
+    InvokeRefused { invocation_id: &'a str, error: AckError, message: &'a str },
+    StreamClosed { stream_id: &'a str, name: &'a str, message: &'a str },
+}
+
+impl Told<'_> {
+    /// Roughly its length, right for what is said often.
+    fn expected_len(&self) -> usize {
+        match self {
+            Self::Connected { .. } => 300,
+            Self::Disconnected(reason) => reason.len() + 60,
+            Self::Ack(_, Ok(())) => 40,
+            Self::Ack(_, Err((_, message))) => message.len() + 100,
+            Self::Pong => 16,
+            Self::InvokeRefused { .. } | Self::StreamClosed { .. } => 160,
+        }
+    }
+}
+
+impl Encoding {
+    /// The type of frames.
+    pub(crate) fn opcode(self) -> Opcode {
+        match self {
+            Self::Json => Opcode::Text,
+            Self::Protobuf => Opcode::Binary,
+        }
+    }
+
+    /// Appends a frame with the server's own words.
+    pub(crate) fn tell(self, out: &mut Vec<u8>, told: &Told<'_>) {
+        frame::write_frame_with(out, self.opcode(), told.expected_len(), |out| match self {
+            Self::Json => match *told {
+                Told::Connected { user, id, reconnection_token } => {
+                    json::connected(out, user, id, reconnection_token);
+                }
+                Told::Disconnected(reason) => json::disconnected(out, reason),
+                Told::Ack(id, result) => json::ack(out, id, result),
+                Told::Pong => json::pong(out),
+                Told::InvokeRefused { invocation_id, error, message } => {
+                    json::invoke_refused(out, invocation_id, error, message);
+                }
+                Told::StreamClosed { stream_id, name, message } => {
+                    json::stream_closed(out, stream_id, name, message);
+                }
+            },
+            Self::Protobuf => match *told {
+                Told::Connected { user, id, reconnection_token } => {
+                    protobuf::connected(out, user, id, reconnection_token);
+                }
+                Told::Disconnected(reason) => protobuf::disconnected(out, reason),
+                Told::Ack(id, result) => protobuf::ack(out, id, result),
+                Told::Pong => protobuf::pong(out),
+                Told::InvokeRefused { invocation_id, error, message } => {
+                    protobuf::invoke_refused(out, invocation_id, error, message);
+                }
+                Told::StreamClosed { stream_id, name, message } => {
+                    protobuf::stream_closed(out, stream_id, name, message);
+                }
+            },
+        });
+    }
+
+    /// Appends the frame of a numbered message.
+    #[inline]
+    pub(crate) fn write_numbered(self, out: &mut Vec<u8>, body: &[u8], id: u64) {
+        frame::write_header(out, self.opcode(), self.numbered_len(body.len(), id));
+        match self {
+            Self::Json => {
+                out.extend_from_slice(body);
+                json::sequence_id(out, id);
+            }
+            Self::Protobuf => protobuf::data_message(out, body, Some(id)),
+        }
+    }
+
+    /// Appends what stands before the body in such a frame, its header included.
+    pub(crate) fn write_head(self, out: &mut Vec<u8>, body_len: usize, id: u64) {
+        frame::write_header(out, self.opcode(), self.numbered_len(body_len, id));
+        match self {
+            Self::Json => {}
+            Self::Protobuf => protobuf::data_head(out, body_len, Some(id)),
+        }
+    }
+
+    /// Appends what stands behind it.
+    pub(crate) fn write_tail(self, out: &mut Vec<u8>, id: u64) {
+        match self {
+            Self::Json => json::sequence_id(out, id),
+            Self::Protobuf => protobuf::data_tail(out, id),
+        }
+    }
+
+    /// Length of such a frame's payload.
+    #[inline]
+    pub(crate) fn numbered_len(self, body_len: usize, id: u64) -> usize {
+        match self {
+            Self::Json => body_len + json::SEQUENCE_ID_PREFIX.len() + digits(id) + 1,
+            Self::Protobuf => protobuf::data_message_len(body_len, Some(id)),
+        }
+    }
+
+    /// Most bytes that such a frame has besides its body.
+    pub(crate) const OVERHEAD_MAX: usize = 10 + json::SEQUENCE_ID_PREFIX.len() + 20 + 1;
+
+    /// Bytes an id takes.
+    #[inline]
+    pub(crate) fn width(self, id: u64) -> usize {
+        match self {
+            Self::Json => digits(id),
+            Self::Protobuf => varint_len(id),
+        }
+    }
+
+    /// Some id of this width.
+    pub(crate) fn id_of_width(self, width: usize) -> u64 {
+        match self {
+            Self::Json => 10u64.pow(width as u32 - 1),
+            Self::Protobuf => 1 << (7 * (width - 1)),
+        }
+    }
+
+    /// Bytes between the id and the end of the frame.
+    pub(crate) fn behind_id(self) -> usize {
+        match self {
+            Self::Json => 1,
+            Self::Protobuf => 0,
+        }
+    }
+
+    /// Writes an id over one of the same width.
+    #[inline]
+    pub(crate) fn patch(self, place: &mut [u8], mut id: u64) {
+        match self {
+            Self::Json => {
+                for digit in place.iter_mut().rev() {
+                    *digit = b'0' + (id % 10) as u8;
+                    id /= 10;
+                }
+            }
+            Self::Protobuf => {
+                let last = place.len() - 1;
+                for byte in &mut place[..last] {
+                    *byte = id as u8 | 0x80;
+                    id >>= 7;
+                }
+                place[last] = id as u8;
+            }
+        }
+    }
+}
+
+/// Decimal digits of an id.
+fn digits(id: u64) -> usize {
+    id.checked_ilog10().unwrap_or(0) as usize + 1
+}
+
+/// Bytes of an id as a varint.
+fn varint_len(id: u64) -> usize {
+    (64 - (id | 1).leading_zeros()).div_ceil(7) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOUNDARIES: [u64; 14] =
+        [1, 9, 10, 99, 100, 127, 128, 9_999, 16_383, 16_384, 2_097_151, 2_097_152, u64::MAX >> 1, u64::MAX];
+
+    #[test]
+    fn head_body_and_tail_are_the_frame() {
+        for encoding in [Encoding::Json, Encoding::Protobuf] {
+            for body_len in [1, 80, 110, 125, 65_500, 65_535, 70_000] {
+                let body = vec![b'b'; body_len];
+                for id in BOUNDARIES {
+                    let (mut whole, mut pieces) = (Vec::new(), Vec::new());
+                    encoding.write_numbered(&mut whole, &body, id);
+                    encoding.write_head(&mut pieces, body_len, id);
+                    pieces.extend_from_slice(&body);
+                    encoding.write_tail(&mut pieces, id);
+                    assert!(whole == pieces, "{encoding:?}, {body_len} bytes, id {id}");
+                    let payload = encoding.numbered_len(body_len, id);
+                    assert_eq!(whole.len(), frame::header_len(payload) + payload);
+                    assert!(whole.len() <= body_len + Encoding::OVERHEAD_MAX);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_patched_frame_is_the_frame_of_that_id() {
+        for encoding in [Encoding::Json, Encoding::Protobuf] {
+            for id in BOUNDARIES {
+                let width = encoding.width(id);
+                let (mut patched, mut written) = (Vec::new(), Vec::new());
+                encoding.write_numbered(&mut patched, b"{body", encoding.id_of_width(width));
+                let end = patched.len() - encoding.behind_id();
+                encoding.patch(&mut patched[end - width..end], id);
+                encoding.write_numbered(&mut written, b"{body", id);
+                assert_eq!(patched, written, "{encoding:?}, id {id}");
+            }
+        }
+    }
+}

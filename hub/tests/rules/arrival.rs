@@ -1,0 +1,185 @@
+//! What the hub keeps for the outside, how long a connection may last, and limits that change.
+
+use crate::bench::{Bench, id_of};
+use ringhub_hub::effect::{Arrival, CloseCategory, Connect, Effect, Input, Recover, Transport};
+use ringhub_hub::{Limits, Time};
+use ringhub_protocol::pubsub::Subprotocol;
+use std::sync::{Arc, Weak};
+
+const HOUR_MS: u64 = 3_600_000;
+
+fn one_hour() -> Limits {
+    Limits { lifetime_ms: HOUR_MS, ..Limits::default() }
+}
+
+fn wait_until(bench: &mut Bench, ms: u64) {
+    bench.now = Time(ms);
+    bench.hub.handle_timeout(bench.now, &mut bench.effects);
+    bench.flush();
+}
+
+fn is_gone(bench: &mut Bench, of: Transport) -> bool {
+    let listed = bench.hub.connections(0, 1000);
+    !listed.iter().any(|row| row.id.slot == of.connection.slot)
+}
+
+/// A client with a pass and an address.
+fn passed(bench: &mut Bench, subprotocol: Subprotocol) -> (Transport, Weak<u32>) {
+    let pass = Arc::new(7_u32);
+    let weak = Arc::downgrade(&pass);
+    let socket = bench.socket();
+    let address = Some([203, 0, 113, 9].into());
+    bench.handle(Input::Connect(Box::new(Connect {
+        socket,
+        subprotocol,
+        random: 1 + u128::from(socket.slot),
+        prologue: Vec::new(),
+        user: None,
+        roles: Vec::new(),
+        groups: Vec::new(),
+        raw_group: None,
+        arrival: Arrival { address, pass: Some(pass) },
+    })));
+    let opened = bench.effects.iter().rev().find_map(|effect| match effect {
+        Effect::Opened(transport) if transport.socket == socket => Some(*transport),
+        _ => None,
+    });
+    bench.flush();
+    (opened.expect("nothing refuses it"), weak)
+}
+
+#[test]
+fn a_connection_lasts_as_long_as_it_may() {
+    let mut bench = Bench::new(one_hour());
+    let (plain, reliable, away) = (bench.json(&[]), bench.reliable(&[]), bench.reliable(&[]));
+    bench.handle(Input::SocketLost(away));
+    bench.now = Time(1000);
+    let later = bench.json(&[]);
+    wait_until(&mut bench, HOUR_MS - 1);
+    assert!(bench.texts(plain).is_empty() && bench.texts(reliable).is_empty());
+    assert!(is_gone(&mut bench, away), "its recovery window ended long ago");
+    assert_eq!(bench.hub.next_timeout(), Some(Time(HOUR_MS)));
+    wait_until(&mut bench, HOUR_MS);
+    let goodbye = r#"{"type":"system","event":"disconnected","message":"The connection has reached its maximum lifetime."}"#;
+    assert_eq!(bench.texts(plain), [goodbye, "close 1001"]);
+    assert_eq!(bench.texts(reliable), [goodbye, "close 1008"]);
+    assert!(!is_gone(&mut bench, later));
+    assert_eq!(bench.hub.counters().lifetimes_ended, 2);
+    assert_eq!(bench.hub.next_timeout(), Some(Time(HOUR_MS + 1000)));
+}
+
+#[test]
+fn a_session_is_not_recovered_past_its_lifetime() {
+    let mut bench = Bench::new(Limits { recovery_window_ms: 2 * HOUR_MS, ..one_hour() });
+    let client = bench.reliable(&[]);
+    let id = id_of(&bench, client);
+    bench.handle(Input::SocketLost(client));
+    bench.flush();
+    wait_until(&mut bench, HOUR_MS);
+    let socket = bench.socket();
+    bench.handle(Input::Recover(Box::new(Recover {
+        socket,
+        id,
+        subprotocol: Subprotocol::ReliableJson,
+        prologue: Vec::new(),
+    })));
+    assert!(matches!(bench.effects.last(), Some(Effect::RecoverRefused(..))));
+    assert_eq!(bench.hub.counters().lifetimes_ended, 1);
+}
+
+#[test]
+fn short_lived_connections_do_not_pile_up() {
+    let mut bench = Bench::new(one_hour());
+    for n in 0..10_000 {
+        bench.now = Time(n);
+        let client = bench.json(&[]);
+        bench.handle(Input::SocketLost(client));
+        bench.flush();
+    }
+    let last = bench.json(&[]);
+    // Were all of them still in line, the first would be due an hour after it came.
+    assert!(bench.hub.next_timeout() > Some(Time(HOUR_MS + 9000)), "{:?}", bench.hub.next_timeout());
+    wait_until(&mut bench, HOUR_MS + 10_000);
+    assert!(is_gone(&mut bench, last));
+}
+
+#[test]
+fn limits_change_for_connections_that_are_there() {
+    let mut bench = Bench::new(Limits::default());
+    let first = bench.json(&[]);
+    bench.now = Time(1000);
+    let away = bench.reliable(&[]);
+    bench.handle(Input::SocketLost(away));
+    bench.flush();
+    assert_eq!(bench.hub.next_timeout(), Some(Time(33_000)));
+    bench.hub.set_limits(Limits { recovery_window_ms: 1000, recovery_grace_ms: 0, ..one_hour() });
+    let soon = bench.reliable(&[]);
+    bench.handle(Input::SocketLost(soon));
+    bench.flush();
+    assert_eq!(bench.hub.next_timeout(), Some(Time(2000)), "a shorter window does not wait for a longer one");
+    wait_until(&mut bench, 2000);
+    assert!(is_gone(&mut bench, soon) && !is_gone(&mut bench, away));
+    wait_until(&mut bench, 33_000);
+    assert!(is_gone(&mut bench, away));
+    assert_eq!(bench.hub.next_timeout(), Some(Time(HOUR_MS)), "connections of before have a lifetime too");
+    wait_until(&mut bench, HOUR_MS);
+    assert!(is_gone(&mut bench, first));
+    let second = bench.json(&[]);
+    bench.hub.set_limits(Limits::default());
+    assert_eq!(bench.hub.next_timeout(), None);
+    wait_until(&mut bench, 10 * HOUR_MS);
+    assert!(!is_gone(&mut bench, second));
+}
+
+#[test]
+fn a_pass_is_kept_until_the_connection_ends_for_good() {
+    let mut bench = Bench::new(Limits { connections_max: 2, ..Limits::default() });
+    let (plain, plain_pass) = passed(&mut bench, Subprotocol::Json);
+    let (reliable, pass) = passed(&mut bench, Subprotocol::ReliableJson);
+    let held = bench.hub.pass(reliable.connection).expect("kept");
+    assert_eq!(held.downcast_ref::<u32>(), Some(&7));
+    assert_eq!(bench.hub.connections(0, 9)[0].address, Some([203, 0, 113, 9].into()));
+
+    let refused = Arc::new(1);
+    let weak = Arc::downgrade(&refused);
+    let socket = bench.socket();
+    bench.handle(Input::Connect(Box::new(Connect {
+        socket,
+        subprotocol: Subprotocol::Json,
+        random: 99,
+        prologue: Vec::new(),
+        user: None,
+        roles: Vec::new(),
+        groups: Vec::new(),
+        raw_group: None,
+        arrival: Arrival { address: None, pass: Some(refused) },
+    })));
+    assert!(matches!(bench.effects.last(), Some(Effect::ConnectRefused(_))) && weak.upgrade().is_none());
+
+    bench.handle(Input::SocketLost(plain));
+    bench.handle(Input::SocketLost(reliable));
+    bench.flush();
+    assert!(plain_pass.upgrade().is_none() && pass.upgrade().is_some());
+    wait_until(&mut bench, 32_000);
+    assert!(pass.upgrade().is_none());
+    let addresses = bench.effects.iter().filter_map(|effect| match effect {
+        Effect::Closed { address, .. } => Some(*address),
+        _ => None,
+    });
+    assert_eq!(addresses.collect::<Vec<_>>(), [Some([203, 0, 113, 9].into()); 2]);
+}
+
+#[test]
+fn who_sends_more_than_it_may_is_closed_for_good() {
+    for subprotocol in [Subprotocol::Json, Subprotocol::ReliableJson] {
+        let mut bench = Bench::new(Limits::default());
+        let client = bench.connect(subprotocol, &[]).unwrap();
+        bench.handle(Input::Throttled(client));
+        assert_eq!(bench.texts(client).last().unwrap(), "close 1008");
+        assert!(is_gone(&mut bench, client));
+        let throttled = bench.effects.iter().any(|effect| {
+            matches!(effect, Effect::Closed { category: CloseCategory::Throttled, code: 1008, .. })
+        });
+        assert!(throttled);
+    }
+}
