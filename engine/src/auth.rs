@@ -2,10 +2,10 @@
 //!
 //! One [`Verifier`] serves all cores; its terms (keys and all that is configured) are swapped whole when the
 //! configuration is reloaded, so a key that is among the old and the new ones is good at every instant. What must
-//! stay true: HS256 is only ever checked with the server's own keys ([`keys`]) and RS256 and ES256 with keys of a
-//! configured issuer ([`issuers`]), before anything in the payload is believed; an issuer's token opens no client
-//! connection; a token for one hub or one kind of client never opens another; no token, key or signature reaches
-//! a log or an answer.
+//! stay true: HS256 is only ever checked with the server's own keys ([`keys`]) and RS256 and ES256 with keys of a configured issuer
+//! ([`issuers`]), before anything in the payload is believed; an issuer's token opens no client connection; a
+//! token for one hub or one kind of client never opens another; no token, key or signature reaches a log or an
+//! answer.
 //!
 //! The order of questions to an upgrade is `client-protocols` §1.3.
 
@@ -39,7 +39,6 @@ use std::sync::Arc;
 /// Keys → claims → admission.
 pub(crate) struct Verifier {
     terms: ArcSwap<Terms>,
-    /// Of the start: their keys are fetched by the relay, which is not started anew.
     issuers: Arc<Issuers>,
     /// Of this process only: a token of an earlier one finds nobody.
     reconnection: hmac::Key,

@@ -333,7 +333,7 @@ pub(crate) struct Change {
 impl Change {
     /// Whether it has no effect on a running server.
     pub(crate) fn needs_restart(&self) -> bool {
-        keys::RESTART.contains(&&*self.key) || self.key.starts_with("oidc.")
+        keys::RESTART.iter().any(|key| self.key == *key) || self.key.starts_with(keys::RESTART_SECTION)
     }
 }
 

@@ -13,7 +13,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 use ringhub_hub::effect::CloseCategory;
 use ringhub_hub::hub::Counters as HubCounters;
-use ringhub_relay::oidc::Counts as IssuerCounts;
+use ringhub_relay::oidc;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -189,7 +189,7 @@ impl Collector for Oidc {
         if issuers.is_empty() {
             return Ok(());
         }
-        type Read = fn(&IssuerCounts, u64) -> Option<u64>;
+        type Read = fn(&oidc::Counts, u64) -> Option<u64>;
         let rows: [(&str, &str, Kind, Read); 4] = [
             ("oidc_refreshes", "Fetches of an issuer's keys", Counter, |counts, _| Some(counts.refreshes)),
             ("oidc_refresh_failures", "Fetches that failed", Counter, |counts, _| Some(counts.failures)),

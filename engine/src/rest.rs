@@ -142,6 +142,10 @@ impl RestApi {
                     Operation::ListMembers { group, page } => Some((group.clone(), page.clone())),
                     _ => None,
                 };
+                let full = match &operation {
+                    Operation::AddToGroup { .. } => "The connection is in as many groups as it may be in.",
+                    _ => "The connection has as many rules for single groups as it may have.",
+                };
                 let list = hub.clone();
                 match asker.ask(HttpCall::Operation { hub, operation, body: data }).await {
                     HttpAnswer::Operation(Answer::Done) => Ok(empty(done)),
@@ -149,9 +153,8 @@ impl RestApi {
                         Some(message) => Err(ErrorBody::new(ErrorCode::NotFound, message).into()),
                         None => Ok(empty(done)),
                     },
-                    HttpAnswer::Operation(Answer::TooManyRules) => {
-                        let message = "The connection has as many rules for single groups as it may have.";
-                        Err(ErrorBody::new(ErrorCode::Conflict, message).into())
+                    HttpAnswer::Operation(Answer::Full) => {
+                        Err(ErrorBody::new(ErrorCode::Conflict, full).into())
                     }
                     HttpAnswer::Operation(Answer::Members(members)) => {
                         let (group, page) = listed.expect("only a list is answered with members");

@@ -243,6 +243,11 @@ pub(crate) fn token(arguments: &cli::Token) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Each core's cache of compiled filters.
+fn filters(cores: &[Arc<CoreShared>], kept_max: usize) -> Box<[(Mutex<Filters>, Arc<CoreShared>)]> {
+    cores.iter().map(|core| (Mutex::new(Filters::new(kept_max)), core.clone())).collect()
+}
+
 /// The side thread, if there is something for it to do.
 fn start_relay(verifier: &Verifier) -> Result<Option<Relay>, Failure> {
     let settings = ringhub_relay::Settings { issuers: verifier.issuers().handles().cloned().collect() };
@@ -253,11 +258,6 @@ fn start_relay(verifier: &Verifier) -> Result<Option<Relay>, Failure> {
         StartError::CaFile { .. } => Failure::usage(format!("oidc.issuers: ca_file: {error}")),
         StartError::Thread(_) => Failure::running(error),
     })
-}
-
-/// Each core's cache of compiled filters.
-fn filters(cores: &[Arc<CoreShared>], kept_max: usize) -> Box<[(Mutex<Filters>, Arc<CoreShared>)]> {
-    cores.iter().map(|core| (Mutex::new(Filters::new(kept_max)), core.clone())).collect()
 }
 
 /// What the cores need, from the configuration.

@@ -202,8 +202,8 @@ pub enum Answer {
     Done,
     /// Nothing there: 404.
     NotFound,
-    /// The connection has as many rules for single groups as it may have: 409.
-    TooManyRules,
+    /// The connection has as many rules for single groups, or groups, as it may have: 409.
+    Full,
     /// Part of a list: 200.
     Members(MemberPage),
 }
@@ -240,7 +240,7 @@ pub struct Member {
 pub struct Outcome {
     /// It had a target here; a permission was there.
     pub found: bool,
-    /// A rule could not be kept because there are too many.
+    /// A rule could not be kept, or a group not joined, because there are too many.
     pub full: bool,
     /// The members here.
     pub members: Option<Box<MemberPage>>,

@@ -133,7 +133,7 @@ impl Hub {
             Operation::AddToGroup { member, group } => {
                 let slots = self.slots_of(member);
                 pending.outcome.found = !slots.is_empty();
-                self.join_all(&slots, group, ticket, pending, effects);
+                pending.outcome.full = !self.join_all(&slots, group, ticket, pending, effects);
             }
             Operation::RemoveFromGroup { member, group } => {
                 self.leave_all(&self.slots_of(member), group, effects);
@@ -155,7 +155,10 @@ impl Hub {
                 };
                 for group in groups {
                     match change {
-                        GroupChange::Add => self.join_all(&slots, group, ticket, pending, effects),
+                        // Whoever is in too many groups is passed over and counted: the others are meant as well.
+                        GroupChange::Add => {
+                            self.join_all(&slots, group, ticket, pending, effects);
+                        }
                         GroupChange::Remove => self.leave_all(&slots, group, effects),
                     }
                 }
@@ -202,6 +205,7 @@ impl Hub {
         }
     }
 
+    /// False if somebody is in as many groups as it may be and was passed over.
     fn join_all(
         &mut self,
         slots: &[u32],
@@ -209,16 +213,18 @@ impl Hub {
         ticket: Ticket,
         pending: &mut Pending,
         effects: &mut Effects,
-    ) {
+    ) -> bool {
         if slots.is_empty() {
-            return;
+            return true;
         }
         let index = self.group(group.as_str());
+        let mut all = true;
         for &slot in slots {
             if self.may_join_one_more(slot, index) {
                 self.join(slot, index);
             } else {
                 self.counters.groups_refused += 1;
+                all = false;
             }
         }
         if self.groups[index as usize].is_unused() {
@@ -226,6 +232,7 @@ impl Hub {
         } else if self.announce(index, Waiter::Part(ticket), effects).is_some() {
             pending.remaining += 1;
         }
+        all
     }
 
     fn leave_all(&mut self, slots: &[u32], group: &GroupName<'_>, effects: &mut Effects) {
@@ -362,7 +369,7 @@ fn expects(operation: &Operation) -> Expects {
 
 fn answer(outcome: Outcome, expects: Expects) -> Answer {
     match expects {
-        _ if outcome.full => Answer::TooManyRules,
+        _ if outcome.full => Answer::Full,
         Expects::Target if !outcome.found => Answer::NotFound,
         Expects::Target | Expects::Nothing => Answer::Done,
         Expects::Members(len_max) => {

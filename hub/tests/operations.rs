@@ -253,6 +253,14 @@ fn too_many_groups_are_refused_one_by_one() {
 }
 
 #[test]
+fn a_group_too_many_was_answered_as_if_it_had_been_joined() {
+    let mut cores = four(Limits { groups_per_connection_max: 2, ..Limits::default() });
+    let bob = Target::Connection(cores.clients["bob"].to_string().into());
+    let add = Operation::AddToGroup { member: bob, group: group("one more") };
+    assert_eq!(cores.call(0, &add), Answer::Full);
+}
+
+#[test]
 fn lists_are_ordered_and_complete_over_cores_and_pages() {
     let mut cores = Cores::new(Limits::default());
     const NAMES: [&str; 23] = [
@@ -302,11 +310,11 @@ fn permissions_reach_the_connection_s_core() {
         assert_eq!(ask(Operation::Grant(permission(&cid, Some("g")))), Answer::Done);
         assert_eq!(ask(Operation::Check(permission(&cid, Some("g")))), Answer::Done);
         assert_eq!(ask(Operation::Check(permission(&cid, None))), Answer::NotFound);
-        assert_eq!(ask(Operation::Grant(permission(&cid, Some("h")))), Answer::TooManyRules);
+        assert_eq!(ask(Operation::Grant(permission(&cid, Some("h")))), Answer::Full);
         assert_eq!(ask(Operation::Grant(permission(&cid, None))), Answer::Done);
         assert_eq!(ask(Operation::Check(permission(&cid, None))), Answer::Done);
         assert_eq!(ask(Operation::Revoke(permission(&cid, Some("g")))), Answer::Done);
-        assert_eq!(ask(Operation::Revoke(permission(&cid, Some("h")))), Answer::TooManyRules);
+        assert_eq!(ask(Operation::Revoke(permission(&cid, Some("h")))), Answer::Full);
         assert_eq!(ask(Operation::Check(permission(&cid, Some("g")))), Answer::NotFound);
         assert_eq!(ask(Operation::Revoke(permission(&cid, None))), Answer::Done);
         for nobody in ["nobody", &ConnectionId { node: 1, core: CoreId(1), slot: 0, random: 0 }.to_string()] {

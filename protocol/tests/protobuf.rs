@@ -139,6 +139,10 @@ fn metadata_that_is_not_checked_yet_has_a_bound() {
     assert!(reason.starts_with("'metadata' must be"), "{reason}");
 }
 
+fn pair(first: &str, second: &str) -> Pair {
+    Pair { first: first.to_owned(), second: second.to_owned() }
+}
+
 fn encoded(request: &Request) -> Vec<u8> {
     Upstream { message: Some(request.clone()) }.encode_to_vec()
 }
@@ -211,7 +215,7 @@ fn request() -> impl Strategy<Value = Request> {
             Request::StreamData(schema::StreamData { stream_id, stream_sequence_id, data })
         }),
         1 => (name(), any::<Option<String>>()).prop_map(|(stream_id, error)| {
-            let error = error.map(|message| Pair::new(&message, ""));
+            let error = error.map(|message| pair(&message, ""));
             Request::StreamEnd(schema::StreamEnd { stream_id, error })
         }),
         1 => (name(), ack_id(), entries()).prop_map(|(group, ack_id, entries)| {
@@ -341,7 +345,7 @@ proptest! {
             write(&mut out);
             Downstream::decode(&*out).expect("protobuf").message.expect("a message")
         };
-        let error = Some(Pair::new("Duplicate", &first));
+        let error = Some(pair("Duplicate", &first));
         prop_assert_eq!(
             read(&|out| protobuf::ack(out, id, Err((AckError::Duplicate, &first)))),
             Response::Ack(schema::Ack { ack_id: id, success: false, error: error.clone() })
@@ -377,7 +381,7 @@ proptest! {
             read(&|out| protobuf::stream_closed(out, &second, "Name", &first)),
             Response::StreamClosed(schema::StreamClosed {
                 stream_id: second.clone(),
-                error: Some(Pair::new("Name", &first)),
+                error: Some(pair("Name", &first)),
             })
         );
     }

@@ -156,6 +156,14 @@ impl Request {
         response
     }
 
+    /// Sends it on an open connection and expects that status.
+    #[track_caller]
+    pub fn expect_on(&self, socket: &mut RawSocket, status: u16) -> Response {
+        let response = self.send_on(socket);
+        assert_eq!(response.status, status, "{} {}: {response:?}", self.method, self.target());
+        response
+    }
+
     fn target(&self) -> String {
         let mut target = self.path.clone();
         for (at, (name, value)) in self.query.iter().enumerate() {

@@ -1,4 +1,5 @@
-//! Every data-plane operation of this stage over real HTTP (`rest-api` §1, §2).
+//! Sends, closes, questions, membership, tokens and audiences over real HTTP (`rest-api` §1-3). What has a file of
+//! its own: lists, bulk changes, permissions, filters, metadata, refusals.
 
 use std::iter::zip;
 
@@ -82,6 +83,24 @@ fn bad_bodies_are_refused_and_nobody_hears_them() {
         send().body(content_type, "x").expect(415).expect_error("Error.UnsupportedMediaType");
     }
     alice.expect_silence();
+}
+
+/// A serialised `google.protobuf.Any`: JSON clients get it in base64, raw ones as it is.
+#[test]
+fn a_protobuf_body_is_an_any() {
+    let server = Server::on_cores(2);
+    let mut json = server.connect(Client::json());
+    let mut raw = server.open(Client::raw());
+    // Type URL "t", value 08 01 (`client-protocols` §3.10).
+    let any = [0x0a, 1, b't', 0x12, 2, 8, 1];
+    let send = || server.rest("POST", "/api/hubs/chat/:send");
+    send().body("application/x-protobuf", any).expect(202);
+    json.expect(r#"{"type":"message","from":"server","dataType":"protobuf","data":"CgF0EgIIAQ=="}"#);
+    raw.expect_binary(&any);
+    for bad in [&b"\xff"[..], b"\x0a\x05t", b"\x0a\x01\xff"] {
+        send().body("application/x-protobuf", bad).expect(400).expect_error("Error.BadRequest");
+    }
+    json.expect_silence();
 }
 
 /// 1 MiB is the most; one byte more is 400 (`design` §6).
@@ -234,6 +253,24 @@ fn membership_of_connections_and_users_changes_by_rest() {
     }
 }
 
+/// The others of the user are put in all the same.
+#[test]
+fn a_group_too_many_is_a_conflict() {
+    for cores in [1, 2] {
+        let server =
+            Server::with(|setup| setup.cores(cores).config("[limits]\ngroups_per_connection_max = 2\n"));
+        let full = server.connect(Client::json().user("u").group("a").group("b"));
+        let mut other = server.connect(Client::json().user("u"));
+        let path = format!("/api/hubs/chat/groups/c/connections/{}", full.id());
+        server.rest("PUT", &path).expect(409).expect_error("Error.Conflict");
+        server.rest("HEAD", "/api/hubs/chat/groups/c").expect(404);
+        server.rest("PUT", "/api/hubs/chat/users/u/groups/c").expect(409).expect_error("Error.Conflict");
+        server.rest("POST", "/api/hubs/chat/groups/c/:send").text("x").expect(202);
+        other.expect_group_text("c", None, "x");
+        server.rest("PUT", "/api/hubs/chat/users/u/groups/a").expect(200);
+    }
+}
+
 /// Names arrive percent-encoded, every escape decoded exactly once, `+` never (`rest-api` §1.2).
 #[test]
 fn names_are_decoded_once() {
@@ -295,64 +332,6 @@ fn a_generated_token_opens_a_connection() {
         ("group", " "),
     ] {
         generate().query(name, value).expect(400).expect_error("Error.BadRequest");
-    }
-}
-
-#[test]
-fn what_the_data_plane_issue_brings_is_a_clear_501() {
-    let server = Server::start();
-    let alice = server.connect(Client::json());
-    let permission = format!("permissions/sendToGroup/connections/{}", alice.id());
-    let group = json!({ "groups": ["g"] }).to_string();
-    for (method, path) in [
-        ("GET", "groups/g/connections"),
-        ("PUT", permission.as_str()),
-        ("DELETE", &permission),
-        ("POST", ":addToGroups"),
-        ("POST", ":removeFromGroups"),
-        ("POST", ":invoke"),
-    ] {
-        let call = server.rest(method, &format!("/api/hubs/chat/{path}"));
-        let call = if path.starts_with(':') { call.json(&group) } else { call };
-        let message = call.expect(501).expect_error("Error.NotImplemented");
-        println!("{method} {path}: {message}");
-    }
-    server.rest("HEAD", &format!("/api/hubs/chat/{permission}")).expect(501);
-    // A filter that is ignored would send to the wrong people.
-    server.rest("POST", "/api/hubs/chat/:send").query("filter", "userId eq 'x'").text("x").expect(501);
-}
-
-#[test]
-fn bad_calls_say_what_is_wrong() {
-    let server = Server::start();
-    let bad =
-        |method: &str, path: &str| server.rest(method, path).expect(400).expect_error("Error.BadRequest");
-    bad("POST", "/api/hubs/1chat/:send");
-    bad("POST", "/api/hubs/ch%20at/:send");
-    bad("POST", "/api/hubs/chat/groups/%20/:send");
-    bad("POST", &format!("/api/hubs/chat/groups/{}/:send", "x".repeat(1025)));
-    bad("POST", "/api/hubs/chat/users/%20/:send");
-    bad("POST", "/api/hubs/chat/groups/%ff/:send");
-    bad("POST", "/api/hubs/chat/groups/%zz/:send");
-    let send = || server.rest("POST", "/api/hubs/chat/:send").text("x");
-    for ttl in ["301", "-1", "x"] {
-        send().query("messageTtlSeconds", ttl).expect(400).expect_error("Error.BadRequest");
-    }
-    send().query("messageTtlSeconds", "300").expect(202);
-    send().no_query().expect(202);
-    for version in ["2021-10-01", "2022-11-01", "2023-07-01", "2024-01-01"] {
-        send().no_query().query("api-version", version).expect(202);
-    }
-    send().no_query().query("api-version", "2099-01-01").expect(400).expect_error("Error.BadRequest");
-    send().query("api-version", "2024-12-01").expect(400).expect_error("Error.BadRequest");
-    for (method, path) in [
-        ("GET", "/api/hubs/chat"),
-        ("POST", "/api/hubs/chat/:unknown"),
-        ("POST", "/api/nothing"),
-        ("GET", "/api/"),
-        ("GET", "/nothing"),
-    ] {
-        server.rest(method, path).expect(404).expect_error("Error.NotFound");
     }
 }
 

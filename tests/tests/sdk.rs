@@ -3,7 +3,7 @@
 use std::sync::Barrier;
 use std::thread;
 
-use ringhub_tests::{Endpoint, Proxy, Script, Server};
+use ringhub_tests::{Client, Endpoint, Proxy, Script, Server, Setup};
 
 type Language = fn(&str) -> Script;
 
@@ -21,9 +21,66 @@ fn clients_join_publish_and_are_refused() {
     everywhere("clients", |server, script| script.endpoint(server).run());
 }
 
+/// With the right key and with a wrong one.
 #[test]
-fn the_service_sends_closes_asks_and_regroups() {
-    everywhere("service", |server, script| script.endpoint(server).run());
+fn every_method_of_the_service_client_is_served_and_refused() {
+    everywhere("service_methods", |server, script| script.endpoint(server).run());
+}
+
+#[test]
+fn the_service_sends_every_content_to_whom_it_means() {
+    everywhere("service_sends", |server, script| script.endpoint(server).run());
+}
+
+#[test]
+fn the_service_puts_connections_into_groups() {
+    everywhere("service_groups", |server, script| script.endpoint(server).run());
+}
+
+#[test]
+fn the_service_closes_connections_and_says_why() {
+    everywhere("service_closes", |server, script| script.endpoint(server).run());
+}
+
+#[test]
+fn the_service_grants_and_revokes_permissions() {
+    // A thousand rules, as many as there are by default, would take each of the SDKs a while.
+    let few_rules = |setup: Setup| setup.config("[limits]\npermission_literals_max = 20\n");
+    everywhere_with(few_rules, "service_permissions", |server, script| script.endpoint(server).run());
+}
+
+/// Space, slash, percent, plus, quotes, emoji: in paths, filters, exclusions, and permissions.
+#[test]
+fn the_service_names_users_and_groups_with_any_characters() {
+    everywhere("service_names", |server, script| script.endpoint(server).run());
+}
+
+#[test]
+fn the_service_lists_450_members() {
+    everywhere("service_lists", |server, script| {
+        let client = |n: usize| match n % 3 {
+            0 => Client::json(),
+            1 => Client::raw().user("ü/1"),
+            _ => Client::reliable().user(&format!("u-{n}")),
+        };
+        let _members: Vec<_> = (0..450).map(|n| server.open(client(n).group("many"))).collect();
+        script.endpoint(server).run();
+    });
+}
+
+/// The JavaScript SDK with a protobuf protocol of its own, written against the schema and not against the server.
+#[test]
+fn the_protobuf_client_and_the_server_agree_on_bytes() {
+    let vectors = concat!(env!("CARGO_MANIFEST_DIR"), "/../protocol/tests/vectors/protobuf");
+    Script::node("protobuf-vectors.mjs").env("VECTORS", vectors).run();
+}
+
+/// Protobuf clients of both kinds, JSON clients and the service SDK: who publishes what, everybody gets.
+#[test]
+fn protobuf_clients_speak_with_everyone() {
+    for cores in [1, 2] {
+        Script::node("protobuf.mjs").endpoint(&Server::on_cores(cores)).run();
+    }
 }
 
 /// The socket is cut again and again while messages flow, at bytes the script chooses.
@@ -78,10 +135,17 @@ fn the_languages_talk_to_each_other() {
 }
 
 fn everywhere(scenario: &str, run: impl Fn(&Server, Script)) {
+    everywhere_with(|setup| setup, scenario, run);
+}
+
+fn everywhere_with(set_up: impl Fn(Setup) -> Setup, scenario: &str, run: impl Fn(&Server, Script)) {
     for (language, extension) in LANGUAGES {
         for cores in [1, 2] {
             println!("{scenario}.{extension} on {cores} cores");
-            run(&Server::on_cores(cores), language(&format!("{scenario}.{extension}")));
+            run(
+                &Server::with(|setup| set_up(setup.cores(cores))),
+                language(&format!("{scenario}.{extension}")),
+            );
         }
     }
 }

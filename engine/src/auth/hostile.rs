@@ -534,7 +534,8 @@ fn doors_are_not_mixed_up() {
         let token = for_one(audience);
         assert_eq!((world.rest(&token), world.client(&token)), (rest, client), "{audience}");
     }
-    let own = world.verifier.terms.load().keys.sign_client(&universal());
+    let terms = world.verifier.terms.load();
+    let own = terms.keys.sign_client(&universal());
     assert_eq!((world.rest(&own), world.client(&own)), (401, 101), "an internal key is none for REST");
     let posing = token_of(r#"{"alg":"HS256","kid":"ringhub-client-1"}"#, &universal().to_string(), PRIMARY);
     assert_eq!(world.client(&posing), 401, "an access key is not the internal one");

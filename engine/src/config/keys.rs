@@ -122,9 +122,10 @@ pub(crate) fn shapes() -> impl Iterator<Item = (&'static Shape, Option<usize>)> 
     TOP.into_iter().chain([&Hub::SHAPE]).flat_map(|shape| shape.tree(None))
 }
 
-/// Keys, by their full names, of which a change needs a restart: what cores and the relay are built with. All of
-/// `oidc` does too.
-pub(crate) const RESTART: [&str; 4] = ["server.listen", "server.admin_listen", "server.cores", "server.oidc"];
+/// Keys, by their full names, of which a change needs a restart: what cores are built with.
+pub(crate) const RESTART: [&str; 3] = ["server.listen", "server.admin_listen", "server.cores"];
+/// And those that begin so: the side thread is built with them.
+pub(crate) const RESTART_SECTION: &str = "oidc.";
 
 /// Every key, in the order of the page.
 pub(crate) fn all() -> impl Iterator<Item = &'static Key> {

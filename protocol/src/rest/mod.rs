@@ -93,7 +93,8 @@ pub enum Operation {
         /// Of whom; never [`Target::All`].
         target: Target,
     },
-    /// Put a connection or a user's current connections into a group: 200, 404 when there is none.
+    /// Put a connection or a user's current connections into a group: 200, 404 when there is none, 409 when one of
+    /// them is in too many.
     AddToGroup {
         /// [`Target::Connection`] or [`Target::User`].
         member: Target,

@@ -200,12 +200,6 @@ pub(crate) struct Pair {
     pub(crate) second: String,
 }
 
-impl Pair {
-    pub(crate) fn new(first: &str, second: &str) -> Self {
-        Self { first: first.to_owned(), second: second.to_owned() }
-    }
-}
-
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Downstream {
     #[prost(oneof = "Response", tags = "1, 2, 3, 4, 5, 8")]

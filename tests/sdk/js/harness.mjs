@@ -18,11 +18,20 @@ export function service(connectionString = process.env.CONNECTION_STRING, hub = 
   return new WebPubSubServiceClient(connectionString, hub, { allowInsecureConnection: true });
 }
 
-// A started client that queues what it is told. `protocol` is "reliable" (the SDK's default) or "json".
-export async function connect({ userId, roles = ALL_ROLES, groups, protocol = "reliable", through = service() }) {
+// A started client that queues what it is told. `protocol` is "reliable" (the SDK's default), "json" or a protocol
+// object for the SDK; without `comesBack` it stays away once it is closed.
+export async function connect({
+  userId,
+  roles = ALL_ROLES,
+  groups,
+  protocol = "reliable",
+  comesBack = true,
+  through = service(),
+} = {}) {
   const getClientAccessUrl = async () => (await through.getClientAccessToken({ userId, roles, groups })).url;
-  const options = { messageRetryOptions: { maxRetries: 0 } };
+  const options = { messageRetryOptions: { maxRetries: 0 }, autoReconnect: comesBack };
   if (protocol === "json") options.protocol = WebPubSubJsonProtocol();
+  if (typeof protocol === "object") options.protocol = protocol;
   const peer = { client: new WebPubSubClient({ getClientAccessUrl }, options), userId };
   peer.connected = [];
   peer.disconnected = [];
@@ -42,9 +51,10 @@ export async function connect({ userId, roles = ALL_ROLES, groups, protocol = "r
 
 // A message without what differs from run to run.
 function plain(message) {
-  const { kind, group, fromUserId, dataType } = message;
+  const { kind, group, fromUserId, dataType, metadata } = message;
   const data = message.data instanceof ArrayBuffer ? [...new Uint8Array(message.data)] : message.data;
-  return kind === "groupData" ? { group, fromUserId: fromUserId ?? null, dataType, data } : { dataType, data };
+  const content = metadata === undefined ? { dataType, data } : { dataType, data, metadata };
+  return kind === "groupData" ? { group, fromUserId: fromUserId ?? null, ...content } : content;
 }
 
 // The next message a peer gets must be this one.
@@ -66,6 +76,45 @@ export async function expectRefused(promise, name) {
     return true;
   });
 }
+
+// Expects a service call to fail as the SDK shows errors: status, code, and the parameter at fault if there is one.
+export async function expectRestError(promise, { status, code, target, message }) {
+  await assert.rejects(promise, (error) => {
+    assert.equal(error.name, "RestError", `${error}`);
+    assert.equal(error.statusCode, status, error.message);
+    if (code) {
+      assert.equal(error.code, code, error.message);
+      assert.equal(error.details.code, code);
+      assert.equal(error.details.target, target);
+      assert.ok(error.details.message.length > 5, "a message for people");
+    }
+    if (message) assert.equal(error.details.message, message);
+    return true;
+  });
+}
+
+// Everyone whose name is in `expected` gets the text next, the others do not: what comes next for all of them is
+// `marker`, sent last to the whole hub.
+export async function expectReceivers(peers, expected, text) {
+  for (const name of expected) await expectNext(peers[name], text);
+  marks += 1;
+  const mark = `mark ${marks}`;
+  await service().sendToAll(mark, { contentType: "text/plain" });
+  for (const peer of Object.values(peers)) await expectNext(peer, { dataType: "text", data: mark });
+}
+
+let marks = 0;
+
+// A group's message from the service.
+export function groupText(group, data) {
+  return { group, fromUserId: null, dataType: "text", data };
+}
+
+export function serverText(data) {
+  return { dataType: "text", data };
+}
+
+export const TEXT = { contentType: "text/plain" };
 
 // Waits for a condition that SDK callbacks make true. A bounded poll, since the SDK has no event for most of them;
 // how often it looks changes no outcome.

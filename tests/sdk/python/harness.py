@@ -11,6 +11,7 @@ import sys
 import time
 import traceback
 
+from azure.core.exceptions import HttpResponseError
 from azure.core.pipeline.policies import RetryMode
 from azure.messaging.webpubsubclient.aio import WebPubSubClient, WebPubSubClientCredential
 from azure.messaging.webpubsubclient.models import (
@@ -19,6 +20,7 @@ from azure.messaging.webpubsubclient.models import (
     WebPubSubDataType,
     WebPubSubProtocolType,
 )
+from azure.messaging.webpubsubservice import WebPubSubServiceClient as SyncServiceClient
 from azure.messaging.webpubsubservice.aio import WebPubSubServiceClient
 
 ALL_ROLES = ["webpubsub.joinLeaveGroup", "webpubsub.sendToGroup"]
@@ -32,6 +34,41 @@ def service(connection_string=None, hub="chat"):
     return WebPubSubServiceClient.from_connection_string(
         connection_string or os.environ["CONNECTION_STRING"], hub=hub
     )
+
+
+class SyncService:
+    """The synchronous service client behind the asynchronous one's methods, so that one scenario judges both."""
+
+    def __init__(self, client):
+        self.client = client
+
+    def __getattr__(self, name):
+        method = getattr(self.client, name)
+
+        async def call(*args, **kwargs):
+            return await asyncio.to_thread(method, *args, **kwargs)
+
+        return call
+
+
+def sync_service(connection_string=None, hub="chat"):
+    """As `service`, over the synchronous client."""
+    client = SyncServiceClient.from_connection_string(
+        connection_string or os.environ["CONNECTION_STRING"], hub=hub
+    )
+    return SyncService(client)
+
+
+BOTH = [("async", service), ("sync", sync_service)]
+
+
+async def list_members(hub, **options):
+    """All members that a list names, as pairs of connection id and user."""
+    if isinstance(hub, SyncService):
+        listed = await asyncio.to_thread(lambda: list(hub.client.list_connections(**options)))
+    else:
+        listed = [member async for member in hub.list_connections(**options)]
+    return [(member.connection_id, member.user_id) for member in listed]
 
 
 class Peer:
@@ -76,8 +113,8 @@ class Peer:
         assert not self.messages, self.messages
 
 
-async def connect(user_id, roles=None, groups=None, reliable=True, through=None):
-    """An opened client."""
+async def connect(user_id=None, roles=None, groups=None, reliable=True, through=None, comes_back=True):
+    """An opened client; unless it `comes_back`, it stays away once it is closed."""
     through = through or service()
 
     async def url():
@@ -91,6 +128,7 @@ async def connect(user_id, roles=None, groups=None, reliable=True, through=None)
         WebPubSubClientCredential(url),
         protocol_type=protocol,
         message_retry_total=0,
+        reconnect_retry_total=3 if comes_back else 0,
         reconnect_retry_mode=RetryMode.Fixed,
     )
     peer = Peer(client, user_id)
@@ -101,7 +139,7 @@ async def connect(user_id, roles=None, groups=None, reliable=True, through=None)
     await client.subscribe(CallbackType.SERVER_MESSAGE, peer.on_server)
     await client.open()
     await until("connected", lambda: peer.connected)
-    assert peer.connected[0].user_id == user_id
+    assert (peer.connected[0].user_id or None) == user_id
     peer.id = peer.connected[0].connection_id
     return peer
 
@@ -112,6 +150,49 @@ def group_message(group, user, data_type, data):
 
 def server_message(data_type, data):
     return {"type": data_type, "data": data}
+
+
+def text(data):
+    """A server's text as a client sees it."""
+    return server_message("text", data)
+
+
+def group_text(group, data, user=None):
+    return group_message(group, user, "text", data)
+
+
+marks = 0
+
+
+async def expect_receivers(peers, expected, message):
+    """Everyone whose name is in `expected` gets the message next, the others do not: what comes next for all of
+    them is a mark, sent last to the whole hub."""
+    global marks
+    for name in expected:
+        await peers[name].expect_next(message)
+    marks += 1
+    async with service() as hub:
+        await hub.send_to_all(f"mark {marks}", content_type="text/plain")
+    for peer in peers.values():
+        await peer.expect_next(text(f"mark {marks}"))
+
+
+async def expect_error(awaitable, kind=HttpResponseError, status=400, code="Error.BadRequest", target=None):
+    """Expects a service call to fail as the SDK shows errors: exactly that class, status, and the body's code and
+    target. Without a code there is no body to read one from."""
+    try:
+        await awaitable
+    except HttpResponseError as error:
+        assert type(error) is kind, repr(error)
+        assert error.status_code == status, repr(error)
+        if code:
+            body = json.loads(error.response.text())
+            assert (body["code"], body.get("target")) == (code, target), body
+            assert len(body["message"]) > 5, body
+            assert error.error.code == code, repr(error.error)
+            assert error.response.headers["x-ms-error-code"] == code
+        return
+    raise AssertionError(f"{status} was expected")
 
 
 async def expect_refused(awaitable, name):

@@ -1,0 +1,83 @@
+//! Any bytes as a request. What is accepted means what prost reads in it, and can be delivered: as protobuf that
+//! prost reads back, and as JSON. What is refused has a reason that fits a close frame.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use prost::Message as _;
+use ringhub_protocol::pubsub::{ClientMessage, Data, DataType, Message, Metadata, Sender, json, protobuf};
+use schema::{Downstream, Entry, MessageData, Payload, Response, Upstream};
+
+#[path = "../../protocol/tests/schema/mod.rs"]
+mod schema;
+
+fuzz_target!(|bytes: &[u8]| {
+    let read = protobuf::parse(bytes);
+    // prost takes groups, but no field of another wire type.
+    let second = Upstream::decode(bytes);
+    match read {
+        Ok(message) => {
+            if let Ok(request) = &second {
+                let request = request.message.as_ref().expect("a request");
+                assert_eq!(Some(&message), schema::meaning(request).as_ref());
+            }
+            match &message {
+                ClientMessage::SendToGroup { group, data, metadata, .. } => {
+                    let sender = Sender::Group { group: group.as_str(), user: None };
+                    check_delivery(sender, *data, metadata.as_ref());
+                }
+                ClientMessage::Event { data, metadata, .. } => {
+                    check_delivery(Sender::Server, *data, metadata.as_ref());
+                }
+                _ => {}
+            }
+        }
+        Err(error) => {
+            assert_eq!(error.code.get(), 1007);
+            assert!(error.reason.len() <= 123, "{}", error.reason);
+            if error.reason.contains("not valid protobuf") || error.reason.contains("UTF-8") {
+                assert!(second.is_err(), "{}", error.reason);
+            }
+        }
+    }
+    // As a JSON client's bytes that it calls protobuf.
+    check_delivery(Sender::Server, Data::protobuf(bytes), None);
+});
+
+fn check_delivery(sender: Sender<'_>, data: Data<'_>, metadata: Option<&Metadata>) {
+    let message = Message { sender, data, metadata };
+    let (mut body, mut frame) = (Vec::new(), Vec::new());
+    protobuf::data_body(&mut body, message);
+    protobuf::data_message(&mut frame, &body, Some(300));
+    assert_eq!(frame.len(), protobuf::data_message_len(body.len(), Some(300)));
+    let read = Downstream::decode(&*frame).expect("what is written is protobuf");
+    let Some(Response::Data(read)) = read.message else { panic!("no data message") };
+    let (from, group) = match sender {
+        Sender::Server => ("server", None),
+        Sender::Group { group, .. } => ("group", Some(group.to_owned())),
+    };
+    let entry = |(key, value): (&str, &str)| Entry { key: key.to_owned(), value: value.to_owned() };
+    assert_eq!(read.from, from);
+    assert_eq!(read.group, group);
+    assert_eq!(read.sequence_id, Some(300));
+    assert_eq!(read.metadata, metadata.into_iter().flat_map(Metadata::iter).map(entry).collect::<Vec<_>>());
+    let Some(MessageData { data: Some(payload) }) = read.data else { panic!("no payload") };
+    let (data_type, bytes) = match &payload {
+        Payload::Text(text) => (DataType::Text, text.as_bytes()),
+        Payload::Json(text) => (DataType::Json, text.as_bytes()),
+        Payload::Binary(bytes) => (DataType::Binary, &**bytes),
+        Payload::Any(bytes) => {
+            schema::Any::decode(&**bytes).expect("receivers can read an Any");
+            (DataType::Protobuf, &**bytes)
+        }
+    };
+    assert_eq!(bytes, data.bytes());
+    assert!(
+        data_type == data.data_type()
+            || (data_type, data.data_type()) == (DataType::Binary, DataType::Protobuf)
+    );
+
+    let mut text = Vec::new();
+    json::open_message(&mut text, message);
+    text.push(b'}');
+    serde_json::from_slice::<&serde_json::value::RawValue>(&text).expect("what is written is JSON");
+}

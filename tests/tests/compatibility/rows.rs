@@ -1,0 +1,666 @@
+//! The rows of the page. New behaviour gets its row with its test.
+//!
+//! `awaited` rows come with branches that are not merged yet; see [`Row`].
+
+use super::{Area, Row, differs, not_offered, not_yet, works};
+
+pub(super) const AREAS: &[Area] = &[
+    Area { title: "REST operations", rows: OPERATIONS },
+    Area { title: "REST requests and answers", rows: REQUESTS },
+    Area { title: "Filters", rows: FILTERS },
+    Area { title: "Tokens", rows: TOKENS },
+    Area { title: "Connecting", rows: CONNECTING },
+    Area { title: "JSON clients", rows: JSON },
+    Area { title: "Protobuf clients", rows: PROTOBUF },
+    Area { title: "Raw clients", rows: RAW },
+    Area { title: "Reliable clients", rows: RELIABLE },
+    Area { title: "Limits and close codes", rows: LIMITS },
+    Area { title: "SDKs", rows: SDKS },
+    Area { title: "Other protocols and products", rows: OTHERS },
+];
+
+const OPERATIONS: &[Row] = &[
+    works("`/api/health`", "HEAD and GET answer 200 without a token.", &["rest::health_needs_no_token"]),
+    differs(
+        "`:generateToken`",
+        "Any authorised caller may ask, one with an access key too; all parameters and client types of the service.",
+        &["rest::a_generated_token_opens_a_connection", "refusals::parameters_that_break_the_rules"],
+    ),
+    works(
+        "Send to all",
+        "`excluded`, `filter` and `messageTtlSeconds`; 202.",
+        &["sdk::the_service_sends_every_content_to_whom_it_means", "rest::excluded_connections_hear_nothing"],
+    ),
+    works(
+        "Send to a connection",
+        "202, also when it does not exist.",
+        &["rest::sends_reach_all_group_user_and_connection_and_nobody_else"],
+    ),
+    works(
+        "Send to a user",
+        "To every connection of the user, with `filter`; 202, also when there is none.",
+        &["rest::sends_reach_all_group_user_and_connection_and_nobody_else"],
+    ),
+    works(
+        "Send to a group",
+        "`excluded` and `filter`; 202, also when nobody is in it.",
+        &[
+            "rest::sends_reach_all_group_user_and_connection_and_nobody_else",
+            "filters::exclusions_and_filters_are_added_up",
+        ],
+    ),
+    works(
+        "Close a connection",
+        "204, also when it is gone; a reliable session ends with it.",
+        &["rest::closes_tell_the_reason", "recovery::a_protocol_error_and_a_close_by_rest_are_final"],
+    ),
+    works(
+        "Close all connections, a group's, a user's",
+        "`excluded` and `reason`; 204.",
+        &["rest::closes_tell_the_reason", "sdk::the_service_closes_connections_and_says_why"],
+    ),
+    works(
+        "Connection, group, user exists",
+        "200 or 404 without a body; a session that waits for its client exists.",
+        &[
+            "rest::existence_is_200_or_404_without_a_body",
+            "recovery::a_session_without_a_socket_is_still_there",
+        ],
+    ),
+    works(
+        "List connections in a group",
+        "In the order of connection ids, with `maxpagesize`, `top` and `continuationToken`; `nextLink` is absolute and followed as it is.",
+        &[
+            "lists::pages_have_the_size_asked_for_and_end_at_the_top",
+            "lists::the_next_link_is_absolute_and_carries_on",
+            "lists::pages_hold_while_members_come_and_go",
+            "sdk::the_service_lists_450_members",
+        ],
+    ),
+    works(
+        "Add a connection to a group",
+        "200; 404 when there is no such connection.",
+        &["rest::membership_of_connections_and_users_changes_by_rest"],
+    ),
+    works(
+        "Remove a connection from a group, from all groups",
+        "204, whether it was there or not.",
+        &[
+            "rest::membership_of_connections_and_users_changes_by_rest",
+            "sdk::the_service_puts_connections_into_groups",
+        ],
+    ),
+    works(
+        "`:addToGroups`, `:removeFromGroups`",
+        "Every connection of the hub that the filter names, without one every connection; 200 also when that is nobody. No cap on the number of groups.",
+        &[
+            "filters::a_filter_chooses_who_is_put_into_a_group_and_taken_out",
+            "bulk::many_groups_fit_one_call",
+            "bulk::one_bad_part_changes_nothing",
+        ],
+    ),
+    differs(
+        "Add a user to a group",
+        "The user's connections of this moment; 404 when there is none, as the emulator answers and the specification does not list.",
+        &["rest::membership_of_connections_and_users_changes_by_rest"],
+    ),
+    works(
+        "Remove a user from a group, from all groups",
+        "204, whether it was there or not.",
+        &["rest::membership_of_connections_and_users_changes_by_rest"],
+    ),
+    differs(
+        "Grant, revoke, check permission",
+        "`targetName` may be left out and then means all groups: a grant allows all, a revocation forbids all, a check asks whether all are allowed.",
+        &[
+            "permissions::a_grant_for_one_group_is_for_that_group",
+            "permissions::a_grant_without_a_group_is_for_all_and_takes_back_what_was_forbidden",
+            "permissions::more_than_a_thousand_rules_are_a_conflict",
+        ],
+    ),
+    not_yet(
+        "`:invoke`, `groups/{group}/:invoke`",
+        "501.",
+        &["refusals::what_is_known_and_not_built_is_a_501"],
+    ),
+];
+
+const REQUESTS: &[Row] = &[
+    differs(
+        "`api-version`",
+        "Every version from 2020-10-01 to 2024-12-01 is taken and means the same; without one it is the newest. Unknown and repeated ones are 400.",
+        &[
+            "refusals::every_operation_takes_every_known_version",
+            "refusals::every_operation_refuses_an_unknown_or_repeated_version",
+        ],
+    ),
+    differs(
+        "Escapes in paths",
+        "Every escape is decoded exactly once, `%2F` too, so a group `a/b` can be reached; the service leaves `%2F` as it is. `+` stays a plus.",
+        &["rest::names_are_decoded_once", "sdk::the_service_names_users_and_groups_with_any_characters"],
+    ),
+    works(
+        "Names of hubs, groups, users, connections",
+        "The service's rules; hubs ignore case, everything else does not.",
+        &["refusals::names_that_break_the_rules"],
+    ),
+    works(
+        "Parameters",
+        "Names ignore case, unknown ones are passed over, one that is repeated against its rule is 400.",
+        &["refusals::parameters_that_break_the_rules", "refusals::unknown_parameters_are_passed_over"],
+    ),
+    works(
+        "Bodies as JSON, text, binary",
+        "By `Content-Type`; without one, binary. Text and JSON may be in utf-8, us-ascii, iso-8859-1 or utf-16; other types and charsets are 415.",
+        &[
+            "rest::the_three_content_types_arrive_as_what_they_are",
+            "rest::bad_bodies_are_refused_and_nobody_hears_them",
+        ],
+    ),
+    differs(
+        "Bodies as protobuf",
+        "`application/x-protobuf` is taken as a serialised `google.protobuf.Any`; anything else under that type is 400.",
+        &["rest::a_protobuf_body_is_an_any"],
+    ),
+    differs(
+        "A JSON body `null`",
+        "400, since a released client drops its connection over such a message.",
+        &["sdk::the_service_sends_every_content_to_whom_it_means"],
+    ),
+    differs(
+        "Length of bodies",
+        "1 MiB, then 400 as with the service; a body may be chunked and so come without `Content-Length`.",
+        &[
+            "rest::a_body_may_have_one_mebibyte",
+            "http::a_chunked_body_is_a_body",
+            "http::a_chunked_body_has_the_same_limit",
+        ],
+    ),
+    works(
+        "Metadata headers",
+        "`X-WebPubSub-Metadata-*` travels with a message to JSON clients, as `metadata` after `data`.",
+        &[
+            "metadata::metadata_reaches_json_clients_and_not_raw_ones",
+            "metadata::the_last_value_counts",
+            "metadata::metadata_over_its_bounds_is_refused",
+        ],
+    ),
+    works(
+        "Order of sends",
+        "A send is answered when every core has taken it: one that is sent after the other's 202 arrives after it.",
+        &["cores::sends_arrive_in_the_order_of_their_202s"],
+    ),
+    works(
+        "Errors",
+        "A flat JSON body with `code`, `message` and `target`, the code in `x-ms-error-code` too; the SDKs show them.",
+        &[
+            "refusals::parameters_that_break_the_rules",
+            "sdk::the_service_sends_every_content_to_whom_it_means",
+        ],
+    ),
+    differs(
+        "401",
+        "Comes with `WWW-Authenticate: Bearer`.",
+        &["refusals::every_operation_needs_a_token_for_its_own_path"],
+    ),
+    differs(
+        "405",
+        "A known path with another method is 405 with `Allow`.",
+        &["refusals::every_path_refuses_other_methods"],
+    ),
+    works(
+        "5xx",
+        "Nothing a caller does is one, except 501 for what is known and not built.",
+        &["refusals::nothing_a_caller_does_is_a_5xx", "refusals::what_is_known_and_not_built_is_a_501"],
+    ),
+    not_offered(
+        "A guard against retries, by `x-ms-client-request-id`",
+        "A retried send that was delivered is delivered again, as there.",
+        &[],
+    ),
+];
+
+const FILTERS: &[Row] = &[
+    works(
+        "Where",
+        "`filter` of sends to all, to a group and to a user; in the bodies of bulk group changes.",
+        &[
+            "filters::a_filtered_send_reaches_whom_its_filter_names",
+            "filters::a_filter_chooses_who_is_put_into_a_group_and_taken_out",
+        ],
+    ),
+    works(
+        "Language",
+        "`userId`, `connectionId`, `groups`; `eq ne gt ge lt le in and or not`; `length tolower toupper trim contains startswith endswith indexof concat substring`; null as the service has it.",
+        &["filters::a_filtered_send_reaches_whom_its_filter_names", "filters::filters_see_the_groups_of_now"],
+    ),
+    works(
+        "`protocol`",
+        "The subprotocol, null for raw clients: the service takes it and does not document it.",
+        &["filters::a_filtered_send_reaches_whom_its_filter_names"],
+    ),
+    works(
+        "Refusals",
+        "Types are checked before anything is sent, with the service's words: `Invalid syntax for '…': Type 'null', expect 'bool'. (Parameter 'filter')`.",
+        &["filters::a_bad_filter_is_refused_with_what_is_wrong"],
+    ),
+    differs(
+        "Bounds of a filter",
+        "8 KiB of text, 1,000 parts, nested 100 deep; more is 400. In a query it shares the head's 16 KiB with the token, and SDKs sign the query into that.",
+        &["filters::a_bad_filter_is_refused_with_what_is_wrong", "http::an_oversized_head_is_refused"],
+    ),
+];
+
+const TOKENS: &[Row] = &[
+    works(
+        "Access keys",
+        "HS256 over the key's text as it is written, the primary or the secondary; no other algorithm.",
+        &[
+            "tokens::tokens_are_accepted_in_every_shape_the_sdks_write",
+            "rest::only_signed_calls_are_served",
+            "rest::audiences_are_accepted_in_every_form",
+        ],
+    ),
+    differs(
+        "Audience of REST calls",
+        "The URL with its query, as the SDKs sign, or without, as is documented; case, one trailing slash and http or https do not matter.",
+        &[
+            "rest::audiences_are_accepted_in_every_form",
+            "refusals::every_operation_needs_a_token_for_its_own_path",
+        ],
+    ),
+    works(
+        "Audience of clients",
+        "The hub's address under the request's host or a configured public endpoint; another hub's or another protocol's token opens nothing.",
+        &[
+            "tokens::a_public_endpoint_is_an_audience_too",
+            "tokens::bad_tokens_are_answered_401_before_the_upgrade",
+            "sdk::every_method_of_the_service_client_is_served_and_refused",
+        ],
+    ),
+    works(
+        "Times",
+        "`exp` is required, `nbf` is honoured, with five minutes for clocks that differ.",
+        &["tokens::bad_tokens_are_answered_401_before_the_upgrade", "rest::only_signed_calls_are_served"],
+    ),
+    works(
+        "User, roles, groups",
+        "`sub` or the long claim, `role` and `webpubsub.group` as a text or a list; a user id is optional.",
+        &[
+            "tokens::the_user_comes_from_sub_or_from_the_long_claim",
+            "tokens::roles_and_groups_may_be_one_string_or_a_list",
+            "tokens::a_bad_group_in_the_token_is_answered_400",
+        ],
+    ),
+    works(
+        "Roles",
+        "All groups, one group, patterns with `?`, `*` and `**`; unknown ones are passed over.",
+        &[
+            "tokens::roles_grant_exactly_what_they_say",
+            "permissions::the_roles_of_a_token_are_where_rules_begin",
+        ],
+    ),
+    works(
+        "Where a token may be",
+        "The query, which wins, or the Authorization header.",
+        &["tokens::the_query_token_wins_over_the_header"],
+    ),
+    works(
+        "Anonymous clients",
+        "A hub may let in who has no token; a bad one is refused there too.",
+        &["tokens::an_anonymous_hub_lets_in_who_has_no_token_but_nobody_with_a_bad_one"],
+    ),
+    differs(
+        "OIDC tokens in place of Entra ID",
+        "Bearer tokens of the issuers in the configuration; rules make owners, who may do everything, and readers, who may look.",
+        &["oidc::an_owner_does_everything_and_a_reader_looks", "oidc::tokens_that_are_not_believed", "oidc::an_unknown_key_is_fetched_once_and_a_rotated_one_is_found"],
+    )
+    .awaited(),
+    works(
+        "Turning off access keys or issuers",
+        "Each is a setting; without access keys generated tokens still open connections.",
+        &["oidc::without_access_keys_generated_tokens_still_open_connections", "oidc::issuers_can_be_switched_off"],
+    )
+    .awaited(),
+];
+
+const CONNECTING: &[Row] = &[
+    works(
+        "Addresses",
+        "`/client/hubs/{hub}` and `/client/?hub=`; a request that is no WebSocket upgrade is 400 there.",
+        &[
+            "handshake::bad_hubs_are_400_and_unknown_paths_404",
+            "handshake::requests_that_are_no_upgrade_are_refused",
+        ],
+    ),
+    works(
+        "Subprotocols",
+        "One that is offered is echoed as it was spelled; unknown ones connect as raw and none is selected.",
+        &[
+            "handshake::the_subprotocol_is_echoed_as_the_client_spelled_it",
+            "handshake::custom_subprotocols_connect_as_raw_and_none_is_selected",
+        ],
+    ),
+    differs("Compression", "`permessage-deflate` is declined.", &["handshake::compression_is_declined"]),
+    not_yet(
+        "Event handlers",
+        "No handler is called: an event without an ack id is dropped, with one it fails with `InternalServerError`, one of a raw client closes it with 1011.",
+        &[
+            "json::an_event_nobody_handles_fails_when_an_ack_is_asked_for",
+            "raw::an_event_nobody_handles_ends_the_client_with_1011",
+        ],
+    ),
+    works(
+        "TLS",
+        "HTTPS and WSS in the server itself, beside plain ports if wanted.",
+        &["tls::websockets_and_rest_over_both_versions", "tls::a_generated_token_names_the_scheme", "tls::versions_below_the_configured_one_are_refused"],
+    )
+    .awaited(),
+    works(
+        "Proxies in front",
+        "The client's address from `X-Forwarded-For` or the PROXY protocol, of trusted peers only.",
+        &["edges::forwarded_headers_count_from_trusted_proxies_only", "edges::a_proxy_header_says_where_the_client_is"],
+    )
+    .awaited(),
+    differs(
+        "Origins",
+        "A hub may have a list of origins whose pages are let in; others are kept out before their token is read.",
+        &["edges::pages_of_other_origins_are_kept_out_before_their_token_is_read"],
+    )
+    .awaited(),
+    works(
+        "Keys can be changed",
+        "Without a restart, by signal or by replacing a file; no handshake fails while either key is good.",
+        &["reload::no_handshake_fails_while_keys_rotate", "reload::what_is_wrong_changes_nothing_and_is_said"],
+    )
+    .awaited(),
+];
+
+const JSON: &[Row] = &[
+    works(
+        "`json.webpubsub.azure.v1`",
+        "Join, leave, send with `noEcho`, ping; `connected` first; the service's messages byte for byte.",
+        &[
+            "json::connected_is_first_and_names_user_and_connection",
+            "json::members_receive_until_they_leave",
+            "json::the_senders_echo_comes_before_the_ack_and_noecho_skips_only_the_sender",
+            "json::ping_is_answered_with_pong_in_both_layers",
+        ],
+    ),
+    works(
+        "Acks",
+        "Only for requests with an `ackId`, after their effect; the last 1,000 that succeeded are known, a repeated one is `Duplicate` and not done again.",
+        &[
+            "json::requests_are_answered_only_when_they_ask",
+            "json::an_ack_id_that_succeeded_is_a_duplicate_and_one_that_failed_is_not",
+            "json::the_last_thousand_ack_ids_are_remembered_whatever_their_order",
+        ],
+    ),
+    works(
+        "A missing role",
+        "`Forbidden` with an `ackId`; without one it is passed over in silence.",
+        &["json::a_missing_role_is_forbidden_and_changes_nothing"],
+    ),
+    works(
+        "JSON data",
+        "Is handed on as it was written, numbers included.",
+        &["json::json_data_is_not_reprinted"],
+    ),
+    works(
+        "Text, JSON and binary to every kind of client",
+        "Converted as the service does.",
+        &[
+            "conversions::from_json_and_reliable_clients",
+            "conversions::from_raw_clients",
+            "conversions::from_rest",
+        ],
+    ),
+    differs(
+        "JSON in binary frames",
+        "Is read like JSON in text frames, as documented; the emulator closes with 1003.",
+        &["json::a_binary_frame_may_hold_the_json"],
+    ),
+    differs(
+        "What breaks the subprotocol",
+        "`disconnected` with a reason, then 1007; not recoverable.",
+        &[
+            "json::what_breaks_the_subprotocol_ends_the_connection_with_1007",
+            "recovery::a_protocol_error_and_a_close_by_rest_are_final",
+        ],
+    ),
+    not_yet(
+        "`invoke`",
+        "Answered with an `invokeResponse` that failed with `NotFound`, as by a hub without a handler.",
+        &["json::what_is_not_built_is_refused_in_the_form_clients_wait_for"],
+    ),
+    not_offered(
+        "Streams and group state",
+        "Refused in the form that clients wait for: `streamClosed`, or a failed ack.",
+        &["json::what_is_not_built_is_refused_in_the_form_clients_wait_for"],
+    ),
+    works(
+        "Time to live of messages",
+        "`ttlSeconds` and `messageTtlSeconds`: what has expired is sent neither to a client that was slow nor to a session that comes back.",
+        &["expiry::a_reader_that_stalled_is_not_sent_what_has_expired", "expiry::a_session_that_comes_back_after_the_ttl_finds_a_gap"],
+    )
+    .awaited(),
+];
+
+const PROTOBUF: &[Row] = &[
+    works(
+        "`protobuf.webpubsub.azure.v1`, `protobuf.reliable.webpubsub.azure.v1`",
+        "Join, leave, send, acks, metadata; to and from JSON and raw clients. JSON payloads come as `json_data`.",
+        &["formats::protobuf_clients_talk_to_each_other_and_to_json_clients"],
+    )
+    .awaited(),
+    works(
+        "Text frames of protobuf clients",
+        "Close with 1003.",
+        &["formats::a_protobuf_client_must_send_binary_frames"],
+    )
+    .awaited(),
+    works(
+        "The JavaScript client with a protobuf protocol",
+        "Written from the schema, since the package of the service is not published; both subprotocols.",
+        &["sdk::the_protobuf_client_and_the_server_agree_on_bytes", "sdk::protobuf_clients_speak_with_everyone"],
+    )
+    .awaited(),
+];
+
+const RAW: &[Row] = &[
+    works(
+        "Payloads",
+        "Nothing but payloads is sent to them: text and JSON in text frames, binary in binary ones.",
+        &["raw::they_are_told_nothing_but_payloads", "conversions::from_rest"],
+    ),
+    works(
+        "`webpubsub_mode=sendToGroup`",
+        "With `group` and `noEcho`; a frame without the role closes with 1008, also when the role was revoked just now.",
+        &[
+            "raw::frames_go_to_the_group_in_send_to_group_mode",
+            "raw::a_frame_without_the_role_ends_the_client_with_1008",
+            "permissions::a_raw_client_that_may_no_longer_send_is_closed",
+            "raw::bad_modes_are_answered_400",
+        ],
+    ),
+];
+
+const RELIABLE: &[Row] = &[
+    works(
+        "`json.reliable.webpubsub.azure.v1`",
+        "Sequence ids from 1 on data messages only, kept until acknowledged.",
+        &[
+            "reliable::messages_are_numbered_from_one_and_nothing_else_is",
+            "reliable::sequence_acks_of_any_shape_do_no_harm",
+        ],
+    ),
+    works(
+        "Recovery",
+        "With `awps_connection_id` and `awps_reconnection_token`, on the same hub, without an access token: nothing is lost, nothing doubled, groups, roles and ack ids stay.",
+        &[
+            "recovery::nothing_is_lost_wherever_the_cut_falls",
+            "recovery::what_was_not_acknowledged_comes_again_and_the_rest_follows",
+            "sdk::a_cut_socket_loses_and_doubles_nothing",
+        ],
+    ),
+    works(
+        "`connected` after a recovery",
+        "Is sent again, with the same id and a fresh token, as the specification allows.",
+        &["recovery::what_was_not_acknowledged_comes_again_and_the_rest_follows"],
+    ),
+    works(
+        "A refused recovery",
+        "The upgrade is accepted and closed with 1008, so that SDKs open a new connection at once.",
+        &[
+            "recovery::recovery_is_refused_by_an_upgrade_and_1008",
+            "sdk::a_refused_recovery_becomes_a_new_connection_that_rejoins",
+        ],
+    ),
+    works(
+        "What is final",
+        "Only a close with 1000 by the client, a close by REST, a protocol error, an overflow and the end of the window.",
+        &["recovery::only_a_close_with_1000_is_final", "recovery::the_session_ends_with_its_window"],
+    ),
+    differs(
+        "Window",
+        "30 s and 2 s of grace, a setting per hub.",
+        &["recovery::the_session_ends_with_its_window"],
+    ),
+    differs(
+        "Unacknowledged messages",
+        "10,000 messages or 16 MiB, settings per hub, where the service has 1,000; more closes with 1008.",
+        &[
+            "reliable::too_many_unacknowledged_messages_end_the_session_with_1008",
+            "reliable::too_many_unacknowledged_bytes_end_the_session_with_1008",
+        ],
+    ),
+    differs(
+        "Closed by REST",
+        "Reliable clients get 1008 instead of 1000, which saves them a recovery that must fail; others get 1000.",
+        &[
+            "recovery::a_protocol_error_and_a_close_by_rest_are_final",
+            "sdk::the_service_closes_connections_and_says_why",
+        ],
+    ),
+];
+
+const LIMITS: &[Row] = &[
+    works(
+        "A message from a client",
+        "1 MiB after its fragments are joined, a setting; more closes with 1009.",
+        &[
+            "limits::a_message_of_one_mebibyte_is_the_largest",
+            "limits::an_announced_giant_is_refused_at_its_header",
+        ],
+    ),
+    differs(
+        "A client that does not read",
+        "1 MiB of unsent bytes, a setting, whatever the number of messages; then 1008. The others are not slowed.",
+        &["slow::a_slow_consumer_gets_1008_and_the_others_everything"],
+    ),
+    differs(
+        "Groups of a connection",
+        "10,000, a setting: one more is 409 over REST and a failed ack for a client; a bulk change passes over who is in too many.",
+        &["rest::a_group_too_many_is_a_conflict"],
+    ),
+    works(
+        "Rules for single groups",
+        "1,000 a connection and permission; one more is 409.",
+        &["permissions::more_than_a_thousand_rules_are_a_conflict"],
+    ),
+    works(
+        "Bad frames",
+        "1002 for what RFC 6455 forbids, 1007 for text that is not UTF-8.",
+        &[
+            "limits::forbidden_frames_get_1002_and_bad_utf8_1007",
+            "limits::bad_utf8_is_found_before_the_message_ends",
+        ],
+    ),
+    works(
+        "The server stops",
+        "1001, and SDKs come back by themselves.",
+        &["process::sigterm_says_1001_to_clients_and_exits_0"],
+    ),
+    works(
+        "Connections of one client",
+        "Rules per user or token over all hubs, and a quota per hub; more is 429.",
+        &[
+            "edges::connections_of_one_client_are_counted_over_hubs_and_until_they_end",
+            "edges::one_token_is_one_client_by_its_signature",
+            "edges::a_hub_has_its_quota_of_connections",
+        ],
+    )
+    .awaited(),
+    works(
+        "Traffic of one client",
+        "A rule per window of time; more closes the connection.",
+        &["edges::who_sends_too_much_in_a_window_is_closed"],
+    )
+    .awaited(),
+    works(
+        "Throttled REST calls",
+        "429 with `Retry-After`, which the SDKs honour.",
+        &["edges::rest_calls_over_the_rate_are_to_be_tried_again"],
+    )
+    .awaited(),
+    differs(
+        "Lifetime of a connection",
+        "May be bounded by a setting; the service has no bound.",
+        &["edges::connections_last_as_long_as_they_may"],
+    )
+    .awaited(),
+];
+
+const SDKS: &[Row] = &[
+    works(
+        "`@azure/web-pubsub` 1.2.0",
+        "Every method, with the right key and with a wrong one; `allowInsecureConnection` over plain http.",
+        &[
+            "sdk::every_method_of_the_service_client_is_served_and_refused",
+            "sdk::the_service_sends_every_content_to_whom_it_means",
+            "sdk::the_service_puts_connections_into_groups",
+            "sdk::the_service_closes_connections_and_says_why",
+            "sdk::the_service_grants_and_revokes_permissions",
+            "sdk::the_service_lists_450_members",
+            "sdk::the_service_names_users_and_groups_with_any_characters",
+        ],
+    ),
+    works(
+        "`azure-messaging-webpubsubservice` 1.3.0",
+        "Every method of the asynchronous and of the synchronous client.",
+        &[
+            "sdk::every_method_of_the_service_client_is_served_and_refused",
+            "sdk::the_service_sends_every_content_to_whom_it_means",
+            "sdk::the_service_lists_450_members",
+        ],
+    ),
+    works(
+        "`@azure/web-pubsub-client` 1.1.0",
+        "Both JSON subprotocols, recovery and rejoining included.",
+        &[
+            "sdk::clients_join_publish_and_are_refused",
+            "sdk::a_cut_socket_loses_and_doubles_nothing",
+            "sdk::the_languages_talk_to_each_other",
+        ],
+    ),
+    works(
+        "`azure-messaging-webpubsubclient` 1.1.0",
+        "The asynchronous client. The synchronous one loses an ack that comes faster than it waits, with any server this near.",
+        &[
+            "sdk::clients_join_publish_and_are_refused",
+            "sdk::a_cut_socket_loses_and_doubles_nothing",
+            "sdk::the_languages_talk_to_each_other",
+        ],
+    ),
+];
+
+const OTHERS: &[Row] = &[
+    not_yet("MQTT", "`/clients/mqtt/…` is 501.", &["handshake::bad_hubs_are_400_and_unknown_paths_404"]),
+    not_yet(
+        "Socket.IO",
+        "`/clients/socketio/…` is 501.",
+        &["handshake::bad_hubs_are_400_and_unknown_paths_404"],
+    ),
+    not_yet("The tunnel", "`/server/tunnel` is 501.", &["handshake::bad_hubs_are_400_and_unknown_paths_404"]),
+    not_yet("Chat", "`/api/hubs/{hub}/chat/…` is 501.", &["refusals::what_is_known_and_not_built_is_a_501"]),
+];
