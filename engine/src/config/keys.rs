@@ -123,7 +123,7 @@ pub(crate) fn shapes() -> impl Iterator<Item = (&'static Shape, Option<usize>)> 
 }
 
 /// Keys, by their full names, of which a change needs a restart: what cores are built with.
-pub(crate) const RESTART: [&str; 3] = ["server.listen", "server.admin_listen", "server.cores"];
+pub(crate) const RESTART: [&str; 4] = ["server.listen", "server.admin_listen", "server.cores", "server.oidc"];
 /// And those that begin so: the side thread is built with them.
 pub(crate) const RESTART_SECTION: &str = "oidc.";
 
