@@ -333,6 +333,12 @@ mod tests {
                 "a change of server.cores needs a restart\n  fix: Restart the server, or undo that change.",
             ),
             (
+                "[server]\noidc = false\n[[oidc.issuers]]\nurl = \"https://a\"\nowner = [\"sub=a\"]\n",
+                "a change of oidc.issuers[0].audiences, oidc.issuers[0].keys_age_max_seconds, oidc.issuers[0].owner, \
+                 oidc.issuers[0].reader, oidc.issuers[0].refresh_seconds, oidc.issuers[0].url, server.oidc needs a \
+                 restart\n  fix: Restart the server, or undo that change.",
+            ),
+            (
                 "[server]\nlisten = \"127.0.0.1:1\"\nadmin_listen = \"127.0.0.1:2\"\n",
                 "a change of server.admin_listen, server.listen needs a restart\n  fix: Restart the server, or undo that change.",
             ),
@@ -340,7 +346,7 @@ mod tests {
             assert_eq!(setup.reload(text), Err(expected.into()));
         }
         assert!(setup.taken.lock().unwrap().is_empty());
-        assert_eq!((setup.process.reloads.get(), setup.process.reloads_refused.get()), (0, 4));
+        assert_eq!((setup.process.reloads.get(), setup.process.reloads_refused.get()), (0, 5));
         assert_eq!(setup.reload(KEY), Ok(vec![]), "the one before is still in effect");
     }
 

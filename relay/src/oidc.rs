@@ -228,3 +228,45 @@ fn jittered(pause: Duration) -> Duration {
     let share = getrandom::u32().unwrap_or(0);
     pause - (pause / 10).mul_f64(f64::from(share) / f64::from(u32::MAX))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_refresh_is_asked_for_at_a_time() {
+        let issuer = Issuer::new(IssuerSettings::new("https://a"));
+        assert!(issuer.keys(0).is_none());
+        assert!(issuer.ask() && issuer.ask(), "asked for, and on its way");
+        issuer.rest();
+        assert!(!issuer.ask(), "done a moment ago");
+        assert_eq!(issuer.counts(), Counts { refreshes: 0, failures: 0, fetched_unix: None, keys: 0 });
+    }
+
+    #[test]
+    fn pauses_grow_to_their_bound_and_differ() {
+        let pauses: Vec<u64> = (1..=9).map(|failures| back_off(failures).as_secs()).collect();
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+        assert_eq!(back_off(u32::MAX), BACK_OFF_MAX);
+        let hour = Duration::from_secs(3600);
+        for _ in 0..100 {
+            let pause = jittered(hour);
+            assert!(pause <= hour && pause >= hour * 9 / 10, "{pause:?}");
+        }
+    }
+
+    /// With the clock of the runtime: no issuer is there, and none is waited for.
+    #[test]
+    fn a_task_asks_again_after_its_pause_or_when_told() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let issuer = Issuer::new(IssuerSettings::new("https://a"));
+            let short = Duration::from_millis(5);
+            assert!(!issuer.pause(short, false).await, "by itself");
+            assert!(issuer.ask());
+            assert!(issuer.pause(Duration::from_secs(600), false).await, "told to");
+            assert!(!issuer.pause(short, true).await);
+            assert!(issuer.ask(), "rested");
+        });
+    }
+}

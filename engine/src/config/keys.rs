@@ -124,7 +124,8 @@ pub(crate) fn shapes() -> impl Iterator<Item = (&'static Shape, Option<usize>)> 
 
 /// Keys and sections, by their full names, of which a change needs a restart: what cores and the
 /// side thread are built with.
-pub(crate) const RESTART: [&str; 4] = ["server.listen", "server.admin_listen", "server.cores", "oidc"];
+pub(crate) const RESTART: [&str; 5] =
+    ["server.listen", "server.admin_listen", "server.cores", "server.oidc", "oidc"];
 
 /// Every key, in the order of the page.
 pub(crate) fn all() -> impl Iterator<Item = &'static Key> {
@@ -261,7 +262,7 @@ section! {
         /// How many cores serve, one pinned thread each.
         cores: Option<u64> = None, 1..=u64::from(CoreSet::CORES_MAX), "every CPU the process may use";
         /// URLs under which applications know this server: accepted as audiences of tokens besides the
-        /// request's own `Host`. Needed behind a proxy that changes the host.
+        /// request's own `Host`. Needed behind a proxy that changes the host, or puts a path in front.
         public_endpoints: Vec<Endpoint> = Vec::new(), ANY;
         /// Proxies in front of this server, as networks. From their sockets, and from no others, `X-Forwarded-For`,
         /// `X-Forwarded-Host` and `X-Forwarded-Proto` are believed.
@@ -565,5 +566,34 @@ choice! {
         Signature = "signature",
         /// The value of a claim of the token.
         Claim = "claim",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn issuers_are_checked_as_a_whole() {
+        let issuer = |url: &str, owner: &[&str]| Issuer {
+            url: (!url.is_empty()).then(|| url.to_owned()),
+            owner: owner.iter().map(|&rule| rule.to_owned()).collect(),
+            ..Issuer::default()
+        };
+        for (issuer, key) in [
+            (issuer("https://login.example.com/tenant/v2.0", &["roles=Owner"]), ""),
+            (issuer("http://127.0.0.1:9000", &["sub=a=b", "scp=x"]), ""),
+            (issuer("", &["roles=Owner"]), "url"),
+            (issuer("http://login.example.com", &["roles=Owner"]), "url"),
+            (issuer("https://login.example.com/?tenant=1", &["roles=Owner"]), "url"),
+            (issuer("login.example.com", &["roles=Owner"]), "url"),
+            (issuer("https://login.example.com", &[]), "owner"),
+            (issuer("https://login.example.com", &["roles:Owner"]), "owner"),
+            (issuer("https://login.example.com", &["roles="]), "owner"),
+        ] {
+            assert_eq!(issuer_is_fit(&issuer).err().map_or("", |unfit| unfit.key), key, "{issuer:?}");
+        }
+        let reader = Issuer { reader: vec!["x".to_owned()], ..issuer("https://a", &["sub=b"]) };
+        assert_eq!(issuer_is_fit(&reader).unwrap_err().key, "reader");
     }
 }

@@ -134,7 +134,7 @@ impl Setting for Vec<SocketAddr> {
 /// Most addresses of one listener; each is a socket on every core.
 const ADDRESSES_MAX: usize = 16;
 
-/// An externally visible base URL: scheme and authority, lower case, no slash at the end.
+/// An externally visible base URL: scheme and authority in lower case, perhaps a path, no slash at the end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Endpoint(String);
 
@@ -145,11 +145,18 @@ impl Endpoint {
     }
 
     fn parse(text: &str) -> Option<Self> {
-        let text = text.trim().to_ascii_lowercase();
-        let text = text.strip_suffix('/').unwrap_or(&text);
-        let authority = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"))?;
-        let legal = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
-        (!authority.is_empty() && authority.bytes().all(legal)).then(|| Self(text.to_owned()))
+        let text = text.trim();
+        let (scheme, rest) = text.split_once("://")?;
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let (scheme, authority) = (scheme.to_ascii_lowercase(), authority.to_ascii_lowercase());
+        let path = path.strip_suffix('/').unwrap_or(path);
+        let in_authority = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
+        let in_path = |byte: u8| byte.is_ascii_alphanumeric() || b"/.-_~%".contains(&byte);
+        let legal = matches!(scheme.as_str(), "http" | "https")
+            && !authority.is_empty()
+            && authority.bytes().all(in_authority)
+            && path.bytes().all(in_path);
+        legal.then(|| Self(format!("{scheme}://{authority}{path}")))
     }
 }
 
@@ -160,8 +167,7 @@ impl Setting for Vec<Endpoint> {
 
     fn read(raw: Raw<'_>, _: &RangeInclusive<u64>) -> Result<Self, String> {
         list(raw, Endpoint::parse).ok_or_else(|| {
-            "must be a list of URLs with scheme and host only, such as [\"https://pubsub.example.com\"]"
-                .into()
+            "must be a list of URLs without query, such as [\"https://pubsub.example.com\"]".into()
         })
     }
 
@@ -359,4 +365,30 @@ pub(super) fn show_list<'a>(texts: impl Iterator<Item = &'a str>) -> String {
 
 pub(super) fn quoted(text: &str) -> String {
     toml::Value::from(text).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints() {
+        for (text, expected) in [
+            ("https://Pubsub.Example.com/", Some("https://pubsub.example.com")),
+            ("HTTP://h:8080", Some("http://h:8080")),
+            (" https://[::1]:8443 ", Some("https://[::1]:8443")),
+            ("https://gateway/Base/v1/", Some("https://gateway/Base/v1")),
+            ("https://gateway/a%20b", Some("https://gateway/a%20b")),
+            ("https://", None),
+            ("https:///x", None),
+            ("wss://h", None),
+            ("h", None),
+            ("https://h?x=1", None),
+            ("https://h/#x", None),
+            ("https://user@h", None),
+            ("https://h/a b", None),
+        ] {
+            assert_eq!(Endpoint::parse(text).as_ref().map(Endpoint::as_str), expected, "{text}");
+        }
+    }
 }

@@ -70,7 +70,8 @@ pub fn rest_audience_matches(audience: &Audience, origin: &RequestOrigin<'_>, ra
         let Some(url) = ClaimedUrl::parse(claimed) else { return false };
         let path = url.target.split('?').next().unwrap_or_default();
         let decoded = percent_decode(path);
-        [Some(path), decoded.as_deref()].into_iter().flatten().any(|claimed_path| {
+        // Whole as well: in a claim that was decoded before it was written, a name may hold a `?`.
+        [Some(path), decoded.as_deref(), Some(url.target)].into_iter().flatten().any(|claimed_path| {
             let claimed_path = claimed_path.to_lowercase();
             origin.bases(&url).any(|base| {
                 let Some(claimed_path) = strip_base(&claimed_path, base) else { return false };
@@ -178,6 +179,16 @@ mod tests {
             ("http://[::1]:8080/client/hubs/a", "[::1]:8080", Default, "a"),
             ("http://foo/clients/mqtt/hubs/a", "foo", Mqtt, "a"),
             ("http://foo/clients/socketio/hubs/a", "foo", SocketIo, "a"),
+            ("https://foo.example.com:443/clients/mqtt/hubs/MyHub", "foo.example.com", Mqtt, "MyHub"),
+            ("http://127.0.0.1:80/client/hubs/a", "127.0.0.1", Default, "a"),
+            ("http://127.0.0.1/client/hubs/a", "127.0.0.1:80", Default, "a"),
+            // TLS ends in front of us, the proxy passes the host on without or with its port.
+            ("https://foo:8443/client/hubs/a", "foo:8443", Default, "a"),
+            ("wss://foo:443/client/hubs/a", "foo", Default, "a"),
+            ("ws://foo:80/client/hubs/a/", "FOO", Default, "a"),
+            ("https://foo.example.com/client/hubs/MYHUB", "foo.example.com", Default, "myhub"),
+            ("http://foo/client/hubs/a`b%2C[c].d", "foo", Default, "a`b,[c].d"),
+            ("http://foo/%63lient/hubs/a", "foo", Default, "a"),
         ] {
             assert!(client(claimed, host, kind, hub), "{claimed} on {host}");
         }
@@ -197,6 +208,18 @@ mod tests {
             ("http://bar/client/hubs/a", Default),
             ("http://foo:81/client/hubs/a", Default),
             ("http://foo:443/client/hubs/a", Default),
+            ("https://foo:80/client/hubs/a", Default),
+            ("ws://foo:443/client/hubs/a", Default),
+            ("http://foo./client/hubs/a", Default),
+            ("http://foo:/client/hubs/a", Default),
+            ("http://foo/client/hubs/", Default),
+            ("http://foo/client/hubs/*", Default),
+            ("http://foo//client/hubs/a", Default),
+            ("http://foo/x/../client/hubs/a", Default),
+            ("http://foo/client/hubs/a#b", Default),
+            ("http://foo/client/?hub=b", Default),
+            ("http://foo/client/?hub=a&hub=b", Default),
+            ("http://foo/client/hubs/a,http://foo/client/hubs/b", Default),
             ("http://foo@bar/client/hubs/a", Default),
             ("ftp://foo/client/hubs/a", Default),
             ("foo/client/hubs/a", Default),
@@ -231,6 +254,14 @@ mod tests {
             ("https://gateway/client/hubs/a", false),
             ("https://gateway/basement/client/hubs/a", false),
             ("https://other/client/hubs/a", false),
+            ("https://PubSub.Example.com:443/client/hubs/a/", true),
+            ("wss://pubsub.example.com/client/hubs/a", true),
+            ("https://pubsub.example.com:8443/client/hubs/a", false),
+            ("https://edge/client/hubs/a", false),
+            ("http://10.0.0.1/client/hubs/a", true),
+            ("http://10.0.0.1/base/client/hubs/a", false),
+            ("https://gateway:443/base/client/hubs/a", true),
+            ("https://gateway/base//client/hubs/a", false),
         ] {
             let audience = Audience::new(["x".to_owned(), claimed.to_owned()]);
             assert_eq!(
@@ -259,5 +290,73 @@ mod tests {
         ] {
             assert_eq!(rest(claimed, path), expected, "{claimed}");
         }
+    }
+
+    /// Names with every character that somebody escapes: the path as sent, and claims as the SDKs, the
+    /// documentation and a caller that decodes first write them (`rest-api` §3.1).
+    #[test]
+    fn rest_audiences_of_names_with_odd_characters() {
+        for (name, encoded) in [
+            ("a b", "a%20b"),
+            ("a/b", "a%2Fb"),
+            ("a%b", "a%25b"),
+            ("a%2Fb", "a%252Fb"),
+            ("a+b", "a+b"),
+            ("a+b", "a%2Bb"),
+            ("a'b\"c", "a%27b%22c"),
+            ("a?b", "a%3Fb"),
+            ("a#b", "a%23b"),
+            ("a&b=c", "a%26b%3Dc"),
+            ("\u{1f980}", "%F0%9F%A6%80"),
+            ("GRÜN", "GR%C3%9CN"),
+        ] {
+            let path = format!("/api/hubs/chat/groups/{encoded}/:send");
+            let url = format!("http://localhost:8080{path}");
+            for claimed in [
+                url.clone(),
+                format!("{url}?api-version=2024-12-01&excluded=x%20y"),
+                format!("{url}/"),
+                format!("{url}/?api-version=2024-12-01"),
+                url.replace("http:", "https:"),
+                url.replace(":send", "%3Asend"),
+                url.to_lowercase(),
+                format!("http://localhost:8080/api/hubs/chat/groups/{name}/:send"),
+            ] {
+                assert!(rest(&claimed, &path), "{claimed} for {path}");
+            }
+            for claimed in [
+                url.replace(":send", ":closeConnections"),
+                url.replace("/:send", ""),
+                url.replace("/groups/", "/users/"),
+                url.replace("/chat/", "/other/"),
+                url.replace(":8080", ":8081"),
+                format!("{url}/more"),
+                format!("http://localhost:8080/api/hubs/chat/groups/x{name}/:send"),
+            ] {
+                assert!(!rest(&claimed, &path), "{claimed} for {path}");
+            }
+        }
+    }
+
+    /// The hub's name in a URL may be escaped on either side; a token for a page is one for the next.
+    #[test]
+    fn rest_audiences_of_hubs_and_pages() {
+        for (claimed, path) in [
+            ("http://localhost:8080/api/hubs/Chat/:send?api-version=2024-12-01", "/api/hubs/chat/:send"),
+            ("http://localhost:8080/api/hubs/a[b]/:send", "/api/hubs/a%5Bb%5D/:send"),
+            ("http://localhost:8080/api/hubs/a%5bb%5d/:send", "/api/hubs/a[b]/:send"),
+            ("http://localhost:8080/api/hubs/chat/%3agenerateToken", "/api/hubs/chat/:generateToken"),
+            (
+                "http://localhost:8080/api/hubs/h/groups/g/connections?api-version=2024-12-01&top=2",
+                "/api/hubs/h/groups/g/connections",
+            ),
+        ] {
+            assert!(rest(claimed, path), "{claimed} for {path}");
+        }
+        let several = Audience::new(["".into(), "x".into(), "http://localhost:8080/api/hubs/h/:send".into()]);
+        let origin =
+            RequestOrigin { host: "LocalHost:8080", forwarded_host: None, public_endpoints: NO_ENDPOINTS };
+        assert!(rest_audience_matches(&several, &origin, "/api/hubs/h/:send"));
+        assert!(!rest_audience_matches(&Audience::default(), &origin, "/api/hubs/h/:send"));
     }
 }
