@@ -3,6 +3,8 @@
 mod admin;
 mod conversions;
 mod cores;
+mod expiry;
+mod formats;
 mod handshake;
 mod http;
 mod json;
