@@ -20,10 +20,10 @@ fn publish_perishable(sender: &mut Connection, group: &str, ack_id: u64, text: &
 
 /// Returns once a message that was published now with one second to live would have expired: a client that is
 /// away comes back for one until it is not there any more.
-fn wait_for_a_ttl(server: &Server, sender: &mut Connection) {
+fn wait_for_a_ttl(server: &Server) {
     let mut probe = server.connect(Client::reliable().group("probe"));
     let (id, token) = (probe.id().to_owned(), probe.token().to_owned());
-    publish_perishable(sender, "probe", 777, "probe");
+    publish_perishable(&mut sender(server), "probe", 1, "probe");
     probe.next_text();
     probe.cut();
     wait_until("the probe's message expires", || {
@@ -59,7 +59,7 @@ fn a_reader_that_stalled_is_not_sent_what_has_expired() {
         sender.publish_acked("g", &format!("{kept} {text}"));
         kept += 1;
     }
-    wait_for_a_ttl(&server, &mut sender);
+    wait_for_a_ttl(&server);
     for n in 0..kept {
         slow.expect_group_text("g", None, &format!("{n} {text}"));
     }
@@ -86,7 +86,7 @@ fn expired_messages_make_no_slow_consumer() {
         for n in 0..10 {
             publish_perishable(&mut sender, "g", round * 10 + n, &format!("perishable {text}"));
         }
-        wait_for_a_ttl(&server, &mut sender);
+        wait_for_a_ttl(&server);
     }
     sender.publish_acked("g", "last");
     for n in 0..kept {
@@ -120,7 +120,7 @@ fn a_session_that_comes_back_after_the_ttl_finds_a_gap() {
         alice.expect_connected();
         alice.expect(&numbered(2, "2"));
         alice.cut();
-        wait_for_a_ttl(&server, &mut sender);
+        wait_for_a_ttl(&server);
         let mut alice = server.open(Client::reliable().recover(&id, &token));
         alice.expect_connected();
         alice.expect(&numbered(3, "3"));
