@@ -1,14 +1,14 @@
 //! Sequences of operations on one core's hub, flushed with any budget. Nothing may panic; every socket gets
-//! whole frames, data messages in the order they were published and sequence ids without a gap, however
-//! fan-outs are sliced; and when everyone has gone, nothing is left.
+//! whole frames in the encoding it speaks, data messages in the order they were published and sequence ids without
+//! a gap, however fan-outs are sliced, as long as nothing can expire; what sockets are told can expire are whole
+//! frames in order; and when everyone has gone, nothing is left.
 #![no_main]
 
 use arbitrary::Arbitrary;
-use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use ringhub_hub::effect::{Connect, Effect, Input, Recover, Transport};
 use ringhub_hub::{
-    Budget, ConnectionId, CoreId, Effects, Hub, Limits, Part, RequestId, Sink, SocketKey, Time,
+    Budget, Chunk, ConnectionId, CoreId, Effects, Hub, Limits, Part, RequestId, Sink, SocketKey, Time,
 };
 use ringhub_protocol::name::{GroupName, HubName, UserId};
 use ringhub_protocol::pubsub::{ClientMessage, Data, Subprotocol};
@@ -22,7 +22,7 @@ enum Op {
     Recover { client: u8 },
     Join { client: u8, group: u8, ack_id: Option<u8> },
     Leave { client: u8, group: u8, ack_id: Option<u8> },
-    Publish { client: u8, group: u8, ack_id: Option<u8>, no_echo: bool, large: bool },
+    Publish { client: u8, group: u8, ack_id: Option<u8>, no_echo: bool, large: bool, ttl: u8 },
     Raw { client: u8 },
     Say { client: u8, what: u8 },
     Acknowledge { client: u8, id: u16 },
@@ -31,7 +31,7 @@ enum Op {
     Congest { client: u8 },
     Writable { client: u8 },
     Slow { client: u8 },
-    Send { target: u8, exclude: Option<u8> },
+    Send { target: u8, exclude: Option<u8>, ttl: u8 },
     CloseThem { target: u8 },
     Group { client: u8, group: u8, what: u8 },
     Time { ms: u8 },
@@ -42,6 +42,7 @@ enum Op {
 struct Client {
     transport: Transport,
     id: ConnectionId,
+    subprotocol: Subprotocol,
 }
 
 /// What sockets are sent.
@@ -51,27 +52,41 @@ struct Wires {
     sent: HashMap<SocketKey, Vec<u8>>,
     /// By socket: the number of the last data message, and its sequence id.
     last: HashMap<SocketKey, (u64, u64)>,
+    /// Whether a message could expire: ids may have gaps then.
+    expiry: bool,
+    now: Time,
 }
 
 impl Sink for Wires {
-    fn shared(&mut self, bytes: &Bytes, sockets: &[SocketKey]) {
+    fn shared(&mut self, bytes: &Chunk, sockets: &[SocketKey]) {
         for socket in sockets {
-            self.sent.entry(*socket).or_default().extend_from_slice(bytes);
+            self.take(bytes.clone(), *socket);
         }
     }
-    fn each(&mut self, bytes: &Bytes, parts: &[Part]) {
+    fn each(&mut self, bytes: &Chunk, parts: &[Part]) {
         for part in parts {
-            let range = part.start as usize..part.end as usize;
-            self.sent.entry(part.socket).or_default().extend_from_slice(&bytes[range]);
+            self.take(bytes.slice(part.start as usize..part.end as usize), part.socket);
         }
     }
 }
 
 impl Wires {
+    fn take(&mut self, bytes: Chunk, socket: SocketKey) {
+        let mut end = 0;
+        for frame in bytes.perishable() {
+            assert!(self.expiry && end <= frame.start && frame.start < frame.end);
+            end = frame.end;
+            let whole = &bytes[frame.start as usize..frame.end as usize];
+            assert_eq!(whole.len(), frame_len(whole), "a frame and nothing else can be dropped");
+        }
+        self.sent.entry(socket).or_default().extend_from_slice(&bytes);
+    }
+
     fn flush(&mut self, hub: &mut Hub, budget: Budget) {
-        hub.flush(self, budget);
+        let now = self.now;
+        hub.flush(now, self, budget);
         for (socket, bytes) in self.sent.drain() {
-            check(&bytes, self.last.entry(socket).or_default());
+            check(&bytes, self.last.entry(socket).or_default(), self.expiry);
         }
     }
 
@@ -85,6 +100,14 @@ impl Wires {
         panic!("a flush must come to an end");
     }
 }
+
+const KINDS: [Subprotocol; 5] = [
+    Subprotocol::Raw,
+    Subprotocol::Json,
+    Subprotocol::ReliableJson,
+    Subprotocol::Protobuf,
+    Subprotocol::ReliableProtobuf,
+];
 
 fn group(n: u8) -> GroupName<'static> {
     GroupName::parse(format!("g{}", n % 4)).unwrap()
@@ -110,6 +133,12 @@ fuzz_target!(|ops: Vec<Op>| {
         let pick = |n: u8| {
             clients.get(usize::from(n) % clients.len().max(1)).map(|client| (client.transport, client.id))
         };
+        wires.now = now;
+        let mut seconds = |ttl: u8| {
+            let seconds = u32::from(ttl).saturating_sub(200);
+            wires.expiry |= seconds > 0;
+            seconds
+        };
         let mut socket = || {
             next += 1;
             SocketKey { slot: next, generation: next }
@@ -118,8 +147,7 @@ fuzz_target!(|ops: Vec<Op>| {
         let ack = |id: Option<u8>| id.map(u64::from);
         match op {
             Op::Connect { kind, group: first, raw_group } => {
-                let subprotocol =
-                    [Subprotocol::Raw, Subprotocol::Json, Subprotocol::ReliableJson][usize::from(kind) % 3];
+                let subprotocol = KINDS[usize::from(kind) % KINDS.len()];
                 let connect = Connect {
                     socket: socket(),
                     subprotocol,
@@ -135,7 +163,10 @@ fuzz_target!(|ops: Vec<Op>| {
             }
             Op::Recover { client } => {
                 if let Some((_, id)) = pick(client) {
-                    let recover = Recover { socket: socket(), id, address: None, prologue: Vec::new() };
+                    let known = clients.iter().find(|known| known.id == id).expect("it was picked");
+                    let subprotocol = known.subprotocol;
+                    let recover =
+                        Recover { socket: socket(), id, subprotocol, address: None, prologue: Vec::new() };
                     hub.handle(now, Input::Recover(Box::new(recover)), &mut effects);
                 }
             }
@@ -151,12 +182,18 @@ fuzz_target!(|ops: Vec<Op>| {
                     hub.handle(now, Input::Message(from, message), &mut effects);
                 }
             }
-            Op::Publish { client, group: n, ack_id, no_echo, large: is_large } => {
+            Op::Publish { client, group: n, ack_id, no_echo, large: is_large, ttl } => {
                 if let Some((from, _)) = pick(client) {
                     let text = if is_large { format!("{number} {large}") } else { number.to_string() };
                     let data = Data::text(&text);
-                    let message =
-                        ClientMessage::SendToGroup { group: group(n), ack_id: ack(ack_id), no_echo, data, metadata: None, ttl_seconds: 0 };
+                    let message = ClientMessage::SendToGroup {
+                        group: group(n),
+                        ack_id: ack(ack_id),
+                        no_echo,
+                        data,
+                        metadata: None,
+                        ttl_seconds: seconds(ttl),
+                    };
                     hub.handle(now, Input::Message(from, message), &mut effects);
                 }
             }
@@ -209,7 +246,7 @@ fuzz_target!(|ops: Vec<Op>| {
                     hub.handle(now, Input::SlowConsumer(from), &mut effects);
                 }
             }
-            Op::Send { target, exclude } => {
+            Op::Send { target, exclude, ttl } => {
                 let target = match target % 4 {
                     0 => Target::All,
                     1 => Target::User(UserId::parse("u").unwrap()),
@@ -220,7 +257,7 @@ fuzz_target!(|ops: Vec<Op>| {
                 };
                 let excluded =
                     exclude.and_then(pick).map(|(_, id)| id.to_string().into()).into_iter().collect();
-                let send = Operation::Send { target, excluded, filter: None, ttl_seconds: 0 };
+                let send = Operation::Send { target, excluded, filter: None, ttl_seconds: seconds(ttl) };
                 let text = number.to_string();
                 hub.handle(now, Input::Operation(RequestId(1), &send, Some(Data::text(&text).into())), &mut effects);
             }
@@ -248,7 +285,8 @@ fuzz_target!(|ops: Vec<Op>| {
                 hub.handle(now, Input::Operation(RequestId(1), &operation, None), &mut effects);
             }
             Op::Time { ms } => {
-                now = now.after_ms(u64::from(ms));
+                // Mostly less than a window, sometimes more than a second.
+                now = now.after_ms(u64::from(ms) * if ms > 200 { 20 } else { 1 });
                 hub.handle_timeout(now, &mut effects);
             }
             Op::Flush { sends, whole } => {
@@ -272,9 +310,10 @@ fn take(hub: &mut Hub, effects: &mut Effects, clients: &mut Vec<Client>) {
     for effect in effects.drain(..) {
         match effect {
             Effect::Opened(transport) => {
-                let id = hub.connections(transport.connection.slot, 1)[0].id;
+                let row = &hub.connections(transport.connection.slot, 1)[0];
+                let (id, subprotocol) = (row.id, row.subprotocol);
                 clients.retain(|client| client.id != id);
-                clients.push(Client { transport, id });
+                clients.push(Client { transport, id, subprotocol });
                 if clients.len() > 12 {
                     clients.remove(0);
                 }
@@ -286,31 +325,89 @@ fn take(hub: &mut Hub, effects: &mut Effects, clients: &mut Vec<Client>) {
     }
 }
 
+/// Lengths of a frame's header and payload.
+fn frame_lens(frame: &[u8]) -> (usize, usize) {
+    match frame[1] {
+        126 => (4, usize::from(frame[2]) << 8 | usize::from(frame[3])),
+        127 => (10, u64::from_be_bytes(frame[2..10].try_into().unwrap()) as usize),
+        len => (2, usize::from(len)),
+    }
+}
+
+fn frame_len(frame: &[u8]) -> usize {
+    let (header, payload) = frame_lens(frame);
+    header + payload
+}
+
 /// Whole unmasked frames, whose numbers and ids go up from the last ones.
-fn check(mut bytes: &[u8], (last_number, last_id): &mut (u64, u64)) {
-    while let [first, len, rest @ ..] = bytes {
+fn check(mut bytes: &[u8], (last_number, last_id): &mut (u64, u64), gaps: bool) {
+    while let [first, _, ..] = bytes {
         assert_eq!(first & 0x70, 0);
-        let (len, rest) = match len {
-            126 => (usize::from(rest[0]) << 8 | usize::from(rest[1]), &rest[2..]),
-            127 => (u64::from_be_bytes(rest[..8].try_into().unwrap()) as usize, &rest[8..]),
-            len => (usize::from(*len), rest),
-        };
-        let (payload, rest) = rest.split_at(len);
+        let (header, len) = frame_lens(bytes);
+        let (payload, rest) = bytes[header..].split_at(len);
         bytes = rest;
-        let data = match payload {
+        let (data, id) = match payload {
             // A raw client's message is the data.
-            [b'0'..=b'9', ..] => payload,
-            _ => after(payload, b",\"data\":\"").unwrap_or_default(),
+            [b'0'..=b'9', ..] if first & 15 == 1 => (payload, None),
+            _ if first & 15 == 2 => protobuf_data(payload),
+            _ => {
+                let id = after(payload, b",\"sequenceId\":").and_then(leading_number);
+                (after(payload, b",\"data\":\"").unwrap_or_default(), id)
+            }
         };
         if let Some(number) = leading_number(data) {
             assert!(number > *last_number, "{number} after {last_number}");
             *last_number = number;
         }
-        if let Some(id) = after(payload, b",\"sequenceId\":").and_then(leading_number) {
-            assert!(*last_id == 0 || id == *last_id + 1, "{id} after {last_id}");
+        if let Some(id) = id {
+            let is_next = if gaps { id > *last_id } else { id == *last_id + 1 };
+            assert!(*last_id == 0 || is_next, "{id} after {last_id}");
             *last_id = id;
         }
     }
+}
+
+/// Text and sequence id of a protobuf data message; nothing of other messages.
+fn protobuf_data(payload: &[u8]) -> (&[u8], Option<u64>) {
+    // A raw client's bytes.
+    if payload == b"\x00\xff" {
+        return (b"", None);
+    }
+    let mut whole = payload;
+    let (number, _, message) = field(&mut whole);
+    assert!(whole.is_empty(), "one message");
+    let (mut rest, mut data, mut id) = (message, &b""[..], None);
+    while number == 2 && !rest.is_empty() {
+        match field(&mut rest) {
+            (3, _, mut content) => data = field(&mut content).2,
+            (4, value, _) => id = Some(value),
+            _ => {}
+        }
+    }
+    (data, id)
+}
+
+/// Takes one field: its number, its value or length, its bytes.
+fn field<'a>(bytes: &mut &'a [u8]) -> (u64, u64, &'a [u8]) {
+    let tag = varint(bytes);
+    let value = varint(bytes);
+    let len = if tag & 7 == 2 { value as usize } else { 0 };
+    let (content, rest) = bytes.split_at(len);
+    *bytes = rest;
+    (tag >> 3, value, content)
+}
+
+fn varint(bytes: &mut &[u8]) -> u64 {
+    let mut value = 0;
+    for shift in (0..70).step_by(7) {
+        let (first, rest) = bytes.split_first().expect("a whole varint");
+        *bytes = rest;
+        value |= u64::from(first & 0x7f) << shift;
+        if first & 0x80 == 0 {
+            break;
+        }
+    }
+    value
 }
 
 /// What follows the first `pattern`.

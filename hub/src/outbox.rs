@@ -2,7 +2,8 @@
 //!
 //! An outbox never blocks and never copies payload: it holds references to encoded chunks and a running byte
 //! count. It exists only after a short send. Being over the bound is reported, not handled, here. Frames whose
-//! time is over are dropped when the owner asks for it, whole: never one of which the kernel has a byte.
+//! time is over are dropped when the owner asks for it, whole: never one of which the kernel has a byte, or may
+//! take one.
 
 use crate::{Chunk, Time};
 use bytes::{Buf, Bytes};
@@ -13,6 +14,8 @@ use std::collections::VecDeque;
 pub struct Outbox {
     chunks: VecDeque<Queued>,
     bytes: usize,
+    /// So many bytes at the front are in flight: the kernel may take them any time.
+    in_flight: usize,
     /// No frame expires before this.
     expires: Time,
 }
@@ -40,7 +43,7 @@ impl Queued {
 
 impl Default for Outbox {
     fn default() -> Self {
-        Self { chunks: VecDeque::new(), bytes: 0, expires: Time::NEVER }
+        Self { chunks: VecDeque::new(), bytes: 0, in_flight: 0, expires: Time::NEVER }
     }
 }
 
@@ -75,18 +78,26 @@ impl Outbox {
         self.expires != Time::NEVER
     }
 
-    /// Drops the whole unsent frames whose time is over at `now`; returns how many. Nothing of the outbox may be
-    /// in flight.
+    /// So many bytes at the front are given to the kernel; [`Outbox::advance`] says how many it took.
+    pub fn put_in_flight(&mut self, bytes: usize) {
+        self.in_flight = bytes;
+    }
+
+    /// Drops the whole unsent frames whose time is over at `now` and that are not in flight; returns how many.
     pub fn expire(&mut self, now: Time) -> u64 {
         if now < self.expires {
             return 0;
         }
         let (mut dropped, before) = (0, std::mem::take(self));
+        let mut in_flight = before.in_flight;
+        self.in_flight = in_flight;
         for Queued { rest, chunk } in before.chunks {
             // What is kept goes from here on.
             let mut from = chunk.len() - rest.len();
+            let untouched = from + in_flight;
+            in_flight = in_flight.saturating_sub(rest.len());
             for frame in chunk.perishable() {
-                if frame.until <= now && frame.start as usize >= from {
+                if frame.until <= now && frame.start as usize >= untouched {
                     self.push(chunk.slice(from..frame.start as usize), usize::MAX);
                     from = frame.end as usize;
                     dropped += 1;
@@ -97,12 +108,13 @@ impl Outbox {
         dropped
     }
 
-    /// The first `sent` bytes are in the kernel's hands.
+    /// The first `sent` bytes are in the kernel's hands, and nothing else is in flight.
     ///
     /// # Panics
     /// If `sent` is more than [`Outbox::bytes`].
     pub fn advance(&mut self, mut sent: usize) {
         self.bytes -= sent;
+        self.in_flight = 0;
         while sent > 0 {
             let Queued { rest, .. } = self.chunks.front_mut().expect("no more was sent than was queued");
             if rest.len() > sent {
@@ -151,6 +163,7 @@ mod tests {
     #[derive(Debug, Clone)]
     enum Op {
         Push(Vec<(u8, u8)>),
+        Write(usize),
         Send(usize),
         Expire(u8),
     }
@@ -158,6 +171,7 @@ mod tests {
     fn op() -> impl Strategy<Value = Op> {
         prop_oneof![
             prop::collection::vec((1u8..6, prop_oneof![Just(0u8), 1u8..40]), 0..6).prop_map(Op::Push),
+            (0usize..16).prop_map(Op::Write),
             (0usize..16).prop_map(Op::Send),
             (0u8..5).prop_map(Op::Expire),
         ]
@@ -168,7 +182,7 @@ mod tests {
         #[test]
         fn sends_in_order_what_has_not_expired(ops in prop::collection::vec(op(), 0..60)) {
             let (mut outbox, mut oracle) = (Outbox::default(), Vec::<Frame>::new());
-            let (mut now, mut fill) = (Time(0), 0);
+            let (mut now, mut fill, mut in_flight) = (Time(0), 0, 0);
             for op in ops {
                 match op {
                     Op::Push(frames) => {
@@ -178,7 +192,12 @@ mod tests {
                         let bytes: usize = oracle.iter().map(|(bytes, ..)| bytes.len()).sum();
                         prop_assert_eq!(outbox.push(chunk, 20) == Pressure::High, bytes > 20);
                     }
+                    Op::Write(bytes) => {
+                        in_flight = bytes.min(outbox.bytes());
+                        outbox.put_in_flight(in_flight);
+                    }
                     Op::Send(take) => {
+                        in_flight = 0;
                         let mut take = take.min(outbox.bytes());
                         outbox.advance(take);
                         while take > 0 {
@@ -195,7 +214,12 @@ mod tests {
                     Op::Expire(ms) => {
                         now = now.after_ms(u64::from(ms));
                         let before = oracle.len();
-                        oracle.retain(|(_, untouched, until)| !untouched || until.is_none_or(|until| until > now));
+                        let mut ahead = 0;
+                        oracle.retain(|(bytes, untouched, until)| {
+                            let is_in_flight = ahead < in_flight;
+                            ahead += bytes.len();
+                            is_in_flight || !untouched || until.is_none_or(|until| until > now)
+                        });
                         prop_assert_eq!(outbox.expire(now), (before - oracle.len()) as u64);
                     }
                 }

@@ -53,16 +53,28 @@ impl Batch {
     }
 
     /// Notes which of the frames from `start` on, with ids from `first` on, are perishable.
+    #[inline]
     pub(crate) fn note_perishable(
+        &self,
+        perishable: &mut Vec<Perishable>,
+        start: u32,
+        places: (u32, u32),
+        first: u64,
+    ) {
+        // Hardly any batch has such messages.
+        if self.expires != Time::NEVER {
+            self.note_deadlines(perishable, start, places, first);
+        }
+    }
+
+    #[cold]
+    fn note_deadlines(
         &self,
         perishable: &mut Vec<Perishable>,
         mut start: u32,
         (from, count): (u32, u32),
         first: u64,
     ) {
-        if self.expires == Time::NEVER {
-            return;
-        }
         for (index, id) in (from..from + count).zip(first..) {
             let payload = self.encoding.numbered_len(self.bytes(index, 1), id);
             let end = start + (frame::header_len(payload) + payload) as u32;

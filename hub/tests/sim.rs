@@ -6,6 +6,7 @@
 //!   across groups; REST sends arrive in the order of their answers, wherever they came in;
 //! - nobody gets a group's message after its leave was acknowledged, another hub's, or one that was denied;
 //! - reliable clients see every id once and in order over any number of sockets;
+//! - messages whose time is over may be missing, their ids too; none that waited in a queue arrives late;
 //! - every request is answered, and when everyone has left, nothing is left.
 //!
 //! `RINGHUB_SIM_SEED=n` repeats one seed; `RINGHUB_SIM_STEPS=n` and `RINGHUB_SIM_SEEDS=n` make it longer.
@@ -24,19 +25,20 @@ fn run(setup: Setup, default_seeds: u64) {
         Ok(seed) => seed.parse().map(|seed| seed..seed + 1).expect("RINGHUB_SIM_SEED is a number"),
         Err(_) => 0..number("RINGHUB_SIM_SEEDS", default_seeds),
     };
-    let (mut deliveries, mut operations, mut sliced) = (0, 0, 0);
+    let (mut deliveries, mut operations, mut sliced, mut expired) = (0, 0, 0, 0);
     for seed in seeds {
         let outcome = std::panic::catch_unwind(|| {
             let mut world = World::new(setup, seed);
             (0..steps).for_each(|_| world.step());
             world.finish();
-            (world.deliveries, world.operations, world.sliced)
+            (world.deliveries, world.operations, world.sliced, world.expired)
         });
         match outcome {
-            Ok((delivered, operated, cut)) => {
+            Ok((delivered, operated, cut, dropped)) => {
                 deliveries += delivered;
                 operations += operated;
                 sliced += cut;
+                expired += dropped;
             }
             Err(panic) => {
                 eprintln!(
@@ -46,27 +48,35 @@ fn run(setup: Setup, default_seeds: u64) {
             }
         }
     }
-    println!("{operations} operations, {deliveries} deliveries checked, {sliced} flushes sliced");
+    println!(
+        "{operations} operations, {deliveries} deliveries checked, {sliced} flushes sliced, {expired} expired"
+    );
     assert!(deliveries > operations / 50, "the simulation must deliver something to check");
     assert!(sliced > operations / 1_000, "the simulation must cut fan-outs into slices");
+    assert_eq!(expired > operations / 1_000, setup.expiry, "{expired} messages expired");
 }
 
 #[test]
 fn one_core() {
-    run(Setup { cores: 1, clients: 12, groups: 4 }, 40);
+    run(Setup { cores: 1, clients: 12, groups: 4, expiry: false }, 40);
 }
 
 #[test]
 fn three_cores_with_a_mesh_of_one_batch() {
-    run(Setup { cores: 3, clients: 16, groups: 4 }, 60);
+    run(Setup { cores: 3, clients: 16, groups: 4, expiry: false }, 60);
 }
 
 #[test]
 fn fan_outs_that_overlap() {
-    run(Setup { cores: 1, clients: 32, groups: 2 }, 30);
+    run(Setup { cores: 1, clients: 32, groups: 2, expiry: false }, 30);
 }
 
 #[test]
 fn many_groups_that_come_and_go() {
-    run(Setup { cores: 2, clients: 6, groups: 40 }, 20);
+    run(Setup { cores: 2, clients: 6, groups: 40, expiry: false }, 20);
+}
+
+#[test]
+fn messages_that_expire() {
+    run(Setup { cores: 2, clients: 12, groups: 3, expiry: true }, 20);
 }

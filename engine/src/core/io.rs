@@ -199,8 +199,7 @@ impl Io {
         self.shared.counters.outbox_bytes.add(rest.len() as u64);
         let outbox = socket.outbox.get_or_insert_default();
         let mut pressure = outbox.push(rest, self.settings.outbox_bytes_max);
-        // Nothing is in flight while it polls.
-        if pressure == Pressure::High && (socket.polling || first) {
+        if pressure == Pressure::High {
             self.shared.counters.expire(outbox, self.now);
             if outbox.bytes() <= self.settings.outbox_bytes_max {
                 pressure = Pressure::Low;
@@ -235,14 +234,15 @@ impl Io {
     /// Puts the front of the outbox in flight.
     fn write_now(&mut self, slot: u32, wait: bool) {
         let Some(socket) = self.sockets.at(slot) else { return };
-        let Some(outbox) = &socket.outbox else { return };
+        let Some(outbox) = &mut socket.outbox else { return };
         let mut bytes = 0;
         let chunks = outbox.chunks().take(CHUNKS_MAX).take_while(|chunk| {
             let within = bytes < WRITE_BYTES;
-            bytes += chunk.len();
+            bytes += if within { chunk.len() } else { 0 };
             within
         });
         self.ring.write(socket.fd.as_raw_fd(), slot, chunks, wait);
+        outbox.put_in_flight(bytes);
     }
 
     /// A write, or the wait for one, ended.
@@ -275,6 +275,7 @@ impl Io {
                 self.outcomes.push((self.sockets.key(slot), Outcome::Writable));
             }
             error if matches!(-error, libc::EAGAIN | libc::EINTR | libc::ENOMEM | libc::ENOBUFS) => {
+                outbox.advance(0);
                 self.write(slot);
             }
             _ => {

@@ -1,8 +1,18 @@
 //! A client of the simulation: what it asked for, what it may expect, what it has seen.
 
-use ringhub_hub::{ConnectionId, SocketKey, Transport};
+use ringhub_hub::{ConnectionId, SocketKey, Time, Transport};
 use ringhub_protocol::pubsub::Subprotocol;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// A byte that a socket took.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Byte {
+    pub(crate) value: u8,
+    /// When.
+    pub(crate) taken: Time,
+    /// Whether it did not take it at once.
+    pub(crate) waited: bool,
+}
 
 /// Where a client stands with a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,17 +80,19 @@ pub(crate) struct Client {
     pub(crate) sequence: u64,
     pub(crate) acknowledged: u64,
     /// Bytes read, not yet whole frames.
-    pub(crate) inbox: VecDeque<u8>,
+    pub(crate) inbox: VecDeque<Byte>,
     /// Whether the upgrade's answer and `connected` came.
     pub(crate) greeted: u8,
 }
 
 impl Client {
     pub(crate) fn new(index: usize, groups: usize) -> Self {
-        let subprotocol = match index % 4 {
+        let subprotocol = match index % 6 {
             0 => Subprotocol::Json,
             1 => Subprotocol::Raw,
-            _ => Subprotocol::ReliableJson,
+            2 | 5 => Subprotocol::ReliableJson,
+            3 => Subprotocol::ReliableProtobuf,
+            _ => Subprotocol::Protobuf,
         };
         Self {
             index,

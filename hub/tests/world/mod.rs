@@ -1,11 +1,12 @@
 //! The simulated server (cores, mesh, sockets) and its clients.
 
 mod client;
+mod protobuf;
 
-use client::{Asked, Client, Member, Phase};
+use client::{Asked, Byte, Client, Member, Phase};
 use ringhub_hub::{
-    Budget, Chunk, Connect, CoreId, Effect, Effects, Hub, Input, Limits, MeshItem, Part, Recover, RequestId,
-    Sink, SocketKey, Time, Transport,
+    Budget, Chunk, Connect, CoreId, Effect, Effects, Hub, Input, Limits, MeshItem, Outbox, Part, Recover,
+    RequestId, Sink, SocketKey, Time, Transport,
 };
 use ringhub_protocol::name::{GroupName, HubName, UserId};
 use ringhub_protocol::pubsub::{ClientMessage, Data, Subprotocol};
@@ -35,6 +36,8 @@ pub(crate) struct Setup {
     pub(crate) cores: usize,
     pub(crate) clients: usize,
     pub(crate) groups: usize,
+    /// Whether some messages have a time to live.
+    pub(crate) expiry: bool,
 }
 
 /// One direction between two cores: a ring that holds one batch, and what waits for room.
@@ -59,10 +62,19 @@ struct Socket {
     generation: u32,
     client: Option<usize>,
     /// In the client's hands when it reads.
-    wire: VecDeque<u8>,
+    wire: VecDeque<Byte>,
     /// What the socket did not take.
-    kept: VecDeque<u8>,
+    kept: Outbox,
     congested: bool,
+}
+
+impl Socket {
+    /// The socket takes so many bytes of what was kept.
+    fn take(&mut self, bytes: usize, taken: Time, waited: bool) {
+        let kept = self.kept.chunks().flat_map(|chunk| chunk.iter().copied());
+        self.wire.extend(kept.take(bytes).map(|value| Byte { value, taken, waited }));
+        self.kept.advance(bytes);
+    }
 }
 
 /// The REST caller: one call at a time, so its publications have one order.
@@ -84,6 +96,8 @@ pub(crate) struct World {
     pub(crate) operations: u64,
     /// Flushes that left a fan-out unfinished.
     pub(crate) sliced: u64,
+    /// Messages dropped because their time was over.
+    pub(crate) expired: u64,
 }
 
 struct Writer<'a> {
@@ -94,22 +108,22 @@ struct Writer<'a> {
 impl Sink for Writer<'_> {
     fn shared(&mut self, bytes: &Chunk, sockets: &[SocketKey]) {
         for key in sockets {
-            self.write(*key, bytes);
+            self.write(*key, bytes.clone());
         }
     }
 
     fn each(&mut self, bytes: &Chunk, parts: &[Part]) {
         for part in parts {
-            self.write(part.socket, &bytes[part.start as usize..part.end as usize]);
+            self.write(part.socket, bytes.slice(part.start as usize..part.end as usize));
         }
     }
 }
 
 impl Writer<'_> {
-    fn write(&mut self, key: SocketKey, bytes: &[u8]) {
+    fn write(&mut self, key: SocketKey, bytes: Chunk) {
         let socket = &mut self.sockets[key.slot as usize];
         if socket.generation == key.generation {
-            socket.kept.extend(bytes);
+            socket.kept.push(bytes, usize::MAX);
             self.sent.push(key.slot as usize);
         }
     }
@@ -118,8 +132,8 @@ impl Writer<'_> {
 impl World {
     pub(crate) fn new(setup: Setup, seed: u64) -> Self {
         let limits = Limits {
-            recovery_window_ms: 300,
-            recovery_grace_ms: 20,
+            recovery_window_ms: 3_000,
+            recovery_grace_ms: 200,
             replay_messages_max: 100_000,
             ..Limits::default()
         };
@@ -152,6 +166,7 @@ impl World {
             deliveries: 0,
             operations: 0,
             sliced: 0,
+            expired: 0,
         }
     }
 
@@ -175,7 +190,7 @@ impl World {
                 let core = self.random.below(cores);
                 self.flush(core);
             }
-            90..93 => self.now = Time(self.now.0 + self.random.next() % 20),
+            90..93 => self.now = Time(self.now.0 + self.random.next() % 200),
             93..96 => {
                 let core = self.random.below(cores);
                 self.timeouts(core);
@@ -216,6 +231,7 @@ impl World {
             for hub in &self.cores[core].hubs {
                 assert_eq!((hub.counters().connections, hub.counters().suspended), (0, 0));
                 self.sliced += hub.counters().flushes_sliced;
+                self.expired += hub.counters().messages_expired;
                 assert_eq!(hub.group_counts(), (0, 0), "groups are left");
                 assert!(!hub.is_dirty() && hub.next_timeout().is_none());
             }
@@ -396,19 +412,33 @@ impl World {
         }
     }
 
+    /// The seconds a message is to live, and when that ends; 0 for most.
+    fn ttl(&mut self) -> (u32, u64) {
+        if !self.setup.expiry || self.random.below(3) > 0 {
+            return (0, 0);
+        }
+        let seconds = 1 + self.random.below(3) as u32;
+        (seconds, self.now.0 + 1_000 * u64::from(seconds))
+    }
+
     fn publish(&mut self, client: usize) {
         let group = self.random.below(self.setup.groups);
+        let (mut ttl_seconds, mut until) = self.ttl();
         let no_echo = self.random.below(4) == 0;
         let who = &mut self.clients[client];
         let raw = who.subprotocol == Subprotocol::Raw;
+        if raw {
+            (ttl_seconds, until) = (0, 0);
+        }
         let group = if raw { (who.forbidden + 1) % who.groups.len() } else { group };
         let text = if group == who.forbidden {
             format!("h{} denied", who.hub)
         } else {
             who.published += 1;
-            format!("h{} g{group} p{} {}", who.hub, who.publisher(), who.published)
+            format!("h{} g{group} p{} {} t{until}", who.hub, who.publisher(), who.published)
         };
-        if group != who.forbidden {
+        // What expires may arrive.
+        if group != who.forbidden && ttl_seconds == 0 {
             let (hub, publisher, number) = (who.hub, who.publisher(), who.published);
             self.owe(hub, Some(group), publisher, number, (no_echo && !raw).then_some(client));
         }
@@ -429,7 +459,7 @@ impl World {
                 no_echo,
                 data,
                 metadata: None,
-                ttl_seconds: 0,
+                ttl_seconds,
             },
         );
     }
@@ -479,16 +509,18 @@ impl World {
         }
         self.callers[hub].sent += 1;
         let (number, publisher) = (self.callers[hub].sent, 1_000_000 + hub);
+        let (ttl_seconds, until) = self.ttl();
         let text = match &target {
-            Target::Group(_) => format!("h{hub} g{group} p{publisher} {number}"),
-            _ => format!("h{hub} - p{publisher} {number}"),
+            Target::Group(_) => format!("h{hub} g{group} p{publisher} {number} t{until}"),
+            _ => format!("h{hub} - p{publisher} {number} t{until}"),
         };
         match &target {
+            _ if ttl_seconds > 0 => {}
             Target::All => self.owe(hub, None, publisher, number, None),
             Target::Group(_) => self.owe(hub, Some(group), publisher, number, None),
             _ => {}
         }
-        let send = Operation::send(target);
+        let send = Operation::Send { target, excluded: Box::default(), filter: None, ttl_seconds };
         self.feed(core, hub, Input::Operation(request, &send, Some(Data::text(&text).into())));
     }
 }
@@ -586,12 +618,14 @@ impl World {
             }
             // Now and then a socket does not take everything.
             if !socket.congested && self.random.below(6) > 0 {
-                socket.wire.extend(socket.kept.drain(..));
+                socket.take(socket.kept.bytes(), self.now, false);
                 continue;
             }
-            let take = self.random.below(socket.kept.len() + 1);
-            let taken: Vec<u8> = socket.kept.drain(..take).collect();
-            socket.wire.extend(taken);
+            if socket.congested {
+                self.expired += socket.kept.expire(self.now);
+            }
+            let take = self.random.below(socket.kept.bytes() + 1);
+            socket.take(take, self.now, socket.congested);
             if socket.kept.is_empty() || std::mem::replace(&mut socket.congested, true) {
                 continue;
             }
@@ -611,33 +645,38 @@ impl World {
         if socket.generation != key.generation || socket.client != Some(client) {
             return;
         }
+        let late = std::mem::take(&mut socket.congested);
         who.inbox.extend(socket.wire.drain(..));
-        if std::mem::take(&mut socket.congested) {
-            socket.wire.extend(socket.kept.drain(..));
+        if late {
+            self.expired += socket.kept.expire(self.now);
+            socket.take(socket.kept.bytes(), self.now, true);
             if let Some(transport) = who.transport {
                 self.feed(core, hub, Input::Writable(transport));
             }
         }
-        while let Some((opcode, payload)) = frame(&mut self.clients[client].inbox) {
-            self.receive(client, opcode, &payload);
+        while let Some((opcode, payload, first)) = frame(&mut self.clients[client].inbox) {
+            self.receive(client, opcode, &payload, first);
         }
     }
 
-    fn receive(&mut self, client: usize, opcode: u8, payload: &[u8]) {
+    fn receive(&mut self, client: usize, opcode: u8, payload: &[u8], first: Byte) {
         let who = &mut self.clients[client];
         if opcode == 8 {
             return;
         }
-        let text = std::str::from_utf8(payload).expect("text");
         if who.greeted == 0 {
-            assert_eq!(text, "@", "the upgrade's answer comes first");
+            assert_eq!(payload, b"@", "the upgrade's answer comes first");
             who.greeted = 1 + u8::from(who.subprotocol == Subprotocol::Raw);
             return;
         }
+        assert_eq!(opcode, if who.subprotocol.is_protobuf() { 2 } else { 1 });
         if who.subprotocol == Subprotocol::Raw {
-            return self.message(client, text);
+            return self.message(client, std::str::from_utf8(payload).expect("text"), first);
         }
-        let message: serde_json::Value = serde_json::from_str(text).expect("JSON");
+        let message = match who.subprotocol.is_protobuf() {
+            true => protobuf::decode(payload),
+            false => serde_json::from_slice(payload).expect("JSON"),
+        };
         match message["type"].as_str().unwrap() {
             "system" if message["event"] == "connected" => {
                 assert_eq!(who.greeted, 1, "connected comes second");
@@ -678,29 +717,35 @@ impl World {
                 assert_eq!(who.greeted, 2);
                 if who.subprotocol.is_reliable() {
                     let id = message["sequenceId"].as_u64().unwrap();
-                    assert!(id <= who.sequence + 1, "client {client}: id {id} after {}", who.sequence);
+                    let is_next = self.setup.expiry || id <= who.sequence + 1;
+                    assert!(is_next, "client {client}: id {id} after {}", who.sequence);
                     if id <= who.sequence {
                         return;
                     }
                     who.sequence = id;
                 }
                 let data = message["data"].as_str().unwrap().to_owned();
-                self.message(client, &data);
+                self.message(client, &data, first);
             }
             other => panic!("{other}"),
         }
     }
 
-    fn message(&mut self, client: usize, data: &str) {
+    fn message(&mut self, client: usize, data: &str, first: Byte) {
         self.deliveries += 1;
         let who = &mut self.clients[client];
         let words: Vec<&str> = data.split(' ').collect();
-        let [hub, group, publisher, number] = words[..] else { panic!("delivered though denied: {data}") };
+        let [hub, group, publisher, number, until] = words[..] else {
+            panic!("delivered though denied: {data}")
+        };
         assert_eq!(hub, format!("h{}", who.hub), "delivered across hubs");
         if let Some(group) = group.strip_prefix('g') {
             let group: usize = group.parse().unwrap();
             assert_ne!(who.groups[group], Member::No, "client {client} is not a member: {data}");
         }
+        let until: u64 = until[1..].parse().unwrap();
+        let fresh = until == 0 || !first.waited || first.taken < Time(until);
+        assert!(fresh, "client {client}: {data} waited until {:?}", first.taken);
         let publisher: usize = publisher[1..].parse().unwrap();
         let number: u64 = number.parse().unwrap();
         let last = who.seen.insert(publisher, number).unwrap_or(0);
@@ -717,17 +762,17 @@ fn name(group: usize) -> GroupName<'static> {
     GroupName::parse(format!("g{group}")).unwrap()
 }
 
-/// Takes one whole frame.
-fn frame(inbox: &mut VecDeque<u8>) -> Option<(u8, Vec<u8>)> {
-    let short = usize::from(*inbox.get(1)?);
-    let (len, header) = match short {
-        126 => (usize::from(*inbox.get(2)?) << 8 | usize::from(*inbox.get(3)?), 4),
+/// Takes one whole frame: its opcode, its payload and its first byte.
+fn frame(inbox: &mut VecDeque<Byte>) -> Option<(u8, Vec<u8>, Byte)> {
+    let at = |index: usize| Some(usize::from(inbox.get(index)?.value));
+    let (len, header) = match at(1)? {
+        126 => (at(2)? << 8 | at(3)?, 4),
         len => (len, 2),
     };
     if inbox.len() < header + len {
         return None;
     }
-    let opcode = inbox[0] & 15;
+    let first = inbox[0];
     inbox.drain(..header);
-    Some((opcode, inbox.drain(..len).collect()))
+    Some((first.value & 15, inbox.drain(..len).map(|byte| byte.value).collect(), first))
 }
