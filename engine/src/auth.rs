@@ -7,6 +7,7 @@
 //! The order of questions to an upgrade is `client-protocols` §1.3.
 
 use crate::config::{AnonymousPolicy, Config, Secret};
+use crate::net::Scheme;
 use crate::net::gate::{Admission, Admitted, Gate, UpgradeRequest};
 use arc_swap::ArcSwap;
 use aws_lc_rs::hmac;
@@ -113,11 +114,11 @@ impl Verifier {
         sign_client_token(&self.keys.load().sign, now_unix, request)
     }
 
-    /// Which URL to name in a token made for a request that came with this `Host`.
-    pub(crate) fn endpoint<'a>(&'a self, host: &str) -> Cow<'a, str> {
+    /// Which URL to name in a token made for a request that came with this `Host`, over TLS or not.
+    pub(crate) fn endpoint<'a>(&'a self, scheme: Scheme, host: &str) -> Cow<'a, str> {
         match self.public_endpoints.first() {
             Some(endpoint) => Cow::Borrowed(endpoint),
-            None => Cow::Owned(format!("http://{host}")),
+            None => Cow::Owned(format!("{}://{host}", scheme.http())),
         }
     }
 
@@ -187,8 +188,9 @@ impl Verifier {
             && !client_audience_matches(&claims.audience, &origin, ClientType::Default, hub)
         {
             let actual: Vec<&str> = claims.audience.as_strs().collect();
-            let expected = ClientType::Default.path(hub);
-            tracing::info!(host = request.host, expected, ?actual, "Failed to validate audience");
+            let (scheme, host, path) = (request.scheme.http(), request.host, ClientType::Default.path(hub));
+            let expected = format_args!("{scheme}://{host}{path}");
+            tracing::info!(%expected, ?actual, "Failed to validate audience");
             return Err(unauthorized("The token's audience is not this hub's client URL."));
         }
         Ok(claims)

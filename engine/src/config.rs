@@ -9,7 +9,9 @@ pub(crate) mod keys;
 pub(crate) mod reference;
 mod value;
 
-pub(crate) use keys::{AnonymousPolicy, Hub, Keys, Limits, Section, Server};
+pub(crate) use keys::{
+    AnonymousPolicy, ClientCertificates, Hub, Keys, Limits, Section, Server, Tls, TlsVersion,
+};
 pub(crate) use value::Secret;
 
 use ringhub_protocol::name::HubName;
@@ -26,6 +28,7 @@ use value::Raw;
 pub(crate) struct Config {
     pub(crate) server: Server,
     pub(crate) keys: Keys,
+    pub(crate) tls: Tls,
     pub(crate) limits: Limits,
     hubs: BTreeMap<HubName, Hub>,
     /// Where each value that is not a default came from, by its full name.
@@ -83,6 +86,7 @@ impl Config {
         };
         section("server", self.server.show());
         section("keys", self.keys.show());
+        section("tls", self.tls.show());
         section("limits", self.limits.show());
         for (name, hub) in &self.hubs {
             let path = hub_path(name);
@@ -104,14 +108,14 @@ impl Config {
         for (name, value) in in_order(root.get_ref()) {
             let section = name.get_ref().as_ref();
             match section {
-                "server" | "keys" | "limits" => self.read_section(&place, section, section, value)?,
+                "server" | "keys" | "tls" | "limits" => self.read_section(&place, section, section, value)?,
                 "hubs" => {
                     for (name, value) in place.table(section, value)? {
                         self.read_hub(&place, name, value)?;
                     }
                 }
                 _ => {
-                    let known = ["server", "keys", "limits", "hubs.NAME"];
+                    let known = ["server", "keys", "tls", "limits", "hubs.NAME"];
                     return Err(place.unknown(name.span().start, "section", section, known.into_iter()));
                 }
             }
@@ -208,6 +212,7 @@ impl Config {
         match section {
             "server" => self.server.set(name, raw),
             "keys" => self.keys.set(name, raw),
+            "tls" => self.tls.set(name, raw),
             "limits" => self.limits.set(name, raw),
             _ => {
                 let (hub, reliable) = match section.strip_suffix(".reliable") {
@@ -467,8 +472,8 @@ mod tests {
         let loaded = Config::load(Some(&path), &environment, &flags);
         std::fs::remove_file(&path).unwrap();
         let config = loaded.unwrap();
-        assert_eq!(config.server.listen[0].port(), 3);
-        assert_eq!(config.server.admin_listen[0].port(), 2);
+        assert_eq!(config.server.listen[0].socket.port(), 3);
+        assert_eq!(config.server.admin_listen[0].socket.port(), 2);
         assert_eq!(config.server.cores, Some(1));
         assert_eq!(config.limits, Limits::default());
         assert_eq!(config.keys.primary.unwrap().expose(), "k".repeat(32));

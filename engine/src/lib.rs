@@ -8,6 +8,7 @@
 
 mod admin;
 mod auth;
+mod certificates;
 mod cli;
 mod config;
 mod core;
@@ -33,6 +34,7 @@ pub fn run() -> ExitCode {
         Verb::Token(arguments) => server::token(arguments),
         Verb::Check(arguments) => server::check(arguments),
         Verb::Echo(arguments) => server::echo(arguments),
+        Verb::Cert(arguments) => server::cert(arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -9,6 +9,7 @@ use crate::core::counters::CoreShared;
 use crate::core::mesh::{Mesh, Note, Peers};
 use crate::core::ring::Ring;
 use crate::core::settings::{MeshSettings, RingSettings};
+use crate::net::Scheme;
 use crate::net::gate::{Admission, Gate, UpgradeRequest};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use ringhub_hub::{CoreId, MeshItem};
@@ -108,6 +109,7 @@ impl Tokens {
     pub fn admits(&self, target: &str) -> bool {
         let request = UpgradeRequest {
             target,
+            scheme: Scheme::Plain,
             host: HOST,
             authorization: None,
             subprotocols: &["json.webpubsub.azure.v1"],

@@ -6,7 +6,7 @@
 
 use crate::auth::{TokenRequest, Verifier};
 use crate::net::http::{Answerer, Asker, Reply};
-use crate::net::{HttpAnswer, HttpCall, OwnedData};
+use crate::net::{HttpAnswer, HttpCall, OwnedData, Scheme};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
@@ -15,12 +15,11 @@ use hyper::header::{
 };
 use hyper::{Request, Response, StatusCode};
 use ringhub_hub::Answer;
-use ringhub_protocol::name::HubName;
 use ringhub_protocol::pubsub::Form;
 use ringhub_protocol::rest::body::{payload, payload_type};
 use ringhub_protocol::rest::error::{ErrorBody, ErrorCode};
 use ringhub_protocol::rest::route::{RouteError, route};
-use ringhub_protocol::rest::{Call, GenerateToken, Operation};
+use ringhub_protocol::rest::{Call, Operation};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -37,22 +36,27 @@ pub(crate) struct RestApi {
 
 impl RestApi {
     /// What answers one connection's requests.
-    pub(crate) fn answerer(self: &Arc<Self>) -> Answerer {
+    pub(crate) fn answerer(self: &Arc<Self>, scheme: Scheme) -> Answerer {
         let api = self.clone();
         Rc::new(move |request, asker| {
             let api = api.clone();
-            Box::pin(async move { api.serve(request, &asker).await })
+            Box::pin(async move { api.serve(request, scheme, &asker).await })
         })
     }
 
-    async fn serve(&self, request: Request<Incoming>, asker: &Asker) -> Reply {
-        match self.serve_or_refuse(request, asker).await {
+    async fn serve(&self, request: Request<Incoming>, scheme: Scheme, asker: &Asker) -> Reply {
+        match self.serve_or_refuse(request, scheme, asker).await {
             Ok(reply) => reply,
             Err(refusal) => refusal.reply(),
         }
     }
 
-    async fn serve_or_refuse(&self, request: Request<Incoming>, asker: &Asker) -> Result<Reply, Refusal> {
+    async fn serve_or_refuse(
+        &self,
+        request: Request<Incoming>,
+        scheme: Scheme,
+        asker: &Asker,
+    ) -> Result<Reply, Refusal> {
         let (head, body) = request.into_parts();
         let path = head.uri.path();
         let header = |name| head.headers.get(name).and_then(|value| value.to_str().ok());
@@ -92,7 +96,11 @@ impl RestApi {
         match call {
             Call::Health => Ok(self.health()),
             Call::Hub { hub, operation: Operation::GenerateToken(claims) } => {
-                Ok(self.generate_token(asker.now_unix(), host, &hub, &claims))
+                let endpoint = self.verifier.endpoint(scheme, host);
+                let request = TokenRequest { hub: &hub, endpoint: &endpoint, claims: &claims };
+                let token = self.verifier.client_token(asker.now_unix(), &request);
+                // A token has no character that JSON would escape.
+                Ok(json_reply(StatusCode::OK, format!(r#"{{"token":"{token}"}}"#)))
             }
             Call::Hub { operation: Operation::NotYet { name }, .. } => {
                 let message = format!("{name} is not built yet.");
@@ -121,13 +129,6 @@ impl RestApi {
 
     fn health(&self) -> Reply {
         if self.draining.load(Ordering::Relaxed) { unavailable().reply() } else { empty(StatusCode::OK) }
-    }
-
-    fn generate_token(&self, now_unix: u64, host: &str, hub: &HubName, claims: &GenerateToken) -> Reply {
-        let endpoint = self.verifier.endpoint(host);
-        let token = self.verifier.client_token(now_unix, &TokenRequest { hub, endpoint: &endpoint, claims });
-        // A token has no character that JSON would escape.
-        json_reply(StatusCode::OK, format!(r#"{{"token":"{token}"}}"#))
     }
 
     /// The whole body, or 400 when it is too large (`rest-api` §1.4).
@@ -292,7 +293,7 @@ mod tests {
         let draining = Arc::new(AtomicBool::new(false));
         let verifier = Arc::new(Verifier::new(&Config::default(), &key));
         let api = Arc::new(RestApi { verifier, body_bytes_max: 1000, draining: draining.clone() });
-        Setup { key, draining, connection: HttpConnection::new(16 << 10, Upgrades::Allowed, api.answerer()) }
+        Setup { key, draining, connection: HttpConnection::new(16 << 10, Upgrades::Allowed, api.answerer(Scheme::Plain)) }
     }
 
     impl Setup {

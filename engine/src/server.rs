@@ -4,14 +4,15 @@
 //! Everything after that is a log line on standard error, and no log line has a key in it.
 
 use crate::admin::Admin;
+use crate::certificates::{TlsConfigStore, make};
 use crate::auth::{TokenRequest, Verifier, client_token_with, generate_key};
 use crate::cli;
-use crate::config::{Config, ConfigError, Hub, Secret, reference};
+use crate::config::{Config, ConfigError, Hub, Secret, Tls, reference};
 use crate::core::counters::CoreShared;
 use crate::core::settings::{HubSettings, Settings, SocketSettings};
 use crate::core::{Mode, Server, start};
 use crate::net::http::{HttpConnection, Upgrades};
-use crate::net::{HttpFactory, HttpHandler, Listener};
+use crate::net::{Address, HttpFactory, HttpHandler, Listener, Scheme};
 use crate::probe::probe;
 use crate::rest::RestApi;
 use crate::trace;
@@ -23,7 +24,6 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::fmt::Display;
 use std::io::Write;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -81,6 +81,7 @@ pub(crate) fn serve(arguments: &cli::Serve) -> Result<(), Failure> {
         ));
     }
     let settings = settings(&config, cores(&config));
+    let tls = tls(&config.tls, settings.listen.iter().chain(&settings.admin_listen))?;
     check_system(settings.cores)?;
     let on_loopback = all_loopback(&config.server.admin_listen);
     if !on_loopback {
@@ -105,8 +106,8 @@ pub(crate) fn serve(arguments: &cli::Serve) -> Result<(), Failure> {
     });
     let http = Arc::new(Http { head_bytes_max: settings.sockets.head_bytes_max, rest, admin: admin.clone() });
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(Failure::running)?;
-    let server = start(settings, Mode::Serve, verifier, http, &shared).map_err(Failure::running)?;
-    let _ = admin.service.set(reachable(server.service[0]));
+    let server = start(settings, Mode::Serve, verifier, http, tls, &shared).map_err(Failure::running)?;
+    let _ = admin.service.set(server.service[0].reachable());
     say(&banner(&server, &key, is_generated));
     wait(&mut signals);
     tracing::info!("stopping; a second signal stops at once");
@@ -117,12 +118,18 @@ pub(crate) fn serve(arguments: &cli::Serve) -> Result<(), Failure> {
 
 /// `ringhub echo`: until a signal.
 pub(crate) fn echo(arguments: &cli::Echo) -> Result<(), Failure> {
-    let config = Config::default();
+    let mut config = Config::default();
+    config.tls.certificate.clone_from(&arguments.certificate);
+    config.tls.private_key.clone_from(&arguments.key);
+    let listen = Address::parse(&arguments.listen).ok_or_else(|| {
+        Failure::usage("--listen: must be an address and port such as 127.0.0.1:9001 or https://127.0.0.1:9001")
+    })?;
     trace::start(&config.server.log).map_err(Failure::usage)?;
+    let tls = tls(&config.tls, [&listen])?;
     check_system(1)?;
     let verifier = Arc::new(Verifier::new(&config, &generate_key()));
     let settings = Settings {
-        listen: vec![arguments.listen],
+        listen: vec![listen],
         admin_listen: Vec::new(),
         sockets: SocketSettings {
             // The conformance suite's largest message, and its most fragments.
@@ -145,8 +152,10 @@ pub(crate) fn echo(arguments: &cli::Echo) -> Result<(), Failure> {
     });
     let http = Arc::new(Http { head_bytes_max: settings.sockets.head_bytes_max, rest, admin });
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(Failure::running)?;
-    let server = start(settings, Mode::Echo, verifier, http, &[Arc::default()]).map_err(Failure::running)?;
-    say(&format!("echo on ws://{}\n", server.service[0]));
+    let server =
+        start(settings, Mode::Echo, verifier, http, tls, &[Arc::default()]).map_err(Failure::running)?;
+    let Address { scheme, socket } = server.service[0];
+    say(&format!("echo on {}://{socket}\n", scheme.websocket()));
     wait(&mut signals);
     finish(server, signals);
     Ok(())
@@ -193,7 +202,7 @@ pub(crate) fn token(arguments: &cli::Token) -> Result<(), Failure> {
     let endpoint = match (&arguments.endpoint, config.server.public_endpoints.first()) {
         (Some(endpoint), _) => endpoint.trim_end_matches('/').to_owned(),
         (None, Some(endpoint)) => endpoint.as_str().to_owned(),
-        (None, None) => format!("http://{}", reachable(config.server.listen[0])),
+        (None, None) => config.server.listen[0].reachable().to_string(),
     };
     let address = endpoint
         .strip_prefix("http")
@@ -202,6 +211,35 @@ pub(crate) fn token(arguments: &cli::Token) -> Result<(), Failure> {
     let token = client_token_with(&key, now_unix(), &request);
     say(&format!("ws{address}{}?access_token={token}\n", ClientType::Default.path(&hub)));
     Ok(())
+}
+
+/// `ringhub cert`.
+pub(crate) fn cert(arguments: &cli::Cert) -> Result<(), Failure> {
+    let made = make::make(&arguments.out, &arguments.names, arguments.days).map_err(Failure::running)?;
+    say(&made.instructions());
+    Ok(())
+}
+
+/// What TLS listeners need: there, or the start fails.
+fn tls<'a>(
+    tls: &Tls,
+    addresses: impl IntoIterator<Item = &'a Address, IntoIter: Iterator>,
+) -> Result<Option<Arc<TlsConfigStore>>, Failure> {
+    let speaks_tls = addresses.into_iter().find(|address| address.scheme == Scheme::Tls);
+    match (TlsConfigStore::configured(tls).map_err(Failure::usage)?, speaks_tls) {
+        (Some((store, warning)), _) => {
+            if let Some(warning) = warning {
+                tracing::warn!("{warning}");
+            }
+            Ok(Some(Arc::new(store)))
+        }
+        (None, None) => Ok(None),
+        (None, Some(address)) => Err(Failure::usage(format!(
+            "listening on {address} needs a certificate\n\
+             fix: set tls.certificate and tls.private_key (for `ringhub echo`: --certificate and --key); for \
+             development, `ringhub cert` makes both"
+        ))),
+    }
 }
 
 /// What the cores need, from the configuration.
@@ -281,18 +319,8 @@ fn check_system(cores: u16) -> Result<(), Failure> {
     }
 }
 
-fn all_loopback(addresses: &[SocketAddr]) -> bool {
-    addresses.iter().all(|address| address.ip().is_loopback())
-}
-
-/// An address a client on this machine can use: for "every address", loopback.
-fn reachable(mut address: SocketAddr) -> SocketAddr {
-    match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
-        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
-        _ => {}
-    }
-    address
+fn all_loopback(addresses: &[Address]) -> bool {
+    addresses.iter().all(|address| address.socket.ip().is_loopback())
 }
 
 /// What a start prints, the addresses last: who reads them has seen the rest. A configured key is not
@@ -303,18 +331,19 @@ fn banner(server: &Server, key: &Secret, is_generated: bool) -> String {
     } else {
         ("<configured>", "")
     };
-    let address = reachable(server.service[0]);
+    let address = server.service[0].reachable();
+    let (websocket, authority) = (address.scheme.websocket(), address.socket);
     let mut text = format!(
         "ringhub {}\n\
-         connection string{note}:\n  Endpoint=http://{address};AccessKey={shown};Version=1.0;\n\
-         client URL (ringhub token prints one with a token):\n  ws://{address}/client/hubs/{{hub}}?access_token={{token}}\n",
+         connection string{note}:\n  Endpoint={address};AccessKey={shown};Version=1.0;\n\
+         client URL (ringhub token prints one with a token):\n  {websocket}://{authority}/client/hubs/{{hub}}?access_token={{token}}\n",
         env!("CARGO_PKG_VERSION"),
     );
     for address in &server.service {
-        text.push_str(&format!("listening on http://{address}\n"));
+        text.push_str(&format!("listening on {address}\n"));
     }
     for address in &server.admin {
-        text.push_str(&format!("admin on http://{address}\n"));
+        text.push_str(&format!("admin on {address}\n"));
     }
     text
 }
@@ -352,10 +381,10 @@ struct Http {
 }
 
 impl HttpFactory for Http {
-    fn open(&self, _: CoreId, listener: Listener) -> Box<dyn HttpHandler> {
+    fn open(&self, _: CoreId, listener: Listener, scheme: Scheme) -> Box<dyn HttpHandler> {
         let (upgrades, answerer) = match listener {
-            Listener::Service => (Upgrades::Allowed, self.rest.answerer()),
-            Listener::Admin => (Upgrades::Refused, self.admin.answerer()),
+            Listener::Service => (Upgrades::Allowed, self.rest.answerer(scheme)),
+            Listener::Admin => (Upgrades::Refused, self.admin.answerer(scheme)),
         };
         Box::new(HttpConnection::new(self.head_bytes_max, upgrades, answerer))
     }
@@ -385,14 +414,5 @@ mod tests {
         assert_eq!((ours.hubs_max, ours.closed_max), (theirs.hubs_max, theirs.closed_max));
         assert_eq!((ours.listen, ours.admin_listen), (theirs.listen, theirs.admin_listen));
         assert_eq!(ours.stop_deadline, theirs.stop_deadline);
-    }
-
-    #[test]
-    fn an_address_of_every_interface_is_reached_by_loopback() {
-        for (bound, reached) in
-            [("0.0.0.0:80", "127.0.0.1:80"), ("[::]:80", "[::1]:80"), ("10.0.0.1:80", "10.0.0.1:80")]
-        {
-            assert_eq!(reachable(bound.parse().unwrap()), reached.parse().unwrap());
-        }
     }
 }

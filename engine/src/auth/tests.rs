@@ -46,7 +46,7 @@ fn with(name: &str, value: Value) -> Value {
 
 fn admit(verifier: &Verifier, target: &str, offered: &[&str]) -> Admission {
     let request =
-        UpgradeRequest { target, host: "localhost:8080", authorization: None, subprotocols: offered };
+        UpgradeRequest { target, scheme: Scheme::Plain, host: "localhost:8080", authorization: None, subprotocols: offered };
     verifier.admit(NOW, &request)
 }
 
@@ -321,7 +321,7 @@ fn minted_tokens_are_accepted_for_their_hub_and_kind_only() {
         client_type: ClientType::Default,
     };
     let hub = HubName::parse("chat").unwrap();
-    let endpoint = verifier.endpoint("localhost:8080");
+    let endpoint = verifier.endpoint(Scheme::Plain, "localhost:8080");
     let mint = |claims: &GenerateToken| {
         verifier.client_token(NOW, &TokenRequest { hub: &hub, endpoint: &endpoint, claims })
     };

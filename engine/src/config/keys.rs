@@ -1,14 +1,16 @@
 //! The definitions. A key is a field with its documentation, type, default and bounds, once.
 
 use super::value::{Endpoint, Raw, Secret, Setting};
+use crate::net::Address;
 use ringhub_hub::CoreSet;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 
 /// One key, as the reference page, the environment and messages see it.
 #[derive(Debug)]
 pub(crate) struct Key {
-    /// Its section: `server`, `keys`, `limits`, `hubs.NAME`, `hubs.NAME.reliable`.
+    /// Its section: `server`, `keys`, `tls`, `limits`, `hubs.NAME`, `hubs.NAME.reliable`.
     pub(crate) section: &'static str,
     /// Its name there.
     pub(crate) name: &'static str,
@@ -30,8 +32,12 @@ impl Key {
 
     /// The variable that sets it.
     pub(crate) fn env_name(&self) -> String {
-        let suffix = if self.section == "keys" { "_KEY" } else { "" };
-        format!("RINGHUB_{}{suffix}", self.name.to_ascii_uppercase())
+        let (prefix, suffix) = match self.section {
+            "keys" => ("", "_KEY"),
+            "tls" => ("TLS_", ""),
+            _ => ("", ""),
+        };
+        format!("RINGHUB_{prefix}{}{suffix}", self.name.to_ascii_uppercase())
     }
 }
 
@@ -49,7 +55,7 @@ pub(crate) trait Section {
 
 /// Every key, in the order of the page.
 pub(crate) fn all() -> impl Iterator<Item = &'static Key> {
-    [Server::KEYS, Keys::KEYS, Limits::KEYS, Hub::KEYS, Reliable::KEYS].into_iter().flatten()
+    [Server::KEYS, Keys::KEYS, Tls::KEYS, Limits::KEYS, Hub::KEYS, Reliable::KEYS].into_iter().flatten()
 }
 
 /// Any length.
@@ -108,11 +114,12 @@ macro_rules! section {
 section! {
     /// Where the server listens and what it runs on.
     Server in "server" {
-        /// Address of the service: clients and REST. A list makes it listen on each. Beyond loopback a key must be configured.
-        listen: Vec<SocketAddr> = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 8080))], ANY;
-        /// Address of the admin listener: metrics, health, connections, the console. It has no
-        /// authentication of its own; keep it on loopback or a private network.
-        admin_listen: Vec<SocketAddr> = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 8081))], ANY;
+        /// Address of the service: clients and REST. A list makes it listen on each. `https://` in front makes
+        /// it speak TLS there, with the certificate of `[tls]`. Beyond loopback a key must be configured.
+        listen: Vec<Address> = vec![Address::plain((Ipv4Addr::LOCALHOST, 8080))], ANY;
+        /// Address of the admin listener: metrics, health, connections, the console. `https://` in front makes
+        /// it speak TLS. It has no authentication of its own; keep it on loopback or a private network.
+        admin_listen: Vec<Address> = vec![Address::plain((Ipv4Addr::LOCALHOST, 8081))], ANY;
         /// How many cores serve, one pinned thread each.
         cores: Option<u64> = None, 1..=u64::from(CoreSet::CORES_MAX), "every CPU the process may use";
         /// URLs under which applications know this server: accepted as audiences of tokens besides the
@@ -134,6 +141,22 @@ section! {
         primary: Option<Secret> = None, ANY, "a random one, made and printed at start";
         /// The second key.
         secondary: Option<Secret> = None, ANY, "none";
+    }
+}
+
+section! {
+    /// What listeners with `https://` need. `ringhub cert` makes a certificate for development. A replaced
+    /// certificate is for new connections; open ones go on as they are.
+    Tls in "tls" {
+        /// File of the certificate chain in PEM form, the server's own certificate first.
+        certificate: Option<PathBuf> = None, ANY, "none; needed by `https://` listeners";
+        /// File of the certificate's private key in PEM form.
+        private_key: Option<PathBuf> = None, ANY, "none; needed by `https://` listeners";
+        /// Whether clients are asked for certificates. None is ever required, and any issuer is believed: the
+        /// certificate is for the application to judge.
+        client_certificates: ClientCertificates = ClientCertificates::Ignore, ANY;
+        /// The oldest version of TLS that is spoken.
+        min_version: TlsVersion = TlsVersion::Tls12, ANY;
     }
 }
 
@@ -208,32 +231,58 @@ section! {
     }
 }
 
-/// Whether clients without a token may connect.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum AnonymousPolicy {
-    /// They may, with no user, roles or groups.
-    Allow,
-    /// They get 401.
-    Deny,
+/// A key whose values are a few words.
+macro_rules! words {
+    ($(#[doc = $about:literal])+ $kind:ident { $( $(#[doc = $doc:literal])+ $variant:ident = $word:literal ),+ $(,)? }) => {
+        $(#[doc = $about])+
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(crate) enum $kind { $( $(#[doc = $doc])+ $variant, )+ }
+
+        impl Setting for $kind {
+            fn kind(_: &RangeInclusive<u64>) -> String {
+                [$(concat!("`\"", $word, "\"`")),+].join(" or ")
+            }
+
+            fn read(raw: Raw<'_>, _: &RangeInclusive<u64>) -> Result<Self, String> {
+                match String::read(raw, &ANY).as_deref() {
+                    $( Ok($word) => Ok(Self::$variant), )+
+                    _ => Err(format!("must be {}", [$(concat!("\"", $word, "\"")),+].join(" or "))),
+                }
+            }
+
+            fn show(&self) -> String {
+                match self { $( Self::$variant => concat!("\"", $word, "\"").into(), )+ }
+            }
+        }
+    };
 }
 
-impl Setting for AnonymousPolicy {
-    fn kind(_: &RangeInclusive<u64>) -> String {
-        "`\"allow\"` or `\"deny\"`".into()
+words! {
+    /// Whether clients without a token may connect.
+    AnonymousPolicy {
+        /// They may, with no user, roles or groups.
+        Allow = "allow",
+        /// They get 401.
+        Deny = "deny",
     }
+}
 
-    fn read(raw: Raw<'_>, _: &RangeInclusive<u64>) -> Result<Self, String> {
-        match String::read(raw, &ANY).as_deref() {
-            Ok("allow") => Ok(Self::Allow),
-            Ok("deny") => Ok(Self::Deny),
-            _ => Err("must be \"allow\" or \"deny\"".into()),
-        }
+words! {
+    /// What is done about certificates of clients.
+    ClientCertificates {
+        /// Nothing is asked.
+        Ignore = "ignore",
+        /// They are asked for; none is needed, any is taken.
+        Request = "request",
     }
+}
 
-    fn show(&self) -> String {
-        match self {
-            Self::Allow => "\"allow\"".into(),
-            Self::Deny => "\"deny\"".into(),
-        }
+words! {
+    /// A version of TLS.
+    TlsVersion {
+        /// RFC 5246.
+        Tls12 = "1.2",
+        /// RFC 8446.
+        Tls13 = "1.3",
     }
 }

@@ -1,6 +1,6 @@
 //! The reference page, `docs/configuration.md`, written from the definitions.
 
-use super::keys::{Hub, Key, Keys, Limits, Reliable, Section, Server};
+use super::keys::{Hub, Key, Keys, Limits, Reliable, Section, Server, Tls};
 use std::fmt::Write;
 
 /// The whole page.
@@ -8,6 +8,7 @@ pub(crate) fn page() -> String {
     let mut page = String::from(INTRODUCTION);
     section::<Server>(&mut page);
     section::<Keys>(&mut page);
+    section::<Tls>(&mut page);
     section::<Limits>(&mut page);
     section::<Hub>(&mut page);
     section::<Reliable>(&mut page);

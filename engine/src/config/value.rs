@@ -2,9 +2,10 @@
 //!
 //! Messages end a sentence that starts with the key and never repeat the value, which may be secret.
 
+use crate::net::Address;
 use std::fmt;
-use std::net::SocketAddr;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use toml::de::DeValue;
 
 /// A value as it came.
@@ -94,29 +95,50 @@ impl Setting for bool {
 }
 
 /// One address or several, at most [`ADDRESSES_MAX`].
-impl Setting for Vec<SocketAddr> {
+impl Setting for Vec<Address> {
     fn kind(_: &RangeInclusive<u64>) -> String {
-        "address and port, IPv4 or IPv6; or a list of them, separated by commas in the environment".into()
+        "address and port, IPv4 or IPv6, with or without `http://` or `https://` in front; or a list of them, \
+         separated by commas in the environment and the flag"
+            .into()
     }
 
     fn read(raw: Raw<'_>, _: &RangeInclusive<u64>) -> Result<Self, String> {
         let parsed: Option<Self> = match raw {
             Raw::Toml(DeValue::Array(items)) => {
-                items.iter().map(|item| item.get_ref().as_str()?.parse().ok()).collect()
+                items.iter().map(|item| Address::parse(item.get_ref().as_str()?)).collect()
             }
             _ => raw
                 .text()
-                .and_then(|text| text.split(',').map(|address| address.trim().parse().ok()).collect()),
+                .and_then(|text| text.split(',').map(|address| Address::parse(address.trim())).collect()),
         };
         parsed.filter(|addresses| (1..=ADDRESSES_MAX).contains(&addresses.len())).ok_or_else(|| {
-            "must be an address and port such as \"127.0.0.1:8080\", \"0.0.0.0:80\" or \"[::1]:8080\", or a list"
+            "must be an address and port such as \"127.0.0.1:8080\", \"0.0.0.0:80\" or \
+             \"https://[::1]:8443\", or a list"
                 .into()
         })
     }
 
     fn show(&self) -> String {
-        let items: Vec<String> = self.iter().map(|address| quoted(&address.to_string())).collect();
+        let items: Vec<String> = self.iter().map(|address| quoted(&address.short())).collect();
         if let [only] = items.as_slice() { only.clone() } else { format!("[{}]", items.join(", ")) }
+    }
+}
+
+/// A file nobody has to name.
+impl Setting for Option<PathBuf> {
+    fn kind(_: &RangeInclusive<u64>) -> String {
+        "path of a file".into()
+    }
+
+    fn read(raw: Raw<'_>, _: &RangeInclusive<u64>) -> Result<Self, String> {
+        match raw.text() {
+            Some(path) if !path.is_empty() => Ok(Some(path.into())),
+            _ => Err("must be the path of a file".into()),
+        }
+    }
+
+    fn show(&self) -> String {
+        self.as_ref().map_or_else(String::new, |path| quoted(&path.display().to_string()))
     }
 }
 

@@ -4,7 +4,7 @@ use crate::core::counters::{CoreShared, Counters};
 use crate::core::settings::{HubSettings, RingSettings, Settings, SocketSettings};
 use crate::core::{Mode, Server, start};
 use crate::net::gate::{Admission, Admitted, Gate, UpgradeRequest};
-use crate::net::{HttpAnswer, HttpFactory, HttpHandler, HttpProgress, Listener};
+use crate::net::{Address, HttpAnswer, HttpFactory, HttpHandler, HttpProgress, Listener, Scheme};
 use ringhub_hub::{ConnectionId, CoreId};
 use ringhub_protocol::http::write_refusal;
 use ringhub_protocol::name::{GroupName, HubName};
@@ -50,7 +50,7 @@ impl Gate for Open {
 struct NoHttp;
 
 impl HttpFactory for NoHttp {
-    fn open(&self, _: CoreId, _: Listener) -> Box<dyn HttpHandler> {
+    fn open(&self, _: CoreId, _: Listener, _: Scheme) -> Box<dyn HttpHandler> {
         Box::new(NoHttpHere { fed: false })
     }
 }
@@ -93,7 +93,7 @@ struct Running {
 impl Running {
     fn new(mode: Mode, change: impl FnOnce(&mut Settings)) -> Self {
         let mut settings = Settings {
-            listen: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
+            listen: vec![Address::plain(([127, 0, 0, 1], 0))],
             admin_listen: vec![],
             ..Settings::default()
         };
@@ -101,12 +101,12 @@ impl Running {
         settings.sockets.close_deadline = Duration::from_millis(300);
         change(&mut settings);
         let shared: Vec<_> = (0..settings.cores).map(|_| Arc::default()).collect();
-        let server = start(settings, mode, Arc::new(Open), Arc::new(NoHttp), &shared).unwrap();
+        let server = start(settings, mode, Arc::new(Open), Arc::new(NoHttp), None, &shared).unwrap();
         Self { server, shared }
     }
 
     fn address(&self) -> SocketAddr {
-        self.server.service[0]
+        self.server.service[0].socket
     }
 
     fn connect(&self) -> Client {

@@ -1,5 +1,6 @@
 //! Who may come in: the question an upgrade asks before its 101 (`client-protocols` §1.3, §2, §6.3).
 
+use crate::net::Scheme;
 use ringhub_hub::ConnectionId;
 use ringhub_protocol::name::{GroupName, HubName, UserId};
 use ringhub_protocol::pubsub::Subprotocol;
@@ -9,6 +10,8 @@ use ringhub_protocol::pubsub::Subprotocol;
 pub(crate) struct UpgradeRequest<'a> {
     /// The request target as sent: path and query.
     pub(crate) target: &'a str,
+    /// Whether it came over TLS.
+    pub(crate) scheme: Scheme,
     /// The `Host` header.
     pub(crate) host: &'a str,
     /// The `Authorization` header.

@@ -4,11 +4,15 @@
 //! the core does all I/O. This module holds the boundary, so that the codec knows nothing of rings.
 
 pub(crate) mod accept;
+mod address;
 pub(crate) mod client;
 mod echo;
 pub(crate) mod gate;
 pub(crate) mod http;
 mod request;
+pub(crate) mod tls;
+
+pub(crate) use address::{Address, Scheme};
 
 use crate::core::counters::ConnectionPage;
 use bytes::Bytes;
@@ -29,7 +33,7 @@ pub(crate) enum Listener {
 /// Makes the HTTP side of sockets. One for all cores.
 pub(crate) trait HttpFactory: Send + Sync {
     /// The handler of one socket, made on the core that owns the socket and never leaving it.
-    fn open(&self, core: CoreId, listener: Listener) -> Box<dyn HttpHandler>;
+    fn open(&self, core: CoreId, listener: Listener, scheme: Scheme) -> Box<dyn HttpHandler>;
 }
 
 /// One HTTP connection without I/O.

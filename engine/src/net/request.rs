@@ -6,7 +6,7 @@ use crate::core::mesh::{Moved, Note};
 use crate::core::socket::{Kind, Socket};
 use crate::core::turn::Core;
 use crate::net::gate::{Admission, Admitted, UpgradeRequest};
-use crate::net::{HttpAnswer, HttpCall, Listener};
+use crate::net::{HttpAnswer, HttpCall, Listener, Scheme};
 use ringhub_hub::{Connect, ConnectionId, Input, Recover, SocketKey};
 use ringhub_protocol::http::{Head, HeadLimits, parse_head, write_refusal};
 use ringhub_protocol::name::HubName;
@@ -41,8 +41,8 @@ impl Core {
     pub(crate) fn read_head(&mut self, key: SocketKey) {
         let Some(socket) = self.io.sockets.get(key) else { return };
         let Some(mut unread) = socket.unread.take() else { return };
-        let listener = socket.listener;
-        match self.examine(&unread, listener) {
+        let (listener, scheme) = (socket.listener, socket.scheme());
+        match self.examine(&unread, listener, scheme) {
             Asked::More => {
                 if let Some(socket) = self.io.sockets.get(key) {
                     socket.unread = Some(unread);
@@ -50,7 +50,7 @@ impl Core {
                 }
             }
             Asked::Http => {
-                let handler = self.http.open(self.id, listener);
+                let handler = self.http.open(self.id, listener, scheme);
                 if let Some(socket) = self.io.sockets.get(key) {
                     socket.kind = Kind::Http(handler);
                     self.http_input(key, &unread);
@@ -86,7 +86,7 @@ impl Core {
     }
 
     /// Pure but for the gate's verdict: reads the head in `unread`.
-    fn examine(&self, unread: &[u8], listener: Listener) -> Asked {
+    fn examine(&self, unread: &[u8], listener: Listener, scheme: Scheme) -> Asked {
         let limits = HeadLimits { head_bytes_max: self.settings.sockets.head_bytes_max };
         let head = match parse_head(unread, &limits) {
             Ok(Some(head)) => head,
@@ -110,7 +110,7 @@ impl Core {
         if self.mode == Mode::Echo {
             return Asked::Echo { prologue: accept(request.subprotocols.first().copied()), consumed };
         }
-        match self.gate.admit(self.clock.unix(), &upgrade_request(&head, &request.subprotocols)) {
+        match self.gate.admit(self.clock.unix(), &upgrade_request(&head, scheme, &request.subprotocols)) {
             Admission::Connect(admitted) => {
                 let prologue = accept(admitted.echoed.as_deref());
                 Asked::Connect { admitted, prologue, consumed }
@@ -165,15 +165,15 @@ impl Core {
             return self.recover_here(key, hub, id, prologue);
         }
         // What holds it back (the rest of an answer to an earlier request) is rare: the client tries again.
-        let Some(Socket { fd, listener, .. }) = self.io.release(key) else { return self.io.kill(key) };
-        let moved = Moved { fd, unread, listener, subprotocol, hub, id, prologue };
+        let Some(Socket { fd, tls, listener, .. }) = self.io.release(key) else { return self.io.kill(key) };
+        let moved = Moved { fd, unread, tls, listener, subprotocol, hub, id, prologue };
         self.mesh.tell(id.core, Note::Socket(Box::new(moved)));
     }
 
     /// A socket another core gave to this one.
     pub(crate) fn take_over(&mut self, moved: Moved) {
-        let Moved { fd, unread, listener, subprotocol, hub, id, prologue } = moved;
-        let key = self.io.adopt(Socket::new(fd, listener));
+        let Moved { fd, unread, tls, listener, subprotocol, hub, id, prologue } = moved;
+        let key = self.io.adopt(Socket { tls, ..Socket::new(fd, listener) });
         self.io.shared.counters.sockets_moved_in.add(1);
         self.open(key, subprotocol, unread);
         self.recover_here(key, hub, id, prologue);
@@ -278,9 +278,14 @@ impl Core {
     }
 }
 
-fn upgrade_request<'a>(head: &Head<'a>, subprotocols: &'a [&'a str]) -> UpgradeRequest<'a> {
+fn upgrade_request<'a>(
+    head: &Head<'a>,
+    scheme: Scheme,
+    subprotocols: &'a [&'a str],
+) -> UpgradeRequest<'a> {
     UpgradeRequest {
         target: head.target,
+        scheme,
         host: head.header("host").unwrap_or_default(),
         authorization: head.header("authorization"),
         subprotocols,
