@@ -15,4 +15,5 @@ mod rest;
 mod sdk;
 mod slices;
 mod slow;
+mod tls;
 mod tokens;
