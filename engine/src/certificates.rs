@@ -12,13 +12,11 @@ use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::server::{
-    NoServerSessionStorage, ParsedCertificate, ProducesTickets,
-};
+use rustls::server::{NoServerSessionStorage, ParsedCertificate, ProducesTickets};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig,
-    SignatureScheme, client, crypto, version,
+    CertificateError, DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme,
+    client, crypto, version,
 };
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -149,6 +147,7 @@ impl TlsConfigStore {
     ///
     /// # Panics
     /// If an earlier reload panicked.
+    #[cfg_attr(not(test), expect(dead_code, reason = "what triggers it is built beside this"))]
     pub(crate) fn reload(&self, paths: &Paths) -> Result<Change, CertificateProblem> {
         let fresh = Loaded::read(paths)?;
         let mut loaded = self.loaded.lock().expect("no reload panics");
@@ -299,5 +298,91 @@ impl ClientCertVerifier for AnyClientCertificate {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::time::Duration;
+
+    /// A folder of its own with a certificate in it.
+    fn made(name: &str) -> (PathBuf, Paths) {
+        let folder = std::env::temp_dir().join(format!("ringhub-certificates-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        let made = make::make(&folder, &[], 1).unwrap();
+        (folder, Paths { certificate: made.certificate, private_key: made.private_key })
+    }
+
+    fn load(paths: &Paths) -> Result<(TlsConfigStore, Option<String>), CertificateProblem> {
+        TlsConfigStore::load(paths, ClientCertificates::Ignore, TlsVersion::Tls12)
+    }
+
+    #[test]
+    fn a_reload_swaps_only_what_is_new_and_good() {
+        let (first, paths) = made("first");
+        let (second, others) = made("second");
+        let (store, warning) = load(&paths).unwrap();
+        assert_eq!(warning, None);
+        let before = store.current();
+        assert_eq!(store.reload(&paths).unwrap(), Change::None);
+        assert!(Arc::ptr_eq(&before, &store.current()));
+
+        // Half replaced: the key is another's.
+        fs::copy(&others.private_key, &paths.private_key).unwrap();
+        let problem = store.reload(&paths).unwrap_err().to_string();
+        assert!(problem.contains("is not that of the first certificate"), "{problem}");
+        fs::write(&paths.private_key, "").unwrap();
+        let problem = store.reload(&paths).unwrap_err().to_string();
+        assert!(problem.ends_with("has no private key in PEM form"), "{problem}");
+        assert!(Arc::ptr_eq(&before, &store.current()), "what is in use stays");
+
+        fs::copy(&others.private_key, &paths.private_key).unwrap();
+        fs::copy(&others.certificate, &paths.certificate).unwrap();
+        assert_eq!(store.reload(&paths).unwrap(), Change::Replaced { warning: None });
+        let after = store.current();
+        assert!(!Arc::ptr_eq(&before, &after));
+        assert!(Arc::ptr_eq(&before.ticketer, &after.ticketer), "tickets outlive a reload");
+        fs::remove_dir_all(first).unwrap();
+        fs::remove_dir_all(second).unwrap();
+    }
+
+    #[test]
+    fn dates_are_warned_about() {
+        let (folder, paths) = made("dates");
+        let loaded = Loaded::read(&paths).unwrap();
+        let now = UnixTime::now().as_secs();
+        for (at, expected) in
+            [(now, None), (now + 2 * 86_400, Some("has expired")), (now - 86_400, Some("not valid yet"))]
+        {
+            let warning = loaded.warning(&paths, UnixTime::since_unix_epoch(Duration::from_secs(at)));
+            match expected {
+                None => assert_eq!(warning, None),
+                Some(words) => assert!(warning.is_some_and(|warning| warning.contains(words)), "{words}"),
+            }
+        }
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn what_is_made_is_of_the_names_asked_for() {
+        let (folder, _) = made("names");
+        for bad in ["", "not a name", "a/b", "ümlaut", "*"] {
+            let error = make::make(&folder.join("bad"), &[bad.to_owned()], 1).unwrap_err();
+            assert!(matches!(error, make::MakeError::Name(_)), "{bad}: {error}");
+        }
+        let names = ["pubsub.example.com".to_owned(), "10.0.0.1".to_owned(), "*.example.com".to_owned()];
+        let made = make::make(&folder.join("good"), &names, 1).unwrap();
+        let chain: Vec<_> =
+            CertificateDer::pem_file_iter(&made.certificate).unwrap().collect::<Result<_, _>>().unwrap();
+        let parsed = ParsedCertificate::try_from(&chain[0]).unwrap();
+        for (name, good) in
+            [("pubsub.example.com", true), ("10.0.0.1", true), ("a.example.com", true), ("localhost", false)]
+        {
+            let name = rustls::pki_types::ServerName::try_from(name).unwrap();
+            assert_eq!(client::verify_server_name(&parsed, &name).is_ok(), good, "{name:?}");
+        }
+        fs::remove_dir_all(folder).unwrap();
     }
 }

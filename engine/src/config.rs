@@ -418,6 +418,12 @@ mod tests {
         for (text, expected) in [
             ("[server]\nlisten = 8080", "ringhub.toml:2: server.listen: must be an address and port"),
             ("[server]\nlisten = \"here\"", "ringhub.toml:2: server.listen: must be an address and port"),
+            (
+                "[server]\nlisten = [\"127.0.0.1:1\", \"wss://127.0.0.1:2\"]",
+                "ringhub.toml:2: server.listen: must be an address and port",
+            ),
+            ("[tls]\ncertificate = \"\"", "ringhub.toml:2: tls.certificate: must be the path of a file"),
+            ("[tls]\nmin_version = 1.3", "ringhub.toml:2: tls.min_version: must be \"1.2\" or \"1.3\""),
             ("[server]\ncores = 65", "ringhub.toml:2: server.cores: must be a whole number from 1 to 64"),
             ("[server]\ncores = 1.5", "ringhub.toml:2: server.cores: must be a whole number from 1 to 64"),
             (
@@ -506,12 +512,15 @@ mod tests {
     #[test]
     fn what_check_prints_reads_back_the_same() {
         let text = "[hubs.chat]\nanonymous_connect_policy = \"allow\"\n[limits]\nmessage_bytes_max = 2048\n\
-                    [server]\ncores = 2\npublic_endpoints = [\"https://pubsub.example.com\"]\n";
+                    [server]\ncores = 2\npublic_endpoints = [\"https://pubsub.example.com\"]\n\
+                    listen = [\"127.0.0.1:1\", \"https://[::]:2\"]\n[tls]\ncertificate = \"a.pem\"\n\
+                    client_certificates = \"request\"\nmin_version = \"1.3\"\n";
         let first = from_text(text).unwrap();
         let printed = first.to_text();
         let second = from_text(&printed).expect(&printed);
         assert_eq!(first.limits, second.limits);
         assert_eq!(first.server, second.server);
+        assert_eq!((first.tls.clone(), first.tls.min_version), (second.tls, TlsVersion::Tls13));
         assert_eq!(first.hubs, second.hubs);
     }
 

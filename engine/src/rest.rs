@@ -293,7 +293,11 @@ mod tests {
         let draining = Arc::new(AtomicBool::new(false));
         let verifier = Arc::new(Verifier::new(&Config::default(), &key));
         let api = Arc::new(RestApi { verifier, body_bytes_max: 1000, draining: draining.clone() });
-        Setup { key, draining, connection: HttpConnection::new(16 << 10, Upgrades::Allowed, api.answerer(Scheme::Plain)) }
+        Setup {
+            key,
+            draining,
+            connection: HttpConnection::new(16 << 10, Upgrades::Allowed, api.answerer(Scheme::Plain)),
+        }
     }
 
     impl Setup {

@@ -4,8 +4,8 @@
 //! Everything after that is a log line on standard error, and no log line has a key in it.
 
 use crate::admin::Admin;
-use crate::certificates::{TlsConfigStore, make};
 use crate::auth::{TokenRequest, Verifier, client_token_with, generate_key};
+use crate::certificates::{TlsConfigStore, make};
 use crate::cli;
 use crate::config::{Config, ConfigError, Hub, Secret, Tls, reference};
 use crate::core::counters::CoreShared;
@@ -122,7 +122,9 @@ pub(crate) fn echo(arguments: &cli::Echo) -> Result<(), Failure> {
     config.tls.certificate.clone_from(&arguments.certificate);
     config.tls.private_key.clone_from(&arguments.key);
     let listen = Address::parse(&arguments.listen).ok_or_else(|| {
-        Failure::usage("--listen: must be an address and port such as 127.0.0.1:9001 or https://127.0.0.1:9001")
+        Failure::usage(
+            "--listen: must be an address and port such as 127.0.0.1:9001 or https://127.0.0.1:9001",
+        )
     })?;
     trace::start(&config.server.log).map_err(Failure::usage)?;
     let tls = tls(&config.tls, [&listen])?;

@@ -9,8 +9,8 @@ use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::protocol::{CloseFrame, Role};
 use tungstenite::{Error, Message, WebSocket};
 
-use crate::stream::Stream;
 use crate::client::{SAMPLE_ACCEPT, SAMPLE_KEY};
+use crate::stream::Stream;
 use crate::{Client, DEADLINE, Endpoint, RawSocket, Response, json_object};
 
 /// An upgraded connection. Every `expect_*` looks at the very next message: nothing may come in between

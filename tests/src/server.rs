@@ -71,8 +71,7 @@ impl Server {
         });
         let scheme = if setup.tls { "https://" } else { "" };
         let listen = setup.listen.unwrap_or_else(|| format!("{scheme}127.0.0.1:0"));
-        let mut command =
-            ringhub(["serve", "--listen", &listen, "--admin-listen", "127.0.0.1:0", "--cores"]);
+        let mut command = ringhub(["serve", "--listen", &listen, "--admin-listen", "127.0.0.1:0", "--cores"]);
         let mut tls_client = None;
         if listen.contains("https://") {
             let certificate = Certificate::shared();
@@ -103,8 +102,7 @@ impl Server {
                 tls: tls_client.clone().filter(|_| scheme == "https"),
             }
         };
-        let endpoints =
-            listen.split(',').map(|_| endpoint(process.expect_line("listening on "))).collect();
+        let endpoints = listen.split(',').map(|_| endpoint(process.expect_line("listening on "))).collect();
         let admin = endpoint(process.expect_line("admin on "));
         Self { endpoints, admin, process, config }
     }

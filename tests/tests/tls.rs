@@ -85,9 +85,8 @@ fn http_1_1_is_the_only_application_protocol() {
 
 #[test]
 fn plain_and_tls_and_ipv6_at_once() {
-    let server = Server::with(|setup| {
-        setup.listen("127.0.0.1:0,https://127.0.0.1:0,https://[::1]:0,http://[::1]:0")
-    });
+    let server =
+        Server::with(|setup| setup.listen("127.0.0.1:0,https://127.0.0.1:0,https://[::1]:0,http://[::1]:0"));
     let [plain, _, tls_v6, plain_v6] = server.endpoints() else { panic!("four listeners") };
     assert!(plain.tls.is_none() && tls_v6.tls.is_some() && plain_v6.addr.is_ipv6());
     let mut members: Vec<Connection> =
@@ -135,8 +134,7 @@ fn a_slow_reader_gets_everything_in_order() {
     let server = Server::with(|setup| setup.tls());
     let mut sender = server.connect(Client::json().role("webpubsub.sendToGroup"));
     let mut slow = server.connect_narrow(Client::json().group("g"));
-    let texts: Vec<String> =
-        (0..300usize).map(|n| format!("{n}:{}", "x".repeat(n * 37 % 5000))).collect();
+    let texts: Vec<String> = (0..300usize).map(|n| format!("{n}:{}", "x".repeat(n * 37 % 5000))).collect();
     // Below the bound on unsent bytes.
     for text in &texts {
         sender.publish_acked("g", text);
@@ -228,7 +226,9 @@ fn garbage_and_half_handshakes_end_and_are_counted() {
     let (_, hello) = client_hello();
     let mut wrong_record = hello.clone();
     wrong_record[5] = 99;
-    for garbage in [b"\0\0\0\0".to_vec(), b"\x80\x2e\x01".to_vec(), b"\x16\x09\x09\xff\xff".to_vec(), wrong_record] {
+    for garbage in
+        [b"\0\0\0\0".to_vec(), b"\x80\x2e\x01".to_vec(), b"\x16\x09\x09\xff\xff".to_vec(), wrong_record]
+    {
         let mut socket = bare(&server);
         socket.write(&garbage);
         // An alert, or nothing.

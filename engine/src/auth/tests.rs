@@ -45,8 +45,13 @@ fn with(name: &str, value: Value) -> Value {
 }
 
 fn admit(verifier: &Verifier, target: &str, offered: &[&str]) -> Admission {
-    let request =
-        UpgradeRequest { target, scheme: Scheme::Plain, host: "localhost:8080", authorization: None, subprotocols: offered };
+    let request = UpgradeRequest {
+        target,
+        scheme: Scheme::Plain,
+        host: "localhost:8080",
+        authorization: None,
+        subprotocols: offered,
+    };
     verifier.admit(NOW, &request)
 }
 
@@ -179,6 +184,7 @@ fn where_the_token_may_be() {
     let good = format!("bearer  {}", token(&good()));
     let ask = |target: &str, authorization: &str| {
         let request = UpgradeRequest {
+            scheme: Scheme::Plain,
             target,
             host: "localhost:8080",
             authorization: Some(authorization),

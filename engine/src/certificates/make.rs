@@ -4,9 +4,10 @@
 //! certificate.
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
+    IsCa, KeyPair, KeyUsagePurpose,
 };
+use rustls::pki_types::ServerName;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -72,10 +73,8 @@ pub(crate) fn make(out: &Path, names: &[String], days: u32) -> Result<Made, Make
         }
     }
     let now = SystemTime::now();
-    let (from, until) = (
-        now - Duration::from_secs(BACKDATED_SECONDS),
-        now + Duration::from_secs(u64::from(days) * 86_400),
-    );
+    let (from, until) =
+        (now - Duration::from_secs(BACKDATED_SECONDS), now + Duration::from_secs(u64::from(days) * 86_400));
 
     let mut authority = CertificateParams::default();
     authority.distinguished_name = called("ringhub development authority");
@@ -86,10 +85,10 @@ pub(crate) fn make(out: &Path, names: &[String], days: u32) -> Result<Made, Make
 
     let mut params = CertificateParams::default();
     for name in &made.names {
-        let one = CertificateParams::new([name.clone()]).map_err(|_| MakeError::Name(name.clone()))?;
-        if name.is_empty() {
+        if !is_name(name) {
             return Err(MakeError::Name(name.clone()));
         }
+        let one = CertificateParams::new([name.clone()])?;
         params.subject_alt_names.extend(one.subject_alt_names);
     }
     params.distinguished_name = called("ringhub development server");
@@ -100,8 +99,7 @@ pub(crate) fn make(out: &Path, names: &[String], days: u32) -> Result<Made, Make
     let key = KeyPair::generate()?;
     let certificate = params.signed_by(&key, &authority)?;
 
-    fs::create_dir_all(out)
-        .map_err(|source| MakeError::File { file: out.to_owned(), source })?;
+    fs::create_dir_all(out).map_err(|source| MakeError::File { file: out.to_owned(), source })?;
     let chain = [certificate.pem(), authority.pem()].concat();
     let contents = [(authority.pem(), 0o644), (chain, 0o644), (key.serialize_pem(), 0o600)];
     for (at, (file, (text, mode))) in made.files().into_iter().zip(contents).enumerate() {
@@ -144,6 +142,11 @@ impl Made {
                curl:    curl --cacert {authority} https://127.0.0.1:8443/api/health\n"
         )
     }
+}
+
+/// Whether clients would find this name in a certificate: an address, or a host name that may start with `*.`.
+fn is_name(name: &str) -> bool {
+    ServerName::try_from(name.strip_prefix("*.").unwrap_or(name)).is_ok()
 }
 
 fn called(name: &str) -> DistinguishedName {

@@ -9,7 +9,7 @@
 
 use crate::core::io::{Io, Outcome};
 use crate::core::ring::Ring;
-use crate::core::socket::{End, Socket, Tls, flag};
+use crate::core::socket::{End, Kind, Socket, Tls, flag};
 use crate::core::turn::Core;
 use crate::net::tls::{FailureClass, PLAIN_BYTES_MAX, Progress, TlsFault};
 use bytes::{Buf, Bytes, BytesMut};
@@ -211,7 +211,8 @@ impl Io {
     }
 
     fn check_pressure(&mut self, key: SocketKey) {
-        let waiting = self.sockets.get(key).and_then(|socket| socket.outbox.as_ref()).map_or(0, |o| o.bytes());
+        let waiting =
+            self.sockets.get(key).and_then(|socket| socket.outbox.as_ref()).map_or(0, |o| o.bytes());
         let flags = &mut self.sockets.hot[key.slot as usize].flags;
         if waiting > self.settings.outbox_bytes_max
             && *flags & (flag::BOUNDED | flag::PRESSED) == flag::BOUNDED
@@ -256,8 +257,15 @@ impl Io {
     }
 
     /// Reads records: plaintext is appended to `plain`; what there is to answer goes out at the next submit.
-    fn unseal(&mut self, key: SocketKey, bytes: &mut [u8], plain: &mut Vec<u8>) -> Result<Progress, TlsFault> {
-        let Some(Socket { tls: Some(tls), .. }) = self.sockets.get(key) else { return Ok(Progress::default()) };
+    fn unseal(
+        &mut self,
+        key: SocketKey,
+        bytes: &mut [u8],
+        plain: &mut Vec<u8>,
+    ) -> Result<Progress, TlsFault> {
+        let Some(Socket { tls: Some(tls), .. }) = self.sockets.get(key) else {
+            return Ok(Progress::default());
+        };
         let result = tls.stream.receive(bytes, plain, &mut self.arena);
         let has_answer = !self.arena.is_empty();
         tls.queue(&self.arena);
@@ -362,7 +370,6 @@ impl Core {
     }
 
     fn sealed_fault(&mut self, key: SocketKey, fault: &TlsFault) {
-        use crate::core::socket::Kind;
         tracing::debug!(class = fault.class.name(), reason = fault.reason, "a TLS connection failed");
         let Some(socket) = self.io.sockets.get(key) else { return };
         let was_open = socket.tls.as_ref().is_some_and(|tls| tls.stream.was_open());

@@ -278,11 +278,7 @@ impl Core {
     }
 }
 
-fn upgrade_request<'a>(
-    head: &Head<'a>,
-    scheme: Scheme,
-    subprotocols: &'a [&'a str],
-) -> UpgradeRequest<'a> {
+fn upgrade_request<'a>(head: &Head<'a>, scheme: Scheme, subprotocols: &'a [&'a str]) -> UpgradeRequest<'a> {
     UpgradeRequest {
         target: head.target,
         scheme,

@@ -181,12 +181,7 @@ impl TlsStream {
     }
 
     /// Whether the peer's goodbye was in `rest`.
-    fn take(
-        &mut self,
-        mut rest: &mut [u8],
-        plain: &mut Vec<u8>,
-        out: &mut BytesMut,
-    ) -> Result<bool, Error> {
+    fn take(&mut self, mut rest: &mut [u8], plain: &mut Vec<u8>, out: &mut BytesMut) -> Result<bool, Error> {
         while !self.partial.is_empty() && !rest.is_empty() {
             // Up to the end of the record that is in pieces, so that the next one can be read in place.
             let (more, behind) = rest.split_at_mut(self.missing().min(rest.len()));
@@ -417,4 +412,262 @@ fn whole_records(bytes: &[u8]) -> usize {
         whole += record;
     }
     whole
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::certificates::{Paths, TlsConfigStore, make};
+    use crate::config::{ClientCertificates, TlsVersion};
+    use proptest::prelude::*;
+    use rustls::pki_types::pem::PemObject;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    use rustls::version::{TLS12, TLS13};
+    use rustls::{ClientConfig, ClientConnection, RootCertStore, SupportedProtocolVersion};
+    use std::io::{Read, Write};
+    use std::sync::OnceLock;
+
+    struct Setup {
+        server: Arc<ServerConfig>,
+        clients: [Arc<ClientConfig>; 2],
+        strangers: Arc<ClientConfig>,
+    }
+
+    fn setup() -> &'static Setup {
+        static SETUP: OnceLock<Setup> = OnceLock::new();
+        SETUP.get_or_init(|| {
+            let folder = std::env::temp_dir().join(format!("ringhub-tls-{}", std::process::id()));
+            let _ = std::fs::remove_dir_all(&folder);
+            let made = make::make(&folder, &[], 1).unwrap();
+            let paths = Paths { certificate: made.certificate, private_key: made.private_key };
+            let (store, _) =
+                TlsConfigStore::load(&paths, ClientCertificates::Request, TlsVersion::Tls12).unwrap();
+            let client = |versions: &[&'static SupportedProtocolVersion], trusted: bool| {
+                let mut roots = RootCertStore::empty();
+                if trusted {
+                    roots.add(CertificateDer::from_pem_file(&made.authority).unwrap()).unwrap();
+                }
+                let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+                let builder = ClientConfig::builder_with_provider(provider)
+                    .with_protocol_versions(versions)
+                    .unwrap()
+                    .with_root_certificates(roots);
+                // A chain of three times the same makes the client's flight longer than one record of a test.
+                let chain: Vec<_> = CertificateDer::pem_file_iter(&paths.certificate)
+                    .unwrap()
+                    .collect::<Result<_, _>>()
+                    .unwrap();
+                let key = PrivateKeyDer::from_pem_file(&paths.private_key).unwrap();
+                let mut config =
+                    builder.with_client_auth_cert([&chain[..], &chain, &chain].concat(), key).unwrap();
+                config.max_fragment_size = Some(200);
+                Arc::new(config)
+            };
+            let clients = [client(&[&TLS12], true), client(&[&TLS13], true)];
+            let strangers = client(rustls::ALL_VERSIONS, false);
+            std::fs::remove_dir_all(&folder).unwrap();
+            Setup { server: store.current(), clients, strangers }
+        })
+    }
+
+    fn server() -> TlsStream {
+        TlsStream::new(setup().server.clone())
+    }
+
+    fn client(config: &Arc<ClientConfig>) -> ClientConnection {
+        ClientConnection::new(config.clone(), "localhost".try_into().unwrap()).unwrap()
+    }
+
+    fn flight(client: &mut ClientConnection) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while client.wants_write() {
+            client.write_tls(&mut bytes).unwrap();
+        }
+        bytes
+    }
+
+    /// Gives the client what the server said; what the client reads of it.
+    fn tell(client: &mut ClientConnection, mut bytes: &[u8]) -> Vec<u8> {
+        let mut plain = Vec::new();
+        while !bytes.is_empty() {
+            client.read_tls(&mut bytes).unwrap();
+            let state = client.process_new_packets().unwrap();
+            let start = plain.len();
+            plain.resize(start + state.plaintext_bytes_to_read(), 0);
+            client.reader().read_exact(&mut plain[start..]).unwrap();
+        }
+        plain
+    }
+
+    /// Feeds the server in pieces of at most `piece` bytes, each alone.
+    fn feed(server: &mut TlsStream, bytes: &[u8], piece: usize, plain: &mut Vec<u8>) -> (BytesMut, Progress) {
+        let (mut out, mut all) = (BytesMut::new(), Progress::default());
+        for piece in bytes.to_vec().chunks_mut(piece) {
+            let progress = server.receive(piece, plain, &mut out).unwrap();
+            all.handshaken |= progress.handshaken;
+            all.ended |= progress.ended;
+        }
+        (out, all)
+    }
+
+    /// Shakes hands; returns what was read meanwhile.
+    fn shake(server: &mut TlsStream, client: &mut ClientConnection, piece: usize) -> Vec<u8> {
+        let mut plain = Vec::new();
+        while client.is_handshaking() || server.is_handshaking() {
+            let bytes = flight(client);
+            assert!(!bytes.is_empty(), "nobody waits for the other");
+            let (out, _) = feed(server, &bytes, piece, &mut plain);
+            tell(client, &out);
+        }
+        plain
+    }
+
+    fn seal(server: &mut TlsStream, plaintext: &[u8]) -> BytesMut {
+        let mut out = BytesMut::new();
+        plaintext.chunks(PLAIN_BYTES_MAX).for_each(|record| server.encrypt(record, &mut out).unwrap());
+        out
+    }
+
+    /// A handshake with client certificates in many records, data, and goodbyes, at splits of every size.
+    #[test]
+    fn any_split_of_the_bytes_gives_the_same() {
+        for config in &setup().clients {
+            for piece in (1..40).chain([199, 205, 206, 1000, 5000, 100_000]) {
+                let (mut server, mut client) = (server(), client(config));
+                // Data right behind the handshake, in one flight with its end.
+                client.writer().write_all(b"early").unwrap();
+                let mut plain = shake(&mut server, &mut client, piece);
+                assert!(server.was_open() && server.client_certificate().is_some());
+                client.writer().write_all(&[7; 20_000]).unwrap();
+                client.send_close_notify();
+                let (out, progress) = feed(&mut server, &flight(&mut client), piece, &mut plain);
+                assert!(progress.ended && out.is_empty());
+                assert_eq!(plain, [&b"early"[..], &[7; 20_000]].concat(), "pieces of {piece}");
+                assert!(server.partial.is_empty() && server.partial.capacity() == 0, "idle keeps nothing");
+                // The other direction goes on, until our goodbye.
+                let mut out = seal(&mut server, &[8; 40_000]);
+                server.say_goodbye(&mut out);
+                assert_eq!(tell(&mut client, &out), [8; 40_000]);
+                out.clear();
+                server.say_goodbye(&mut out);
+                assert!(out.is_empty(), "it is said once");
+                assert_eq!(client.reader().read(&mut [0]).unwrap(), 0, "the client has understood it");
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        /// Records of any size, in pieces of any size, both ways at once.
+        #[test]
+        fn data_is_what_was_sent(
+            ops in prop::collection::vec((0usize..3000, 1usize..3000, 1usize..20_000), 1..12),
+            tls13 in any::<bool>(),
+        ) {
+            let (mut server, mut client) = (server(), client(&setup().clients[usize::from(tls13)]));
+            shake(&mut server, &mut client, 1000);
+            for (n, (up, piece, down)) in ops.into_iter().enumerate() {
+                let said = vec![n as u8; up];
+                client.writer().write_all(&said).unwrap();
+                let mut plain = Vec::new();
+                let (out, _) = feed(&mut server, &flight(&mut client), piece, &mut plain);
+                prop_assert!(plain == said);
+                let said = vec![n as u8; down];
+                prop_assert!(tell(&mut client, &[&out[..], &seal(&mut server, &said)].concat()) == said);
+            }
+        }
+    }
+
+    /// New keys asked for by the client are answered in order, also in the middle of what we say.
+    #[test]
+    fn a_key_update_is_answered_before_what_comes_after() {
+        let (mut server, mut client) = (server(), client(&setup().clients[1]));
+        shake(&mut server, &mut client, 1000);
+        for piece in [1, 3, 1000] {
+            client.refresh_traffic_keys().unwrap();
+            client.writer().write_all(b"with new keys").unwrap();
+            let mut plain = Vec::new();
+            let (mut out, _) = feed(&mut server, &flight(&mut client), piece, &mut plain);
+            assert_eq!(plain, b"with new keys");
+            out.extend_from_slice(&seal(&mut server, b"ours, too"));
+            assert_eq!(tell(&mut client, &out), b"ours, too");
+        }
+    }
+
+    #[test]
+    fn faults_have_classes_and_leave_nothing_behind() {
+        let mut hello = flight(&mut client(&setup().clients[1]));
+        let whole = hello.clone();
+        hello[5] = 99;
+        let mut oversized = whole.clone();
+        oversized[3] = 0xff;
+        let cases: [(&[u8], FailureClass, bool); 6] = [
+            (b"GET / HTTP/1.1\r\n", FailureClass::PlainHttp, false),
+            (b"P", FailureClass::PlainHttp, false),
+            (b"\0", FailureClass::NotTls, false),
+            (b"\x80\x2e\x01\x03\x01", FailureClass::NotTls, false),
+            (&oversized, FailureClass::NotTls, true),
+            (&hello, FailureClass::Protocol, true),
+        ];
+        for (bytes, class, answered) in cases {
+            let (mut server, mut plain, mut out) = (server(), Vec::new(), BytesMut::new());
+            let fault = server.receive(&mut bytes.to_vec(), &mut plain, &mut out).unwrap_err();
+            assert_eq!((fault.class, !out.is_empty()), (class, answered), "{}", fault.reason);
+            assert!(plain.is_empty() && !server.is_handshaking() && !server.was_open());
+            out.clear();
+            assert_eq!(server.receive(&mut whole.clone(), &mut plain, &mut out), Ok(Progress::default()));
+            server.say_goodbye(&mut out);
+            assert!(out.is_empty() && server.encrypt(b"x", &mut out).is_err(), "a failed one stays silent");
+        }
+    }
+
+    #[test]
+    fn an_alert_of_the_peer_and_a_changed_record_are_faults() {
+        let (mut server_side, mut stranger) = (server(), client(&setup().strangers));
+        let mut plain = Vec::new();
+        let (out, _) = feed(&mut server_side, &flight(&mut stranger), 1000, &mut plain);
+        stranger.read_tls(&mut &out[..]).unwrap();
+        assert!(stranger.process_new_packets().is_err(), "it does not know our authority");
+        let mut out = BytesMut::new();
+        let fault = server_side.receive(&mut flight(&mut stranger), &mut plain, &mut out).unwrap_err();
+        assert_eq!(fault.class, FailureClass::Alert, "{}", fault.reason);
+
+        for config in &setup().clients {
+            let (mut server, mut client) = (server(), client(config));
+            shake(&mut server, &mut client, 1000);
+            client.writer().write_all(b"good").unwrap();
+            let mut bytes = flight(&mut client);
+            client.writer().write_all(b"bad").unwrap();
+            bytes.extend(flight(&mut client));
+            *bytes.last_mut().unwrap() ^= 1;
+            let fault = server.receive(&mut bytes, &mut plain, &mut out).unwrap_err();
+            assert_eq!((fault.class, &plain[..]), (FailureClass::Protocol, &b"good"[..]));
+            assert!(!out.is_empty() && server.was_open(), "with an alert");
+            plain.clear();
+            out.clear();
+        }
+    }
+
+    /// A handshake message that never ends is cut off at the bound.
+    #[test]
+    fn a_handshake_message_in_too_many_pieces_is_a_fault() {
+        let (mut server, mut plain, mut out) = (server(), Vec::new(), BytesMut::new());
+        // A ClientHello of 65,000 bytes, ten at a time.
+        let mut record = vec![HANDSHAKE, 3, 1, 0, 10, 1, 0, 0xfd, 0xe8, 0, 0, 0, 0, 0, 0];
+        let fault = (0..20_000).find_map(|_| {
+            let fault = server.receive(&mut record.clone(), &mut plain, &mut out).err();
+            record[HEADER_BYTES..].fill(0);
+            assert!(server.partial.len() <= PARTIAL_BYTES_MAX + record.len());
+            fault
+        });
+        assert!(fault.is_some() && plain.is_empty());
+    }
+
+    /// What an idle connection costs here. With rustls' own boxes it was 2.6 KiB resident over a plain one (TLS 1.3,
+    /// 3,000 idle connections), 2.9 KiB with TLS 1.2.
+    #[test]
+    fn a_stream_is_small() {
+        let bytes = size_of::<TlsStream>();
+        assert!(bytes <= 1280, "{bytes} bytes");
+    }
 }
