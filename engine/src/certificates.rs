@@ -30,6 +30,23 @@ pub(crate) struct Paths {
     pub(crate) private_key: PathBuf,
 }
 
+impl Paths {
+    /// Those of `[tls]`; none if it names no files.
+    ///
+    /// # Errors
+    /// When only one of the two is named.
+    pub(crate) fn configured(tls: &Tls) -> Result<Option<Self>, String> {
+        match (&tls.certificate, &tls.private_key) {
+            (Some(certificate), Some(private_key)) => {
+                Ok(Some(Self { certificate: certificate.clone(), private_key: private_key.clone() }))
+            }
+            (None, None) => Ok(None),
+            (Some(_), None) => Err("tls.certificate is set, tls.private_key is not; set both".into()),
+            (None, Some(_)) => Err("tls.private_key is set, tls.certificate is not; set both".into()),
+        }
+    }
+}
+
 /// Why a certificate cannot be used, for the operator.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CertificateProblem {
@@ -122,14 +139,7 @@ impl TlsConfigStore {
     /// # Errors
     /// When only one of the two is named, or the files cannot be used.
     pub(crate) fn configured(tls: &Tls) -> Result<Option<(Self, Option<String>)>, String> {
-        let paths = match (&tls.certificate, &tls.private_key) {
-            (Some(certificate), Some(private_key)) => {
-                Paths { certificate: certificate.clone(), private_key: private_key.clone() }
-            }
-            (None, None) => return Ok(None),
-            (Some(_), None) => return Err("tls.certificate is set, tls.private_key is not; set both".into()),
-            (None, Some(_)) => return Err("tls.private_key is set, tls.certificate is not; set both".into()),
-        };
+        let Some(paths) = Paths::configured(tls)? else { return Ok(None) };
         Self::load(&paths, tls.client_certificates, tls.min_version)
             .map(Some)
             .map_err(|problem| problem.to_string())
