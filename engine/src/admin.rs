@@ -10,7 +10,8 @@ use crate::auth::{TokenRequest, Verifier};
 use crate::core::counters::{ClosedRow, ConnectionPage, CoreShared};
 use crate::metrics;
 use crate::net::http::{Answerer, Asker, Reply};
-use crate::net::{HttpAnswer, HttpCall};
+use crate::net::peer::Via;
+use crate::net::{Address, HttpAnswer, HttpCall};
 use crate::process::ProcessCounts;
 use crate::rest::{Refusal, json_reply};
 use bytes::Bytes;
@@ -25,7 +26,7 @@ use ringhub_protocol::rest::{ClientType, GenerateToken};
 use ringhub_protocol::uri::query_pairs;
 use rust_embed::RustEmbed;
 use serde_json::{Map, Value, json};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -40,7 +41,7 @@ pub(crate) struct Admin {
     /// Set when the server begins to stop: not ready from then on.
     pub(crate) draining: Arc<AtomicBool>,
     /// Where clients connect; set once the listeners are bound.
-    pub(crate) service: OnceLock<SocketAddr>,
+    pub(crate) service: OnceLock<Address>,
     /// Whether the admin listener is reachable from this machine only.
     pub(crate) on_loopback: bool,
     /// Rows of the two lists, per core.
@@ -61,21 +62,21 @@ const TOKEN_MINUTES: u32 = 60;
 
 impl Admin {
     /// What answers one connection's requests.
-    pub(crate) fn answerer(self: &Arc<Self>) -> Answerer {
+    pub(crate) fn answerer(self: &Arc<Self>, via: Via) -> Answerer {
         let admin = self.clone();
         Rc::new(move |request, asker| {
             let admin = admin.clone();
-            Box::pin(
-                async move { admin.serve(request, &asker).await.unwrap_or_else(|refusal| refusal.reply()) },
-            )
+            Box::pin(async move {
+                admin.serve(request, via, &asker).await.unwrap_or_else(|refusal| refusal.reply())
+            })
         })
     }
 
-    async fn serve(&self, request: Request<Incoming>, asker: &Asker) -> Result<Reply, Refusal> {
+    async fn serve(&self, request: Request<Incoming>, via: Via, asker: &Asker) -> Result<Reply, Refusal> {
         let (head, _) = request.into_parts();
         let path = head.uri.path();
         if path == "/token" {
-            return self.token(&head, asker.now_unix());
+            return self.token(&head, via, asker.now_unix());
         }
         let file = if path == "/" { "index.html" } else { &path[1..] };
         let reply = match path {
@@ -136,7 +137,7 @@ impl Admin {
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "uptimeSeconds": self.started.elapsed().as_secs(),
-            "service": self.service.get().map(SocketAddr::to_string),
+            "service": self.service.get().map(Address::short),
             "canTry": self.on_loopback,
             "totals": totals,
             "cores": cores,
@@ -178,14 +179,16 @@ impl Admin {
     }
 
     /// A client URL for the page, `POST /token?hub=&user=`.
-    fn token(&self, head: &Parts, now_unix: u64) -> Result<Reply, Refusal> {
+    fn token(&self, head: &Parts, via: Via, now_unix: u64) -> Result<Reply, Refusal> {
         if head.method != Method::POST {
             return Err(ErrorBody::new(ErrorCode::MethodNotAllowed, "This path takes POST.").into());
         }
         let header = |name| head.headers.get(name).and_then(|value| value.to_str().ok());
         let host = header(HOST).unwrap_or_default();
         let is_same_site = match header(ORIGIN) {
-            Some(origin) => origin.strip_prefix("http://") == Some(host),
+            Some(origin) => {
+                origin.split_once("://") == Some((if via.secure { "https" } else { "http" }, host))
+            }
             None => !head.headers.contains_key(ORIGIN),
         };
         let service = self.service.get().filter(|_| self.on_loopback && is_same_site && is_loopback(host));
@@ -216,10 +219,11 @@ impl Admin {
             minutes_to_expire: TOKEN_MINUTES,
             client_type: ClientType::Default,
         };
-        let endpoint = format!("http://{service}");
+        let endpoint = service.to_string();
         let request = TokenRequest { hub: &hub, endpoint: &endpoint, claims: &claims };
         let token = self.verifier.client_token(now_unix, &request);
-        let url = format!("ws://{service}{}?access_token={token}", ClientType::Default.path(&hub));
+        let (scheme, path) = (service.scheme.websocket(), ClientType::Default.path(&hub));
+        let url = format!("{scheme}://{}{path}?access_token={token}", service.socket);
         Ok(json_reply(StatusCode::OK, json!({ "url": url }).to_string()))
     }
 }
@@ -299,7 +303,7 @@ mod tests {
 
     fn admin(on_loopback: bool) -> Arc<Admin> {
         let verifier = Arc::new(Verifier::new(&Config::default(), &generate_key()));
-        let service = OnceLock::from(SocketAddr::from(([127, 0, 0, 1], 8080)));
+        let service = OnceLock::from(Address::plain(([127, 0, 0, 1], 8080)));
         Arc::new(Admin {
             verifier,
             cores: vec![Arc::default(), Arc::default()],
@@ -327,7 +331,7 @@ mod tests {
 
     /// Status line and body.
     fn ask(admin: &Arc<Admin>, method: &str, path: &str, headers: &str) -> (u16, String) {
-        let mut connection = HttpConnection::new(16 << 10, Upgrades::Refused, admin.answerer());
+        let mut connection = HttpConnection::new(16 << 10, Upgrades::Refused, admin.answerer(Via::default()));
         connection.feed(format!("{method} {path} HTTP/1.1\r\n{headers}\r\n").as_bytes());
         let mut output = Vec::new();
         loop {

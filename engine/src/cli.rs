@@ -23,13 +23,15 @@ pub(crate) enum Verb {
     Check(Check),
     /// Echo WebSocket messages: the conformance listener, with limits raised
     Echo(Echo),
+    /// Make a certificate for development, and the authority that signed it
+    Cert(Cert),
 }
 
 #[derive(Debug, Default, Clone, Args)]
 pub(crate) struct Serve {
-    #[arg(long, value_name = "ADDR", help = help("server.listen"))]
+    #[arg(long, value_name = "ADDR,…", help = help("server.listen"))]
     listen: Option<String>,
-    #[arg(long, value_name = "ADDR", help = help("server.admin_listen"))]
+    #[arg(long, value_name = "ADDR,…", help = help("server.admin_listen"))]
     admin_listen: Option<String>,
     #[arg(long, value_name = "N", help = help("server.cores"))]
     cores: Option<String>,
@@ -75,9 +77,28 @@ pub(crate) struct Check {
 
 #[derive(Debug, Args)]
 pub(crate) struct Echo {
-    /// Where to listen
+    /// Where to listen; with https:// in front, over TLS
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9001")]
-    pub(crate) listen: std::net::SocketAddr,
+    pub(crate) listen: String,
+    /// The certificate chain (PEM), for TLS
+    #[arg(long, value_name = "FILE")]
+    pub(crate) certificate: Option<PathBuf>,
+    /// Its private key (PEM)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Cert {
+    /// The folder to write to; nothing in it is overwritten
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub(crate) out: PathBuf,
+    /// A host name or address the server is called by; may be repeated [default: localhost, 127.0.0.1, ::1]
+    #[arg(long = "name", value_name = "HOST")]
+    pub(crate) names: Vec<String>,
+    /// How long the certificate is good for
+    #[arg(long, value_name = "N", default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=3650))]
+    pub(crate) days: u32,
 }
 
 #[derive(Debug, Default, Clone, Args)]
@@ -172,8 +193,8 @@ mod tests {
         ]);
         let Some(Verb::Serve(serve)) = cli.verb else { panic!("serve") };
         let config = serve.config().unwrap();
-        assert_eq!(config.server.listen[0].to_string(), "[::1]:1");
-        assert_eq!(config.server.admin_listen[0].to_string(), "127.0.0.1:2");
+        assert_eq!(config.server.listen[0].short(), "[::1]:1");
+        assert_eq!(config.server.admin_listen[0].short(), "127.0.0.1:2");
         assert_eq!(config.server.cores, Some(3));
     }
 }

@@ -10,7 +10,8 @@ pub(crate) mod reference;
 mod value;
 
 pub(crate) use keys::{
-    AnonymousPolicy, CountBy, Firewall, Hub, Issuer, Keys, Limits, Oidc, ProxyProtocol, Section, Server,
+    AnonymousPolicy, ClientCertificates, CountBy, Firewall, Hub, Issuer, Keys, Limits, Oidc, ProxyProtocol,
+    Section, Server, Tls, TlsVersion,
 };
 pub(crate) use value::Secret;
 
@@ -29,6 +30,7 @@ use value::Raw;
 pub(crate) struct Config {
     pub(crate) server: Server,
     pub(crate) keys: Keys,
+    pub(crate) tls: Tls,
     pub(crate) oidc: Oidc,
     pub(crate) limits: Limits,
     pub(crate) firewall: Firewall,
@@ -236,11 +238,18 @@ impl Config {
     }
 
     fn top(&self) -> [&dyn Section; keys::TOP.len()] {
-        [&self.server, &self.keys, &self.oidc, &self.limits, &self.firewall]
+        [&self.server, &self.keys, &self.tls, &self.oidc, &self.limits, &self.firewall]
     }
 
     fn top_mut(&mut self) -> [&mut dyn Section; keys::TOP.len()] {
-        [&mut self.server, &mut self.keys, &mut self.oidc, &mut self.limits, &mut self.firewall]
+        [
+            &mut self.server,
+            &mut self.keys,
+            &mut self.tls,
+            &mut self.oidc,
+            &mut self.limits,
+            &mut self.firewall,
+        ]
     }
 
     fn read_file(&mut self, path: &Path, text: &str) -> Result<(), ConfigError> {
@@ -642,6 +651,12 @@ mod tests {
         for (text, expected) in [
             ("[server]\nlisten = 8080", "ringhub.toml:2: server.listen: must be an address and port"),
             ("[server]\nlisten = \"here\"", "ringhub.toml:2: server.listen: must be an address and port"),
+            (
+                "[server]\nlisten = [\"127.0.0.1:1\", \"wss://127.0.0.1:2\"]",
+                "ringhub.toml:2: server.listen: must be an address and port",
+            ),
+            ("[tls]\ncertificate = \"\"", "ringhub.toml:2: tls.certificate: must be the path of a file"),
+            ("[tls]\nmin_version = 1.3", "ringhub.toml:2: tls.min_version: must be \"1.2\" or \"1.3\""),
             ("[server]\ncores = 65", "ringhub.toml:2: server.cores: must be a whole number from 1 to 64"),
             ("[server]\ncores = 1.5", "ringhub.toml:2: server.cores: must be a whole number from 1 to 64"),
             (
@@ -696,8 +711,8 @@ mod tests {
         let loaded = Config::load(Some(&path), &environment, &flags);
         std::fs::remove_file(&path).unwrap();
         let config = loaded.unwrap();
-        assert_eq!(config.server.listen[0].port(), 3);
-        assert_eq!(config.server.admin_listen[0].port(), 2);
+        assert_eq!(config.server.listen[0].socket.port(), 3);
+        assert_eq!(config.server.admin_listen[0].socket.port(), 2);
         assert_eq!(config.server.cores, Some(1));
         assert_eq!(config.limits, Limits::default());
         assert_eq!(config.keys.primary.unwrap().expose(), "k".repeat(32));
@@ -781,12 +796,15 @@ mod tests {
         let text = "[[firewall.traffic_rules]]\nkind = \"claim\"\nclaim = \"tenant\"\n[[firewall.traffic_rules]]\n\
                     [[firewall.connection_count_rules]]\nkind = \"signature\"\n\
                     [hubs.chat]\nanonymous_connect_policy = \"allow\"\n[limits]\nmessage_bytes_max = 2048\n\
-                    [server]\ncores = 2\npublic_endpoints = [\"https://pubsub.example.com\"]\n";
+                    [server]\ncores = 2\npublic_endpoints = [\"https://pubsub.example.com\"]\n\
+                    listen = [\"127.0.0.1:1\", \"https://[::]:2\"]\n[tls]\ncertificate = \"a.pem\"\n\
+                    client_certificates = \"request\"\nmin_version = \"1.3\"\n";
         let first = from_text(text).unwrap();
         let printed = first.to_text();
         let second = from_text(&printed).expect(&printed);
         assert_eq!(first.limits, second.limits);
         assert_eq!(first.server, second.server);
+        assert_eq!((first.tls.clone(), first.tls.min_version), (second.tls, TlsVersion::Tls13));
         assert_eq!(first.hubs, second.hubs);
         assert_eq!(first.firewall, second.firewall);
         assert_eq!(second.firewall.traffic_rules.len(), 2);

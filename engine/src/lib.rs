@@ -9,6 +9,7 @@
 mod admin;
 mod admission;
 mod auth;
+mod certificates;
 mod cli;
 mod config;
 mod core;
@@ -37,6 +38,7 @@ pub fn run() -> ExitCode {
         Verb::Token(arguments) => server::token(arguments),
         Verb::Check(arguments) => server::check(arguments),
         Verb::Echo(arguments) => server::echo(arguments),
+        Verb::Cert(arguments) => server::cert(arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -5,6 +5,7 @@
 
 use crate::auth::Issuers;
 use crate::core::counters::{CoreShared, Kind};
+use crate::net::tls::FailureClass;
 use crate::process::ProcessCounts;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
@@ -153,6 +154,14 @@ impl Collector for Counts {
             for (category, closes) in CloseCategory::ALL.iter().zip(&shared.closes) {
                 let labels = [("core", core.to_string()), ("category", category.name().to_owned())];
                 value(family.encode_family(&labels)?, Kind::Counter, closes.get())?;
+            }
+        }
+        let help = "TLS handshakes that failed";
+        let mut family = descriptor(&mut encoder, "tls_handshake_failures", help, Kind::Counter)?;
+        for (core, shared) in self.cores.iter().enumerate() {
+            for (class, failures) in FailureClass::ALL.iter().zip(&shared.tls_failures) {
+                let labels = [("core", core.to_string()), ("reason", class.name().to_owned())];
+                value(family.encode_family(&labels)?, Kind::Counter, failures.get())?;
             }
         }
         let hubs: Vec<_> = self

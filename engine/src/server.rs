@@ -6,14 +6,15 @@
 use crate::admin::Admin;
 use crate::admission::{Doorkeeper, Rules};
 use crate::auth::{Terms, TokenRequest, Verifier, client_token_with, generate_key};
+use crate::certificates::{TlsConfigStore, make};
 use crate::cli;
-use crate::config::{Config, ConfigError, Hub, ProxyProtocol, Secret, reference};
+use crate::config::{Config, ConfigError, Hub, ProxyProtocol, Secret, Tls, reference};
 use crate::core::counters::CoreShared;
 use crate::core::settings::{HubSettings, Settings, SocketSettings};
 use crate::core::{Control, Mode, Server, start};
 use crate::net::http::{HttpConnection, Upgrades};
 use crate::net::peer::{Proxies, Via};
-use crate::net::{HttpFactory, HttpHandler, Listener};
+use crate::net::{Address, HttpFactory, HttpHandler, Listener, Scheme};
 use crate::probe::probe;
 use crate::process::ProcessCounts;
 use crate::reload::{self, Commit, Reloader, Trigger};
@@ -29,7 +30,6 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::fmt::Display;
 use std::io::Write;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -83,6 +83,7 @@ pub(crate) fn serve(arguments: &cli::Serve) -> Result<(), Failure> {
         ));
     }
     let settings = settings(&config, cores(&config));
+    let tls = tls(&config.tls, settings.listen.iter().chain(&settings.admin_listen))?;
     check_system(settings.cores)?;
     let on_loopback = all_loopback(&config.server.admin_listen);
     if !on_loopback {
@@ -122,15 +123,18 @@ pub(crate) fn serve(arguments: &cli::Serve) -> Result<(), Failure> {
     });
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(Failure::running)?;
     let relay = start_relay(&verifier)?;
-    let server =
-        start(settings, Mode::Serve, door.clone(), http.clone(), &shared).map_err(Failure::running)?;
-    let _ = admin.service.set(reachable(server.service[0]));
+    let server = start(settings, Mode::Serve, door.clone(), http.clone(), tls.clone(), &shared)
+        .map_err(Failure::running)?;
+    let _ = admin.service.set(server.service[0].reachable());
     let banner = banner(&server, &config, &key);
     let arguments = arguments.clone();
     let file = arguments.file().map(Path::to_owned);
     let mut reloader = Reloader::new(move || arguments.config(), config, process, now_unix);
     let parts = Parts { log, generated, verifier, door, rest, http, cores, control: server.control() };
     reloader.register(move |config| parts.prepare(config));
+    if let Some(store) = tls {
+        reloader.register(move |config| prepare_tls(&store, config));
+    }
     let reload = reload::start(reloader, file).map_err(Failure::running)?;
     say(&banner);
     while signals.forever().next() == Some(SIGHUP) {
@@ -149,12 +153,20 @@ pub(crate) fn serve(arguments: &cli::Serve) -> Result<(), Failure> {
 
 /// `ringhub echo`: until a signal.
 pub(crate) fn echo(arguments: &cli::Echo) -> Result<(), Failure> {
-    let config = Config::default();
+    let mut config = Config::default();
+    config.tls.certificate.clone_from(&arguments.certificate);
+    config.tls.private_key.clone_from(&arguments.key);
+    let listen = Address::parse(&arguments.listen).ok_or_else(|| {
+        Failure::usage(
+            "--listen: must be an address and port such as 127.0.0.1:9001 or https://127.0.0.1:9001",
+        )
+    })?;
     trace::start(&config.server.log).map_err(Failure::usage)?;
+    let tls = tls(&config.tls, [&listen])?;
     check_system(1)?;
     let verifier = Arc::new(Verifier::new(&config, &generate_key()));
     let settings = Settings {
-        listen: vec![arguments.listen],
+        listen: vec![listen],
         admin_listen: Vec::new(),
         sockets: SocketSettings {
             // The conformance suite's largest message, and its most fragments.
@@ -184,8 +196,10 @@ pub(crate) fn echo(arguments: &cli::Echo) -> Result<(), Failure> {
     });
     let http = Arc::new(Http { head_bytes_max: settings.sockets.head_bytes_max.into(), rest, admin });
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(Failure::running)?;
-    let server = start(settings, Mode::Echo, verifier, http, &[Arc::default()]).map_err(Failure::running)?;
-    say(&format!("echo on ws://{}\n", server.service[0]));
+    let server =
+        start(settings, Mode::Echo, verifier, http, tls, &[Arc::default()]).map_err(Failure::running)?;
+    let Address { scheme, socket } = server.service[0];
+    say(&format!("echo on {}://{socket}\n", scheme.websocket()));
     signals.forever().next();
     finish(server, signals);
     Ok(())
@@ -232,7 +246,7 @@ pub(crate) fn token(arguments: &cli::Token) -> Result<(), Failure> {
     let endpoint = match (&arguments.endpoint, config.server.public_endpoints.first()) {
         (Some(endpoint), _) => endpoint.trim_end_matches('/').to_owned(),
         (None, Some(endpoint)) => endpoint.as_str().to_owned(),
-        (None, None) => format!("http://{}", reachable(config.server.listen[0])),
+        (None, None) => config.server.listen[0].reachable().to_string(),
     };
     let address = endpoint
         .strip_prefix("http")
@@ -258,6 +272,35 @@ fn start_relay(verifier: &Verifier) -> Result<Option<Relay>, Failure> {
         StartError::CaFile { .. } => Failure::usage(format!("oidc.issuers: ca_file: {error}")),
         StartError::Thread(_) => Failure::running(error),
     })
+}
+
+/// `ringhub cert`.
+pub(crate) fn cert(arguments: &cli::Cert) -> Result<(), Failure> {
+    let made = make::make(&arguments.out, &arguments.names, arguments.days).map_err(Failure::running)?;
+    say(&made.instructions());
+    Ok(())
+}
+
+/// What TLS listeners need: there, or the start fails.
+fn tls<'a>(
+    tls: &Tls,
+    addresses: impl IntoIterator<Item = &'a Address, IntoIter: Iterator>,
+) -> Result<Option<Arc<TlsConfigStore>>, Failure> {
+    let speaks_tls = addresses.into_iter().find(|address| address.scheme == Scheme::Tls);
+    match (TlsConfigStore::configured(tls).map_err(Failure::usage)?, speaks_tls) {
+        (Some((store, warning)), _) => {
+            if let Some(warning) = warning {
+                tracing::warn!("{warning}");
+            }
+            Ok(Some(Arc::new(store)))
+        }
+        (None, None) => Ok(None),
+        (None, Some(address)) => Err(Failure::usage(format!(
+            "listening on {address} needs a certificate\n\
+             fix: set tls.certificate and tls.private_key (for `ringhub echo`: --certificate and --key); for \
+             development, `ringhub cert` makes both"
+        ))),
+    }
 }
 
 /// What the cores need, from the configuration.
@@ -342,18 +385,8 @@ fn check_system(cores: u16) -> Result<(), Failure> {
     }
 }
 
-fn all_loopback(addresses: &[SocketAddr]) -> bool {
-    addresses.iter().all(|address| address.ip().is_loopback())
-}
-
-/// An address a client on this machine can use: for "every address", loopback.
-fn reachable(mut address: SocketAddr) -> SocketAddr {
-    match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
-        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
-        _ => {}
-    }
-    address
+fn all_loopback(addresses: &[Address]) -> bool {
+    addresses.iter().all(|address| address.socket.ip().is_loopback())
 }
 
 /// What a start prints, the addresses last: who reads them has seen the rest. A configured key is not
@@ -364,18 +397,19 @@ fn banner(server: &Server, config: &Config, key: &Secret) -> String {
         Some(_) => ("<configured>", ""),
         None => (key.expose(), " (a new key each start; set RINGHUB_PRIMARY_KEY to keep one)"),
     };
-    let address = reachable(server.service[0]);
+    let address = server.service[0].reachable();
+    let (websocket, authority) = (address.scheme.websocket(), address.socket);
     let mut text = format!(
         "ringhub {}\n\
-         connection string{note}:\n  Endpoint=http://{address};AccessKey={shown};Version=1.0;\n\
-         client URL (ringhub token prints one with a token):\n  ws://{address}/client/hubs/{{hub}}?access_token={{token}}\n",
+         connection string{note}:\n  Endpoint={address};AccessKey={shown};Version=1.0;\n\
+         client URL (ringhub token prints one with a token):\n  {websocket}://{authority}/client/hubs/{{hub}}?access_token={{token}}\n",
         env!("CARGO_PKG_VERSION"),
     );
     for address in &server.service {
-        text.push_str(&format!("listening on http://{address}\n"));
+        text.push_str(&format!("listening on {address}\n"));
     }
     for address in &server.admin {
-        text.push_str(&format!("admin on http://{address}\n"));
+        text.push_str(&format!("admin on {address}\n"));
     }
     text
 }
@@ -450,6 +484,16 @@ impl Parts {
     }
 }
 
+/// The certificate that new handshakes are to use.
+fn prepare_tls(store: &Arc<TlsConfigStore>, config: &Config) -> Result<Commit, String> {
+    let fresh = store.prepare(&config.tls)?;
+    if let Some(warning) = &fresh.warning {
+        tracing::warn!("{warning}");
+    }
+    let store = store.clone();
+    Ok(Box::new(move || store.commit(fresh)))
+}
+
 /// Makes the HTTP side of sockets.
 struct Http {
     head_bytes_max: AtomicUsize,
@@ -461,7 +505,7 @@ impl HttpFactory for Http {
     fn open(&self, core: CoreId, listener: Listener, via: Via) -> Box<dyn HttpHandler> {
         let (upgrades, answerer) = match listener {
             Listener::Service => (Upgrades::Allowed, self.rest.answerer(core, via)),
-            Listener::Admin => (Upgrades::Refused, self.admin.answerer()),
+            Listener::Admin => (Upgrades::Refused, self.admin.answerer(via)),
         };
         Box::new(HttpConnection::new(self.head_bytes_max.load(Ordering::Relaxed), upgrades, answerer))
     }
@@ -491,14 +535,5 @@ mod tests {
         assert_eq!((ours.hubs_max, ours.closed_max), (theirs.hubs_max, theirs.closed_max));
         assert_eq!((ours.listen, ours.admin_listen), (theirs.listen, theirs.admin_listen));
         assert_eq!(ours.stop_deadline, theirs.stop_deadline);
-    }
-
-    #[test]
-    fn an_address_of_every_interface_is_reached_by_loopback() {
-        for (bound, reached) in
-            [("0.0.0.0:80", "127.0.0.1:80"), ("[::]:80", "[::1]:80"), ("10.0.0.1:80", "10.0.0.1:80")]
-        {
-            assert_eq!(reachable(bound.parse().unwrap()), reached.parse().unwrap());
-        }
     }
 }

@@ -1,7 +1,6 @@
 //! What a client asks for when it connects.
 
 use std::fmt::Write as _;
-use std::net::SocketAddr;
 
 use serde_json::{Map, Value, json};
 
@@ -165,7 +164,7 @@ impl Client {
 
     /// The URL that an SDK would be given.
     pub fn url(&self, endpoint: &Endpoint) -> String {
-        format!("ws://{}{}", endpoint.addr, self.target(endpoint))
+        format!("{}://{}{}", endpoint.websocket_scheme(), endpoint.addr, self.target(endpoint))
     }
 
     /// The upgrade request's bytes.
@@ -202,7 +201,7 @@ impl Client {
     }
 
     fn signed(&self, endpoint: &Endpoint) -> String {
-        let mut token = Token::new(&audience(endpoint.addr, &self.hub));
+        let mut token = Token::new(&audience(endpoint, &self.hub));
         for (name, value) in &self.claims {
             token = token.claim(name, value.clone());
         }
@@ -217,8 +216,8 @@ impl Client {
 }
 
 /// The audience the SDKs sign for (`client-protocols` §2.3).
-fn audience(addr: SocketAddr, hub: &str) -> String {
-    format!("http://{addr}/client/hubs/{hub}")
+fn audience(endpoint: &Endpoint, hub: &str) -> String {
+    format!("{}/client/hubs/{hub}", endpoint.url())
 }
 
 /// RFC 6455 §1.3's example, so that the answer is known.

@@ -1,7 +1,7 @@
 //! A client after its upgrade: send, expect.
 
 use std::collections::VecDeque;
-use std::net::{Shutdown, TcpStream};
+use std::net::Shutdown;
 use std::time::Duration;
 
 use socket2::SockRef;
@@ -10,13 +10,14 @@ use tungstenite::protocol::{CloseFrame, Role};
 use tungstenite::{Error, Message, WebSocket};
 
 use crate::client::{SAMPLE_ACCEPT, SAMPLE_KEY};
+use crate::stream::Stream;
 use crate::{Client, DEADLINE, Endpoint, RawSocket, Response, json_object};
 
 /// An upgraded connection. Every `expect_*` looks at the very next message: nothing may come in between
 /// but WebSocket pings, which are answered.
 #[derive(Debug)]
 pub struct Connection {
-    socket: WebSocket<TcpStream>,
+    socket: WebSocket<Stream>,
     /// Of `connected`; empty for raw clients.
     id: String,
     user: Option<String>,
@@ -338,12 +339,12 @@ impl Connection {
 
     /// Ends the TCP connection without a close frame.
     pub fn cut(self) {
-        let _ = self.socket.get_ref().shutdown(Shutdown::Both);
+        let _ = self.socket.get_ref().tcp().shutdown(Shutdown::Both);
     }
 
     /// Resets the TCP connection.
     pub fn reset(self) {
-        let _ = SockRef::from(self.socket.get_ref()).set_linger(Some(Duration::ZERO));
+        let _ = SockRef::from(self.socket.get_ref().tcp()).set_linger(Some(Duration::ZERO));
     }
 
     /// The next text frame.

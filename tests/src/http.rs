@@ -105,7 +105,7 @@ impl Request {
 
     /// The URL this request is for, query included: what the SDKs sign.
     pub fn url(&self) -> String {
-        format!("http://{}{}", self.endpoint.addr, self.target())
+        format!("{}{}", self.endpoint.url(), self.target())
     }
 
     /// The bytes on the wire.

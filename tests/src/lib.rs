@@ -17,8 +17,11 @@
 //! | [`Request`] → [`Response`] | one HTTP exchange |
 //! | [`RawSocket`] | hand-made bytes, and frames as they came |
 //! | [`Issuer`] | an OIDC issuer on loopback, which can also answer badly |
+//! | [`Certificate`] | what TLS servers show, and clients that trust it |
 //! | [`Proxy`] | a TCP proxy that cuts, stalls and points elsewhere |
 //! | [`Script`] | one SDK scenario in Node or Python |
+//!
+//! With `RINGHUB_TESTS_TLS=1` in the environment every server speaks TLS, and so do its clients.
 //!
 //! What must stay true: nothing here knows the server's code; everything waits for a condition with
 //! [`DEADLINE`], never for a time; a process is ended through its own handle; nothing leaves loopback
@@ -37,6 +40,7 @@ mod proxy;
 mod raw;
 mod script;
 mod server;
+mod stream;
 mod token;
 
 pub use client::Client;
@@ -48,6 +52,7 @@ pub use proxy::Proxy;
 pub use raw::{Frame, RawSocket, masked_frame};
 pub use script::Script;
 pub use server::{Endpoint, Server, Setup, write_config};
+pub use stream::{Certificate, TlsClient};
 pub use token::{Token, json_object, now_seconds};
 
 /// How long anything is waited for before the test fails. Far above what a loaded two-core machine

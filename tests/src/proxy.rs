@@ -17,7 +17,8 @@ use crate::Endpoint;
 #[derive(Debug)]
 pub struct Proxy {
     addr: SocketAddr,
-    key: String,
+    /// What the proxied server is, at this address.
+    endpoint: Endpoint,
     shared: Arc<Shared>,
     acceptor: Option<JoinHandle<()>>,
 }
@@ -56,12 +57,12 @@ impl Proxy {
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
         let accepting = Arc::clone(&shared);
         let acceptor = thread::spawn(move || accept(&listener, &accepting));
-        Self { addr, key: endpoint.key.clone(), shared, acceptor: Some(acceptor) }
+        Self { endpoint: Endpoint { addr, ..endpoint.clone() }, addr, shared, acceptor: Some(acceptor) }
     }
 
     /// Where clients connect to go through it.
     pub fn endpoint(&self) -> Endpoint {
-        Endpoint { addr: self.addr, key: self.key.clone() }
+        self.endpoint.clone()
     }
 
     /// Resets every open connection on both sides. New ones are let through.
@@ -213,7 +214,7 @@ mod tests {
     #[test]
     fn the_cut_falls_behind_the_chosen_byte() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let endpoint = Endpoint { addr: listener.local_addr().unwrap(), key: String::new() };
+        let endpoint = Endpoint::plain(listener.local_addr().unwrap(), "");
         let proxy = Proxy::start(&endpoint);
         proxy.cut_after_bytes(3);
         let mut client = RawSocket::connect(proxy.endpoint().addr);

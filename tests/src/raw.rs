@@ -1,17 +1,18 @@
 //! A socket for hand-made bytes: whatever is written goes out as it is, whatever comes is shown as it came.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockRef, Socket, Type};
 
-use crate::{DEADLINE, Response, http};
+use crate::stream::Stream;
+use crate::{DEADLINE, Response, TlsClient, http};
 
-/// A TCP connection and the bytes read but not used yet.
+/// A connection, TCP or TLS, and the bytes read but not used yet.
 #[derive(Debug)]
 pub struct RawSocket {
-    stream: TcpStream,
+    stream: Stream,
     unread: Vec<u8>,
 }
 
@@ -41,12 +42,13 @@ impl RawSocket {
     /// Connects.
     #[track_caller]
     pub fn connect(addr: SocketAddr) -> Self {
-        Self::with_receive_buffer(addr, None)
+        Self::with(addr, None, None)
     }
 
-    /// Connects with a receive buffer of about that many bytes, so that not reading is soon felt.
+    /// Connects, over TLS if there is a client for it, and with a receive buffer of about that many bytes, so that
+    /// not reading is soon felt.
     #[track_caller]
-    pub fn with_receive_buffer(addr: SocketAddr, bytes: Option<usize>) -> Self {
+    pub(crate) fn with(addr: SocketAddr, tls: Option<&TlsClient>, bytes: Option<usize>) -> Self {
         let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None).expect("a socket");
         if let Some(bytes) = bytes {
             // Before connecting, or the window is announced already.
@@ -59,7 +61,7 @@ impl RawSocket {
         stream.set_nodelay(true).expect("nodelay");
         stream.set_read_timeout(Some(DEADLINE)).expect("read timeout");
         stream.set_write_timeout(Some(DEADLINE)).expect("write timeout");
-        Self { stream, unread: Vec::new() }
+        Self { stream: Stream::new(stream, addr, tls), unread: Vec::new() }
     }
 
     /// Sends bytes in one write.
@@ -70,7 +72,8 @@ impl RawSocket {
 
     /// Sends bytes; the server may have closed already, which is for the caller to judge.
     pub fn try_write(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
-        self.stream.write_all(bytes.as_ref())
+        self.stream.write_all(bytes.as_ref())?;
+        self.stream.flush()
     }
 
     /// Reads one HTTP response.
@@ -118,17 +121,31 @@ impl RawSocket {
     }
 
     /// Ends our direction only.
-    pub fn half_close(&self) {
-        let _ = self.stream.shutdown(Shutdown::Write);
+    pub fn half_close(&mut self) {
+        self.stream.half_close();
+    }
+
+    /// Of a TLS connection: what was agreed on.
+    #[track_caller]
+    pub fn tls(&self) -> &rustls::ClientConnection {
+        self.stream.tls().expect("a connection over TLS")
+    }
+
+    /// Reads until the end, which over TLS must be a goodbye and not just the end of TCP.
+    #[track_caller]
+    pub fn expect_goodbye(&mut self) {
+        let mut rest = Vec::new();
+        let read = self.stream.read_to_end(&mut rest);
+        assert!(read.is_ok(), "{read:?} after {rest:?}");
     }
 
     /// Changes how long reads wait.
     pub fn set_deadline(&self, deadline: Duration) {
-        self.stream.set_read_timeout(Some(deadline)).expect("read timeout");
+        self.stream.tcp().set_read_timeout(Some(deadline)).expect("read timeout");
     }
 
     /// The socket and the bytes that came already.
-    pub(crate) fn into_parts(self) -> (TcpStream, Vec<u8>) {
+    pub(crate) fn into_parts(self) -> (Stream, Vec<u8>) {
         (self.stream, self.unread)
     }
 
@@ -164,7 +181,7 @@ impl RawSocket {
     fn fill(&mut self) -> io::Result<usize> {
         let mut chunk = [0; 16 * 1024];
         let read = match self.stream.read(&mut chunk) {
-            Err(error) if error.kind() == ErrorKind::ConnectionReset => 0,
+            Err(error) if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof) => 0,
             other => other?,
         };
         self.unread.extend_from_slice(&chunk[..read]);
@@ -173,7 +190,7 @@ impl RawSocket {
 
     /// Closes with a reset instead of a goodbye, as a killed client's kernel does.
     pub fn reset(self) {
-        let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+        let _ = SockRef::from(self.stream.tcp()).set_linger(Some(Duration::ZERO));
     }
 }
 

@@ -8,12 +8,12 @@ use std::process::{Command, ExitStatus};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::process::{Process, ringhub, target_dir};
-use crate::{Client, Connection, KEY, RawSocket, Request, Response, wait_until};
+use crate::{Certificate, Client, Connection, KEY, RawSocket, Request, Response, TlsClient, wait_until};
 
 /// A running `ringhub serve`. Dereferences to the [`Endpoint`] of its service listener.
 #[derive(Debug)]
 pub struct Server {
-    endpoint: Endpoint,
+    endpoints: Vec<Endpoint>,
     admin: Endpoint,
     process: Process,
     config: Option<PathBuf>,
@@ -27,7 +27,9 @@ pub struct Setup {
     secondary_key: Option<String>,
     config: Option<String>,
     keys_in_config: bool,
-    listen: String,
+    listen: Option<String>,
+    tls: bool,
+    environment: Vec<(String, String)>,
     open_files: Option<u32>,
 }
 
@@ -38,6 +40,8 @@ pub struct Endpoint {
     pub addr: SocketAddr,
     /// The access key.
     pub key: String,
+    /// How to speak TLS there, if it is spoken there.
+    pub tls: Option<TlsClient>,
 }
 
 impl Server {
@@ -62,11 +66,24 @@ impl Server {
             secondary_key: None,
             config: None,
             keys_in_config: false,
-            listen: "127.0.0.1:0".to_owned(),
+            listen: None,
+            tls: std::env::var_os("RINGHUB_TESTS_TLS").is_some(),
+            environment: Vec::new(),
             open_files: None,
         });
-        let mut command =
-            ringhub(["serve", "--listen", &setup.listen, "--admin-listen", "127.0.0.1:0", "--cores"]);
+        let scheme = if setup.tls { "https://" } else { "" };
+        let listen = setup.listen.unwrap_or_else(|| format!("{scheme}127.0.0.1:0"));
+        let mut command = ringhub(["serve", "--listen", &listen, "--admin-listen", "127.0.0.1:0", "--cores"]);
+        let mut tls_client = None;
+        if listen.contains("https://") {
+            let certificate = Certificate::shared();
+            command.env("RINGHUB_TLS_CERTIFICATE", &certificate.certificate);
+            command.env("RINGHUB_TLS_PRIVATE_KEY", &certificate.private_key);
+            tls_client = Some(certificate.client());
+        }
+        for (name, value) in &setup.environment {
+            command.env(name, value);
+        }
         command.arg(setup.cores.to_string());
         if !setup.keys_in_config {
             command.env("RINGHUB_PRIMARY_KEY", &setup.key);
@@ -82,13 +99,22 @@ impl Server {
             command = limited(&command, limit);
         }
         let mut process = Process::spawn(&mut command);
-        let addr = |line: String| {
-            line.trim_end_matches('/').parse().unwrap_or_else(|_| panic!("an address: {line:?}"))
+        let endpoint = |line: String| {
+            let (scheme, addr) = line.split_once("://").unwrap_or_else(|| panic!("a URL: {line:?}"));
+            Endpoint {
+                addr: addr.parse().unwrap_or_else(|_| panic!("an address: {line:?}")),
+                key: setup.key.clone(),
+                tls: tls_client.clone().filter(|_| scheme == "https"),
+            }
         };
-        let service = addr(process.expect_line("listening on http://"));
-        let admin = addr(process.expect_line("admin on http://"));
-        let endpoint = |addr| Endpoint { addr, key: setup.key.clone() };
-        Self { endpoint: endpoint(service), admin: endpoint(admin), process, config }
+        let endpoints = listen.split(',').map(|_| endpoint(process.expect_line("listening on "))).collect();
+        let admin = endpoint(process.expect_line("admin on "));
+        Self { endpoints, admin, process, config }
+    }
+
+    /// Every service listener, in the order of `listen`.
+    pub fn endpoints(&self) -> &[Endpoint] {
+        &self.endpoints
     }
 
     /// The admin listener.
@@ -157,7 +183,7 @@ impl Deref for Server {
     type Target = Endpoint;
 
     fn deref(&self) -> &Endpoint {
-        &self.endpoint
+        &self.endpoints[0]
     }
 }
 
@@ -206,9 +232,22 @@ impl Setup {
         self
     }
 
-    /// The service listener's address, `127.0.0.1:0` by default.
-    pub fn listen(mut self, addr: &str) -> Self {
-        self.listen = addr.to_owned();
+    /// The service listeners' addresses, separated by commas, `127.0.0.1:0` by default. Those with `https://` use
+    /// [`Certificate::shared`].
+    pub fn listen(mut self, addrs: &str) -> Self {
+        self.listen = Some(addrs.to_owned());
+        self
+    }
+
+    /// Over TLS.
+    pub fn tls(mut self) -> Self {
+        self.tls = true;
+        self
+    }
+
+    /// One more variable of the environment.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
         self
     }
 }
@@ -236,7 +275,7 @@ impl Endpoint {
     /// Connects a client with a receive buffer of a few KiB, which soon feels that nobody reads.
     #[track_caller]
     pub fn connect_narrow(&self, client: Client) -> Connection {
-        let raw = RawSocket::with_receive_buffer(self.addr, Some(4096));
+        let raw = RawSocket::with(self.addr, self.tls.as_ref(), Some(4096));
         let mut connection = match Connection::open(self, &client, raw) {
             Ok(connection) => connection,
             Err(response) => panic!("{client:?} was refused: {response:?}"),
@@ -269,15 +308,34 @@ impl Endpoint {
         Request::plain(self.clone(), method, path)
     }
 
-    /// A bare socket.
+    /// A bare socket; over TLS what is written and read is inside of it.
     #[track_caller]
     pub fn raw(&self) -> RawSocket {
-        RawSocket::connect(self.addr)
+        RawSocket::with(self.addr, self.tls.as_ref(), None)
+    }
+
+    /// A place where no TLS is spoken.
+    pub fn plain(addr: SocketAddr, key: &str) -> Self {
+        Self { addr, key: key.to_owned(), tls: None }
+    }
+
+    /// The same place with another way to speak TLS.
+    pub fn with_tls(&self, tls: TlsClient) -> Self {
+        Self { tls: Some(tls), ..self.clone() }
+    }
+
+    /// Scheme and authority of HTTP.
+    pub fn url(&self) -> String {
+        format!("{}://{}", if self.tls.is_some() { "https" } else { "http" }, self.addr)
+    }
+
+    pub(crate) fn websocket_scheme(&self) -> &'static str {
+        if self.tls.is_some() { "wss" } else { "ws" }
     }
 
     /// The connection string that the service SDKs take.
     pub fn connection_string(&self) -> String {
-        format!("Endpoint=http://{};AccessKey={};Version=1.0;", self.addr, self.key)
+        format!("Endpoint={};AccessKey={};Version=1.0;", self.url(), self.key)
     }
 }
 

@@ -27,4 +27,5 @@ mod rest;
 mod sdk;
 mod slices;
 mod slow;
+mod tls;
 mod tokens;

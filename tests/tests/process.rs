@@ -69,7 +69,7 @@ fn without_a_key_one_is_made_and_printed() {
     let key = key.split(';').next().unwrap();
     assert!(key.len() >= 32, "{key}");
     let addr = log.split("listening on http://").nth(1).and_then(|rest| rest.lines().next()).unwrap();
-    let endpoint = ringhub_tests::Endpoint { addr: addr.trim().parse().unwrap(), key: key.to_owned() };
+    let endpoint = ringhub_tests::Endpoint::plain(addr.trim().parse().unwrap(), key);
     endpoint.connect(Client::json());
 }
 
@@ -172,7 +172,7 @@ fn flags_override_environment_overrides_file() {
     command.arg(&path).env("RINGHUB_LISTEN", "127.0.0.1:2").env("RINGHUB_PRIMARY_KEY", KEY);
     let mut process = Process::spawn(&mut command);
     let addr = process.expect_line("listening on http://").parse().unwrap();
-    let endpoint = ringhub_tests::Endpoint { addr, key: KEY.to_owned() };
+    let endpoint = ringhub_tests::Endpoint::plain(addr, KEY);
     endpoint.connect(Client::json());
     endpoint.refuse(Client::json().key("from-the-file-0123456789-0123456789"), 401);
 }
@@ -182,7 +182,7 @@ fn flags_override_environment_overrides_file() {
 fn echo_returns_what_it_gets() {
     let mut process = Process::spawn(&mut ringhub(["echo", "--listen", "127.0.0.1:0"]));
     let addr = process.expect_line("echo on ws://").trim_end_matches('/').parse().unwrap();
-    let endpoint = ringhub_tests::Endpoint { addr, key: String::new() };
+    let endpoint = ringhub_tests::Endpoint::plain(addr, "");
     let mut client = endpoint.open(Client::raw().no_token().path("/"));
     client.send("ä");
     client.expect("ä");

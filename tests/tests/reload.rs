@@ -175,7 +175,7 @@ fn links_to_folders_are_swapped_as_container_systems_do() {
         ringhub_tests::Process::spawn(ringhub(["serve", "--config"]).arg(folder.join("ringhub.toml")));
     let addr = process.expect_line("listening on http://").parse().unwrap();
     process.expect_line("admin on http://");
-    let endpoint = |key: &str| Endpoint { addr, key: key.to_owned() };
+    let endpoint = |key: &str| Endpoint::plain(addr, key);
     endpoint(KEY).connect(Client::json());
     symlink("v2", folder.join("..data_tmp")).unwrap();
     fs::rename(folder.join("..data_tmp"), folder.join("..data")).unwrap();

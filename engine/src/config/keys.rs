@@ -1,19 +1,20 @@
 //! The definitions. A key is a field with its documentation, type, default and bounds, once.
 
 use super::value::{Endpoint, Raw, Secret, Setting};
+use crate::net::Address;
 use ipnet::IpNet;
 use ringhub_hub::CoreSet;
 use ringhub_protocol::auth::issued::ClaimRule;
 use ringhub_protocol::origin::OriginPattern;
 use ringhub_relay::oidc::IssuerSettings;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 /// One key, as the reference page, the environment and messages see it.
 #[derive(Debug)]
 pub(crate) struct Key {
-    /// Its section: `server`, `keys`, `limits`, `hubs.NAME`, `hubs.NAME.reliable`.
+    /// Its section: `server`, `keys`, `tls`, `limits`, `hubs.NAME`, `hubs.NAME.reliable`.
     pub(crate) section: &'static str,
     /// Its name there.
     pub(crate) name: &'static str,
@@ -39,6 +40,7 @@ impl Key {
         match (self.section, name.strip_suffix("_FILE")) {
             ("keys", Some(key)) => format!("RINGHUB_{key}_KEY_FILE"),
             ("keys", None) => format!("RINGHUB_{name}_KEY"),
+            ("tls", _) => format!("RINGHUB_TLS_{name}"),
             _ => format!("RINGHUB_{name}"),
         }
     }
@@ -114,8 +116,8 @@ pub(crate) struct Unfit {
 }
 
 /// The kinds of sections at the top, but for hubs, which have names of their own.
-pub(crate) const TOP: [&Shape; 5] =
-    [&Server::SHAPE, &Keys::SHAPE, &Oidc::SHAPE, &Limits::SHAPE, &Firewall::SHAPE];
+pub(crate) const TOP: [&Shape; 6] =
+    [&Server::SHAPE, &Keys::SHAPE, &Tls::SHAPE, &Oidc::SHAPE, &Limits::SHAPE, &Firewall::SHAPE];
 
 /// Every kind of section with, for a list's entry, most of them; in the order of the page.
 pub(crate) fn shapes() -> impl Iterator<Item = (&'static Shape, Option<usize>)> {
@@ -254,11 +256,12 @@ macro_rules! section {
 section! {
     /// Where the server listens and what it runs on.
     Server in "server" {
-        /// Address of the service: clients and REST. A list makes it listen on each. Beyond loopback a key must be configured.
-        listen: Vec<SocketAddr> = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 8080))], ANY;
-        /// Address of the admin listener: metrics, health, connections, the console. It has no
-        /// authentication of its own; keep it on loopback or a private network.
-        admin_listen: Vec<SocketAddr> = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 8081))], ANY;
+        /// Address of the service: clients and REST. A list makes it listen on each. `https://` in front makes
+        /// it speak TLS there, with the certificate of `[tls]`. Beyond loopback a key must be configured.
+        listen: Vec<Address> = vec![Address::plain((Ipv4Addr::LOCALHOST, 8080))], ANY;
+        /// Address of the admin listener: metrics, health, connections, the console. `https://` in front makes
+        /// it speak TLS. It has no authentication of its own; keep it on loopback or a private network.
+        admin_listen: Vec<Address> = vec![Address::plain((Ipv4Addr::LOCALHOST, 8081))], ANY;
         /// How many cores serve, one pinned thread each.
         cores: Option<u64> = None, 1..=u64::from(CoreSet::CORES_MAX), "every CPU the process may use";
         /// URLs under which applications know this server: accepted as audiences of tokens besides the
@@ -304,6 +307,22 @@ section! {
         primary_file: Option<PathBuf> = None, ANY, "none";
         /// A file with the second key, instead of `secondary`.
         secondary_file: Option<PathBuf> = None, ANY, "none";
+    }
+}
+
+section! {
+    /// What listeners with `https://` need. `ringhub cert` makes a certificate for development. A replaced
+    /// certificate is for new connections; open ones go on as they are.
+    Tls in "tls" {
+        /// File of the certificate chain in PEM form, the server's own certificate first.
+        certificate: Option<PathBuf> = None, ANY, "none; needed by `https://` listeners";
+        /// File of the certificate's private key in PEM form.
+        private_key: Option<PathBuf> = None, ANY, "none; needed by `https://` listeners";
+        /// Whether clients are asked for certificates. None is ever required, and any issuer is believed: the
+        /// certificate is for the application to judge.
+        client_certificates: ClientCertificates = ClientCertificates::Ignore, ANY;
+        /// The oldest version of TLS that is spoken.
+        min_version: TlsVersion = TlsVersion::Tls12, ANY;
     }
 }
 
@@ -544,6 +563,26 @@ choice! {
         Allow = "allow",
         /// They get 401.
         Deny = "deny",
+    }
+}
+
+choice! {
+    /// What is done about certificates of clients.
+    ClientCertificates {
+        /// Nothing is asked.
+        Ignore = "ignore",
+        /// They are asked for; none is needed, any is taken.
+        Request = "request",
+    }
+}
+
+choice! {
+    /// A version of TLS.
+    TlsVersion {
+        /// RFC 5246.
+        Tls12 = "1.2",
+        /// RFC 8446.
+        Tls13 = "1.3",
     }
 }
 

@@ -2,10 +2,11 @@
 //!
 //! Messages end a sentence that starts with the key and never repeat the value, which may be secret.
 
+use crate::net::Address;
 use ipnet::IpNet;
 use ringhub_protocol::origin::OriginPattern;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use toml::de::DeValue;
@@ -105,28 +106,31 @@ impl Setting for bool {
 }
 
 /// One address or several, at most [`ADDRESSES_MAX`].
-impl Setting for Vec<SocketAddr> {
+impl Setting for Vec<Address> {
     fn kind(_: &RangeInclusive<u64>) -> String {
-        "address and port, IPv4 or IPv6; or a list of them, separated by commas in the environment".into()
+        "address and port, IPv4 or IPv6, with or without `http://` or `https://` in front; or a list of them, \
+         separated by commas in the environment and the flag"
+            .into()
     }
 
     fn read(raw: Raw<'_>, _: &RangeInclusive<u64>) -> Result<Self, String> {
         let parsed: Option<Self> = match raw {
             Raw::Toml(DeValue::Array(items)) => {
-                items.iter().map(|item| item.get_ref().as_str()?.parse().ok()).collect()
+                items.iter().map(|item| Address::parse(item.get_ref().as_str()?)).collect()
             }
             _ => raw
                 .text()
-                .and_then(|text| text.split(',').map(|address| address.trim().parse().ok()).collect()),
+                .and_then(|text| text.split(',').map(|address| Address::parse(address.trim())).collect()),
         };
         parsed.filter(|addresses| (1..=ADDRESSES_MAX).contains(&addresses.len())).ok_or_else(|| {
-            "must be an address and port such as \"127.0.0.1:8080\", \"0.0.0.0:80\" or \"[::1]:8080\", or a list"
+            "must be an address and port such as \"127.0.0.1:8080\", \"0.0.0.0:80\" or \
+             \"https://[::1]:8443\", or a list"
                 .into()
         })
     }
 
     fn show(&self) -> String {
-        let items: Vec<String> = self.iter().map(|address| quoted(&address.to_string())).collect();
+        let items: Vec<String> = self.iter().map(|address| quoted(&address.short())).collect();
         if let [only] = items.as_slice() { only.clone() } else { format!("[{}]", items.join(", ")) }
     }
 }

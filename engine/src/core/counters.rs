@@ -3,6 +3,7 @@
 //! A counter has one writer, its core, so an increment is a relaxed load and store, not a locked instruction;
 //! a reader may see counters of slightly different moments.
 
+use crate::net::tls::FailureClass;
 use ringhub_hub::effect::CloseCategory;
 use ringhub_hub::hub::{ConnectionRow, Counters as HubCounters};
 use ringhub_hub::{ConnectionId, Outbox, Time};
@@ -130,6 +131,12 @@ counters! {
     mesh_wakes: Counter,
     /// Sockets moved here from another core.
     sockets_moved_in: Counter,
+    /// TLS handshakes completed.
+    tls_handshakes: Counter,
+    /// TLS handshakes that took up an earlier session by its ticket.
+    tls_resumptions: Counter,
+    /// TLS handshakes in which the client showed a certificate.
+    tls_client_certificates: Counter,
     /// HTTP requests handled.
     http_requests: Counter,
     /// Turns of the loop.
@@ -164,6 +171,8 @@ pub(crate) struct CoreShared {
     pub(crate) counters: Counters,
     /// Connections closed, by category in the order of [`CloseCategory::ALL`].
     pub(crate) closes: [Cell; CloseCategory::ALL.len()],
+    /// TLS handshakes that failed, by class in the order of [`FailureClass::ALL`].
+    pub(crate) tls_failures: [Cell; FailureClass::ALL.len()],
     /// The last closed connections, oldest first.
     pub(crate) closed: Mutex<VecDeque<ClosedRow>>,
     /// Each hub's counters as of the last second.

@@ -4,8 +4,11 @@
 //! would spin; once the server stops, nothing more comes in, and everybody is told.
 
 use crate::core::ring::{Completion, accepted};
-use crate::core::socket::{Kind, Socket};
+use crate::core::socket::{Kind, Socket, Tls};
 use crate::core::turn::Core;
+use crate::net::Scheme;
+use crate::net::accept::Door;
+use crate::net::tls::TlsStream;
 use ringhub_hub::Input;
 use ringhub_protocol::ws::CloseCode;
 use ringhub_protocol::ws::close::write_close;
@@ -28,9 +31,13 @@ impl Core {
                 if self.io.sockets.len() >= self.settings.sockets.sockets_max {
                     counters.accepts_refused.add(1);
                 } else {
-                    let kind = self.listeners[listener as usize].0;
-                    let mut socket = Socket::new(fd, kind);
+                    let Door { listener, scheme, .. } = self.listeners[listener as usize];
+                    let mut socket = Socket::new(fd, listener);
                     socket.kind = self.first_kind(&socket);
+                    if scheme == Scheme::Tls {
+                        let store = self.tls.as_ref().expect("checked at start");
+                        socket.tls = Some(Box::new(Tls::new(TlsStream::new(store.current()))));
+                    }
                     let key = self.io.adopt(socket);
                     let allowed = self.settings.sockets.head_deadline.as_millis() as u64;
                     self.io.deadlines.set(key.slot, self.now.after_ms(allowed));
@@ -65,7 +72,7 @@ impl Core {
         let Self { accept_at, listeners, io, now, .. } = self;
         accept_at.retain(|&(listener, at)| {
             if at <= *now {
-                io.ring.accept(listeners[listener as usize].1.as_raw_fd(), listener);
+                io.ring.accept(listeners[listener as usize].socket.as_raw_fd(), listener);
             }
             at > *now
         });
@@ -81,9 +88,9 @@ impl Core {
         let allowed = self.settings.stop_deadline.as_millis() as u64;
         self.stopping = Some(self.now.after_ms(allowed));
         self.accept_at.clear();
-        for (_, socket) in &self.listeners {
+        for door in &self.listeners {
             // Refuses what comes from now on; the descriptor lives until the core ends.
-            let _ = socket2::SockRef::from(socket).shutdown(std::net::Shutdown::Both);
+            let _ = socket2::SockRef::from(&door.socket).shutdown(std::net::Shutdown::Both);
         }
         for hub in 0..self.hubs.slots.len() as u32 {
             self.feed(hub, Input::Stop);

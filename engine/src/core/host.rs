@@ -1,19 +1,19 @@
 //! Starting, stopping and joining cores. All of glommio is in this file: placement, pinning, the executors
 //! and their threads. The one future of each executor is the core's loop, which parks in its own ring.
 
+use crate::certificates::TlsConfigStore;
 use crate::core::counters::CoreShared;
 use crate::core::mesh::{Mesh, Peers};
 use crate::core::settings::Settings;
 use crate::core::turn::{Core, CoreParts};
-use crate::net::HttpFactory;
 use crate::net::accept::{Bound, ListenError, bind};
 use crate::net::gate::Gate;
+use crate::net::{Address, HttpFactory, Scheme};
 use arc_swap::ArcSwap;
 use glommio::{CpuSet, LocalExecutorPoolBuilder, PoolPlacement, PoolThreadHandles};
 use ringhub_hub::{CoreId, CoreSet};
 use std::collections::HashSet;
 use std::io;
-use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Instant;
@@ -36,9 +36,9 @@ pub(crate) struct Server {
     handles: PoolThreadHandles<()>,
     settings: Arc<ArcSwap<Settings>>,
     /// Where clients and REST calls come in.
-    pub(crate) service: Vec<SocketAddr>,
+    pub(crate) service: Vec<Address>,
     /// Where the admin pages are.
-    pub(crate) admin: Vec<SocketAddr>,
+    pub(crate) admin: Vec<Address>,
 }
 
 /// Why cores cannot be started.
@@ -61,22 +61,25 @@ pub(crate) enum StartError {
 }
 
 /// Binds the listeners and starts the cores; returns when every core has its ring. `shared` has one element
-/// for each core ([`Settings::cores`]).
+/// for each core ([`Settings::cores`]); `tls` is there if a listener speaks TLS.
 ///
 /// # Errors
 /// When an address, a ring or a thread is not to be had. Nothing is left running then.
 ///
 /// # Panics
-/// If the number of cores is 0, over 64, or not that of `shared`.
+/// If the number of cores is 0, over 64, or not that of `shared`; if a listener speaks TLS and `tls` is not there.
 pub(crate) fn start(
     settings: Settings,
     mode: Mode,
     gate: Arc<dyn Gate>,
     http: Arc<dyn HttpFactory>,
+    tls: Option<Arc<TlsConfigStore>>,
     shared: &[Arc<CoreShared>],
 ) -> Result<Server, StartError> {
     let cores = settings.cores;
     assert!((1..=CoreSet::CORES_MAX).contains(&cores) && shared.len() == usize::from(cores));
+    let mut addresses = settings.listen.iter().chain(&settings.admin_listen);
+    assert!(tls.is_some() || addresses.all(|address| address.scheme == Scheme::Plain));
     let Bound { per_core, service, admin } = bind(&settings)?;
     let host = |error: io::Error| StartError::Host(error.to_string());
     let (peers, bells) = Peers::new(cores, &settings.mesh).map_err(host)?;
@@ -98,6 +101,7 @@ pub(crate) fn start(
                 settings: Arc::clone(&settings),
                 gate: Arc::clone(&gate),
                 http: Arc::clone(&http),
+                tls: tls.clone(),
                 mesh: Mesh::new(Arc::clone(&peers), id, mesh, Arc::clone(shared)),
                 shared: Arc::clone(shared),
                 listeners,

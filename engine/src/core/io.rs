@@ -12,7 +12,8 @@ use crate::core::ring::{CHUNKS_MAX, Completion, Ring, TurnBuffer};
 use crate::core::settings::SocketSettings;
 use crate::core::socket::{End, Kind, Receiving, Socket, Sockets, flag};
 use crate::core::timer::Deadlines;
-use bytes::Bytes;
+use crate::net::tls::FailureClass;
+use bytes::{Bytes, BytesMut};
 use ringhub_hub::outbox::Pressure;
 use ringhub_hub::{Chunk, Part, Sink, SocketKey, Time};
 use socket2::SockRef;
@@ -58,11 +59,15 @@ pub(crate) struct Io {
     pub(crate) shared: Arc<CoreShared>,
     /// The time of this turn.
     pub(crate) now: Time,
-    settings: SocketSettings,
+    pub(super) settings: SocketSettings,
     /// Counts settles.
-    epoch: u32,
+    pub(super) epoch: u32,
     /// Sends that wait for the next submit, in order.
     deferred: Vec<(SocketKey, Chunk)>,
+    /// TLS sockets with something to encrypt or send, see [`crate::core::sealed`].
+    pub(super) pumping: Vec<SocketKey>,
+    /// Where records are made; those of one submit share it.
+    pub(super) arena: BytesMut,
     /// Sockets that have said all.
     finishing: Vec<SocketKey>,
     /// Slots of dying sockets that may have nothing in flight any more.
@@ -83,6 +88,8 @@ impl Io {
             settings,
             epoch: 1,
             deferred: Vec::new(),
+            pumping: Vec::new(),
+            arena: BytesMut::new(),
             finishing: Vec::new(),
             dying: Vec::new(),
             arming: Vec::new(),
@@ -95,6 +102,7 @@ impl Io {
         self.ring.completions() > 0
             || !self.outcomes.is_empty()
             || !self.deferred.is_empty()
+            || !self.pumping.is_empty()
             || !self.arming.is_empty()
             || !self.dying.is_empty()
             || self.finishing.iter().any(ready)
@@ -115,6 +123,7 @@ impl Io {
             }
             self.send_chunk(key, bytes);
         }
+        self.pump();
         self.shut_finished(now);
         for key in std::mem::take(&mut self.arming) {
             self.arm_now(key);
@@ -127,7 +136,7 @@ impl Io {
         self.settle();
     }
 
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         let mut shorts = Vec::new();
         self.ring.settle(|short| shorts.push(short));
         self.epoch = self.epoch.wrapping_add(1);
@@ -136,6 +145,8 @@ impl Io {
             self.shared.counters.sends_short.add(1);
             if short.failed {
                 self.lost(key);
+            } else if self.sockets.hot[short.slot as usize].flags & flag::TLS != 0 {
+                self.sealed_short(key, &short.rest);
             } else {
                 // Not `queue`: a deferred send of the same socket must stay behind this.
                 self.push_outbox(key, short.rest);
@@ -179,6 +190,12 @@ impl Io {
             hot.epoch = self.epoch;
             let buffer = *kept.get_or_insert_with(|| self.ring.keep(bytes.clone()));
             self.ring.send(hot.fd, key.slot, buffer, start, end);
+        } else if hot.flags & (flag::DEAF | flag::TLS) == flag::TLS {
+            if !self.ring.has_room() {
+                self.submit_early();
+                *kept = None;
+            }
+            self.send_sealed(key, bytes, start as usize..end as usize);
         } else if hot.flags & flag::DEAF == 0 {
             let rest = bytes.slice(start as usize..end as usize);
             if hot.flags & flag::DEFERRED == 0 && hot.flags & flag::SLOW != 0 {
@@ -254,6 +271,9 @@ impl Io {
         if socket.end == End::Dying {
             return self.dying.push(slot);
         }
+        if socket.tls.is_some() {
+            return self.sealed_written(slot, completion.result);
+        }
         let Some(outbox) = &mut socket.outbox else { return };
         match completion.result {
             done if done >= 0 => {
@@ -285,7 +305,7 @@ impl Io {
         }
     }
 
-    fn lost(&mut self, key: SocketKey) {
+    pub(super) fn lost(&mut self, key: SocketKey) {
         if let Some(socket) = self.sockets.get(key)
             && socket.end != End::Dying
         {
@@ -322,7 +342,7 @@ impl Io {
                 if let Some(buffer) = buffer {
                     self.recycle(buffer);
                 }
-                socket_ended(&mut self.sockets, key);
+                self.peer_ended(key);
                 Received::End(key)
             }
             (error, _) => match -error {
@@ -338,10 +358,19 @@ impl Io {
                     Received::Nothing
                 }
                 _ => {
-                    socket_ended(&mut self.sockets, key);
+                    self.peer_ended(key);
                     Received::Lost(key)
                 }
             },
+        }
+    }
+
+    /// The peer will send nothing more.
+    pub(super) fn peer_ended(&mut self, key: SocketKey) {
+        let Some(socket) = self.sockets.get(key) else { return };
+        socket.ended = true;
+        if socket.tls.as_ref().is_some_and(|tls| !tls.stream.is_untouched()) {
+            self.handshake_failed(key, FailureClass::Closed);
         }
     }
 
@@ -421,12 +450,16 @@ impl Io {
         let mut finishing = std::mem::take(&mut self.finishing);
         finishing.retain(|&key| {
             let hot = self.sockets.hot[key.slot as usize];
-            let Some(socket) = self.sockets.get(key).filter(|socket| socket.end == End::Finish) else {
+            if self.sockets.get(key).is_none_or(|socket| socket.end != End::Finish) {
                 return false;
-            };
+            }
             if hot.flags & (flag::SLOW | flag::DEFERRED) != 0 || hot.epoch == self.epoch {
                 return true;
             }
+            if self.say_goodbye(key) {
+                return true;
+            }
+            let Some(socket) = self.sockets.get(key) else { return false };
             let _ = SockRef::from(&socket.fd).shutdown(Shutdown::Write);
             socket.end = End::Shut;
             if socket.ended || socket.farewell {
@@ -447,7 +480,10 @@ impl Io {
         if socket.end == End::Dying {
             return;
         }
+        self.last_words(key);
+        let Some(socket) = self.sockets.get(key) else { return };
         socket.end = End::Dying;
+        socket.tls = None;
         socket.kind = Kind::Closing(None);
         socket.unread = None;
         if let Some(outbox) = socket.outbox.take() {
@@ -493,7 +529,9 @@ impl Io {
     pub(crate) fn release(&mut self, key: SocketKey) -> Option<Socket> {
         let hot = *self.sockets.hot.get(key.slot as usize)?;
         let socket = self.sockets.get(key)?;
-        let quiet = hot.flags & flag::SENDABLE == flag::OPEN && hot.epoch != self.epoch;
+        // Records of a TLS socket that wait for the next submit move with it.
+        let waiting = flag::SLOW | flag::DEAF | if socket.tls.is_some() { 0 } else { flag::DEFERRED };
+        let quiet = hot.flags & waiting == 0 && socket.outbox.is_none() && hot.epoch != self.epoch;
         if !quiet || socket.in_flight() || socket.end != End::Open {
             return None;
         }
@@ -505,8 +543,12 @@ impl Io {
 
     /// Takes a socket in; its receive is armed at the end of the turn.
     pub(crate) fn adopt(&mut self, socket: Socket) -> SocketKey {
+        let has_records = socket.tls.as_ref().is_some_and(|tls| !tls.unsent.is_empty());
         let key = self.sockets.insert(socket);
         self.shared.counters.sockets.set(self.sockets.len() as u64);
+        if has_records {
+            self.pump_later(key);
+        }
         key
     }
 
@@ -520,12 +562,6 @@ impl Io {
         if self.sockets.get(key).is_some() {
             self.sockets.hot[key.slot as usize].flags |= flag::BOUNDED;
         }
-    }
-}
-
-fn socket_ended(sockets: &mut Sockets, key: SocketKey) {
-    if let Some(socket) = sockets.get(key) {
-        socket.ended = true;
     }
 }
 

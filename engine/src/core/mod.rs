@@ -7,6 +7,7 @@
 //! | `doors` | accepting sockets, and stopping |
 //! | `hubs` | the hubs of a core and what they ask for |
 //! | `io` | sockets on the ring: sending, receiving, ending |
+//! | `sealed` | the same for sockets that speak TLS |
 //! | `ring`, `buffers` | the kernel's side, and all the unsafe code of the data plane |
 //! | `socket`, `timer`, `mesh`, `sleep` | slots, deadlines, other cores |
 //!
@@ -20,6 +21,7 @@ pub(crate) mod hubs;
 pub(crate) mod io;
 pub(crate) mod mesh;
 pub(crate) mod ring;
+mod sealed;
 pub(crate) mod settings;
 pub(crate) mod sleep;
 pub(crate) mod socket;

@@ -4,21 +4,22 @@
 //!
 //! Every bound of the data plane stands here with its unit; what happens at each is said with it.
 
+use crate::net::Address;
 use crate::net::peer::Proxies;
 use ringhub_hub::Limits;
 use ringhub_protocol::name::HubName;
 use ringhub_protocol::ws::DecoderLimits;
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 /// Settings of the whole data plane.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     /// Service listeners; each core opens each of them with SO_REUSEPORT.
-    pub(crate) listen: Vec<SocketAddr>,
+    pub(crate) listen: Vec<Address>,
     /// Admin listeners; opened by core 0 only.
-    pub(crate) admin_listen: Vec<SocketAddr>,
+    pub(crate) admin_listen: Vec<Address>,
     /// The proxies in front of the service listeners.
     pub(crate) proxies: Proxies,
     /// Cores, 1 to 64.
@@ -138,8 +139,8 @@ impl Default for MeshSettings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            listen: vec![SocketAddr::from(([127, 0, 0, 1], 8080))],
-            admin_listen: vec![SocketAddr::from(([127, 0, 0, 1], 8081))],
+            listen: vec![Address::plain((Ipv4Addr::LOCALHOST, 8080))],
+            admin_listen: vec![Address::plain((Ipv4Addr::LOCALHOST, 8081))],
             proxies: Proxies::default(),
             cores: 1,
             sockets: SocketSettings::default(),

@@ -1,10 +1,13 @@
 //! A core's sockets: slots, what each is doing, and the dense part that fan-out touches.
 
 use crate::admission::Counted;
+use crate::net::tls::TlsStream;
 use crate::net::{HttpHandler, Listener};
+use bytes::Bytes;
 use ringhub_hub::{ConnectionKey, Outbox, Paged, SocketKey};
 use ringhub_protocol::pubsub::Subprotocol;
 use ringhub_protocol::ws::Decoder;
+use std::fmt;
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
@@ -25,7 +28,8 @@ pub(crate) mod flag {
     pub(crate) const OPEN: u32 = 1;
     /// It has an outbox: sends go behind what is there.
     pub(crate) const SLOW: u32 = 2;
-    /// A second send of this submit waits for the next one: sends go behind it.
+    /// A second send of this submit waits for the next one: sends go behind it. Of a TLS socket: something
+    /// waits to be encrypted or sent, and its key is in the list of those.
     pub(crate) const DEFERRED: u32 = 4;
     /// Nothing is sent any more.
     pub(crate) const DEAF: u32 = 8;
@@ -33,15 +37,20 @@ pub(crate) mod flag {
     pub(crate) const BOUNDED: u32 = 16;
     /// It was found to be one.
     pub(crate) const PRESSED: u32 = 32;
-    /// What matters to a fast send.
-    pub(crate) const SENDABLE: u32 = OPEN | SLOW | DEFERRED | DEAF;
+    /// What is sent must be encrypted first.
+    pub(crate) const TLS: u32 = 64;
+    /// What matters to a fast send of plain bytes.
+    pub(crate) const SENDABLE: u32 = OPEN | SLOW | DEFERRED | DEAF | TLS;
 }
 
 /// One socket.
 pub(crate) struct Socket {
     pub(crate) fd: OwnedFd,
     pub(crate) kind: Kind,
+    /// What waits to be sent, in plain; of a TLS socket it is encrypted when its turn comes.
     pub(crate) outbox: Option<Box<Outbox>>,
+    /// There for sockets of TLS listeners.
+    pub(crate) tls: Option<Box<Tls>>,
     /// Input that was received and not taken yet; boxed, for most sockets have none.
     #[expect(clippy::box_collection, reason = "most sockets have none, and 16 bytes times a million count")]
     pub(crate) unread: Option<Box<Vec<u8>>>,
@@ -59,6 +68,39 @@ pub(crate) struct Socket {
     pub(crate) listener: Listener,
     /// The address in a PROXY header; boxed, for few sockets have one.
     pub(crate) proxied: Option<Box<IpAddr>>,
+}
+
+/// What a TLS socket has besides.
+pub(crate) struct Tls {
+    pub(crate) stream: TlsStream,
+    /// Records the kernel has not taken yet, in order; they go out before anything is encrypted. At most one
+    /// record of data (design §3 rule 7) and what a handshake says at one go.
+    pub(crate) unsent: Bytes,
+}
+
+impl Tls {
+    pub(crate) fn new(stream: TlsStream) -> Self {
+        Self { stream, unsent: Bytes::new() }
+    }
+
+    /// Puts records behind those that wait.
+    pub(crate) fn queue(&mut self, records: &[u8]) {
+        if !records.is_empty() {
+            self.unsent = [&self.unsent, records].concat().into();
+        }
+    }
+
+    /// Puts the rest of what was sent in part before those that wait. A copy: the rest is a small part of a
+    /// buffer that is shared with other sockets.
+    pub(crate) fn put_back(&mut self, rest: &[u8]) {
+        self.unsent = [rest, &self.unsent].concat().into();
+    }
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Tls({} bytes unsent)", self.unsent.len())
+    }
 }
 
 /// What a socket speaks.
@@ -125,6 +167,7 @@ impl Socket {
             fd,
             kind: Kind::Head,
             outbox: None,
+            tls: None,
             unread: None,
             receiving: Receiving::No,
             writing: false,
@@ -157,7 +200,8 @@ impl Sockets {
     pub(crate) fn insert(&mut self, socket: Socket) -> SocketKey {
         self.generation = self.generation.wrapping_add(1);
         let generation = self.generation;
-        let hot = Hot { fd: socket.fd.as_raw_fd(), generation, epoch: 0, flags: flag::OPEN };
+        let tls = if socket.tls.is_some() { flag::TLS } else { 0 };
+        let hot = Hot { fd: socket.fd.as_raw_fd(), generation, epoch: 0, flags: flag::OPEN | tls };
         let slot = self.slots.insert(socket);
         match self.hot.get_mut(slot) {
             Some(place) => *place = hot,

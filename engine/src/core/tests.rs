@@ -1,16 +1,21 @@
 //! Whole cores over real sockets, with rings so small that every limit is met.
 
+use crate::certificates::{TlsConfigStore, make};
+use crate::config::Tls;
 use crate::core::counters::{CoreShared, Counters};
 use crate::core::settings::{HubSettings, RingSettings, Settings, SocketSettings};
 use crate::core::{Mode, Server, start};
 use crate::net::gate::{Admission, Admitted, Gate, UpgradeRequest};
 use crate::net::peer::Via;
-use crate::net::{HttpAnswer, HttpFactory, HttpHandler, HttpProgress, Listener};
+use crate::net::{Address, HttpAnswer, HttpFactory, HttpHandler, HttpProgress, Listener};
 use ringhub_hub::{ConnectionId, CoreId};
 use ringhub_protocol::http::write_refusal;
 use ringhub_protocol::name::{GroupName, HubName};
 use ringhub_protocol::pubsub::Subprotocol;
 use ringhub_protocol::ws::handshake::choose;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -95,8 +100,12 @@ struct Running {
 
 impl Running {
     fn new(mode: Mode, change: impl FnOnce(&mut Settings)) -> Self {
+        Self::with(mode, None, change)
+    }
+
+    fn with(mode: Mode, tls: Option<Arc<TlsConfigStore>>, change: impl FnOnce(&mut Settings)) -> Self {
         let mut settings = Settings {
-            listen: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
+            listen: vec![Address::plain(([127, 0, 0, 1], 0))],
             admin_listen: vec![],
             ..Settings::default()
         };
@@ -104,12 +113,12 @@ impl Running {
         settings.sockets.close_deadline = Duration::from_millis(300);
         change(&mut settings);
         let shared: Vec<_> = (0..settings.cores).map(|_| Arc::default()).collect();
-        let server = start(settings, mode, Arc::new(Open), Arc::new(NoHttp), &shared).unwrap();
+        let server = start(settings, mode, Arc::new(Open), Arc::new(NoHttp), tls, &shared).unwrap();
         Self { server, shared }
     }
 
     fn address(&self) -> SocketAddr {
-        self.server.service[0]
+        self.server.service[0].socket
     }
 
     fn connect(&self) -> Client {
@@ -137,8 +146,8 @@ impl Running {
 }
 
 /// A client by hand.
-struct Client {
-    stream: TcpStream,
+struct Client<S = TcpStream> {
+    stream: S,
     received: Vec<u8>,
 }
 
@@ -147,6 +156,12 @@ impl Client {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        Self::over(stream, path, subprotocol)
+    }
+}
+
+impl<S: Read + Write> Client<S> {
+    fn over(stream: S, path: &str, subprotocol: Option<&str>) -> Self {
         let mut client = Self { stream, received: Vec::new() };
         let offer = subprotocol.map(|name| format!("Sec-WebSocket-Protocol: {name}\r\n")).unwrap_or_default();
         let head = format!(
@@ -483,4 +498,57 @@ fn refuses_what_is_no_request() {
         assert!(response.starts_with(&format!("HTTP/1.1 {status} ")), "{request:?}: {response}");
     }
     running.stop();
+}
+
+/// A server's certificate, and a client that trusts it.
+fn certificate() -> (Arc<TlsConfigStore>, Arc<ClientConfig>) {
+    let folder = std::env::temp_dir().join(format!("ringhub-core-tls-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&folder);
+    let made = make::make(&folder, &[], 1).unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(&made.authority).unwrap()).unwrap();
+    let (certificate, private_key) = (Some(made.certificate), Some(made.private_key));
+    let tls = Tls { certificate, private_key, ..Tls::default() };
+    let (store, _) = TlsConfigStore::configured(&tls).unwrap().expect("files are named");
+    std::fs::remove_dir_all(&folder).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let client = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    (Arc::new(store), Arc::new(client.with_root_certificates(roots).with_no_client_auth()))
+}
+
+/// Every member's records are its own, so eight submissions are soon full; messages larger than what one turn
+/// makes records of wait as plaintext, and so does what a member reads late.
+#[test]
+fn members_over_tls_get_everything_through_a_tiny_ring() {
+    let (store, config) = certificate();
+    let running = Running::with(Mode::Serve, Some(store), |settings| {
+        tiny(settings);
+        settings.listen = vec![Address::parse("https://127.0.0.1:0").unwrap()];
+        settings.sockets.outbox_bytes_max = 16 << 20;
+    });
+    let connect = || {
+        let tcp = TcpStream::connect(running.address()).unwrap();
+        tcp.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let connection = ClientConnection::new(config.clone(), "localhost".try_into().unwrap()).unwrap();
+        Client::over(StreamOwned::new(connection, tcp), "/client/hubs/chat", None)
+    };
+    let mut members: Vec<_> = (0..20).map(|_| connect()).collect();
+    let mut sender = connect();
+    let payloads: Vec<Vec<u8>> = [1, 1000, 16_380, 16_384, 16_385, 100_000, 1_000_000, 1_000_000, 7]
+        .into_iter()
+        .map(|len| (0..len).map(|i| b'a' + (i * 7 % 26) as u8).collect())
+        .collect();
+    for payload in &payloads {
+        sender.send(1, payload);
+    }
+    // The last one reads last: all of it waits for it.
+    for member in &mut members {
+        payloads.iter().for_each(|payload| member.expect(payload));
+    }
+    assert!(running.sum(|counters| counters.sends_short.get()) > 0, "the kernel took only a part");
+    assert_eq!(running.sum(|counters| counters.tls_handshakes.get()), 21);
+    drop((members, sender));
+    for shared in running.stop() {
+        assert_eq!(shared.counters.outbox_bytes.get(), 0, "what waited is gone with its socket");
+    }
 }

@@ -5,6 +5,7 @@
 //! the mesh is drained every turn; input of sockets is taken only while [`Mesh::admits`]; the core waits only
 //! when nothing is left to do, and has said so before its last look (rule 4).
 
+use crate::certificates::TlsConfigStore;
 use crate::core::counters::{ConnectionPage, CoreShared};
 use crate::core::host::Mode;
 use crate::core::hubs::Hubs;
@@ -12,10 +13,12 @@ use crate::core::io::{Io, Outcome, Received};
 use crate::core::mesh::{Mesh, Note};
 use crate::core::ring::{Completion, Op, Ring};
 use crate::core::settings::Settings;
-use crate::core::socket::{Client, End, Kind, Socket};
+use crate::core::socket::{Client, End, Kind, Socket, flag};
+use crate::net::accept::Door;
 use crate::net::client::{Said, listen};
 use crate::net::gate::Gate;
-use crate::net::{HttpAnswer, HttpFactory, Listener};
+use crate::net::tls::FailureClass;
+use crate::net::{HttpAnswer, HttpFactory};
 use arc_swap::ArcSwap;
 use ringhub_hub::effect::CloseCategory;
 use ringhub_hub::{CloseHow, CoreId, Effects, Input, SocketKey, Time, Transport};
@@ -23,7 +26,6 @@ use ringhub_protocol::ws::frame::write_frame;
 use ringhub_protocol::ws::{Event, Opcode};
 use std::collections::{HashMap, VecDeque};
 use std::io::Read;
-use std::net::TcpListener;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -47,6 +49,8 @@ pub(crate) struct Core {
     pub(crate) settings: Arc<Settings>,
     pub(crate) gate: Arc<dyn Gate>,
     pub(crate) http: Arc<dyn HttpFactory>,
+    /// What handshakes use, if a listener speaks TLS.
+    pub(crate) tls: Option<Arc<TlsConfigStore>>,
     pub(crate) io: Io,
     pub(crate) mesh: Mesh,
     pub(crate) hubs: Hubs,
@@ -68,7 +72,9 @@ pub(crate) struct Core {
     pub(crate) pages: HashMap<u64, (Vec<ConnectionPage>, u16)>,
     /// How a lost socket is to be counted, while its loss is fed to a hub.
     pub(crate) lost_as: Option<(CloseCategory, &'static str)>,
-    pub(crate) listeners: Vec<(Listener, TcpListener)>,
+    pub(crate) listeners: Vec<Door>,
+    /// What a TLS socket just said, in plain. Reused.
+    pub(crate) plain: Vec<u8>,
     /// Listeners to be armed, and when.
     pub(crate) accept_at: Vec<(u32, Time)>,
     bell: UnixStream,
@@ -85,9 +91,10 @@ pub(crate) struct CoreParts {
     pub(crate) settings: Arc<ArcSwap<Settings>>,
     pub(crate) gate: Arc<dyn Gate>,
     pub(crate) http: Arc<dyn HttpFactory>,
+    pub(crate) tls: Option<Arc<TlsConfigStore>>,
     pub(crate) mesh: Mesh,
     pub(crate) shared: Arc<CoreShared>,
-    pub(crate) listeners: Vec<(Listener, TcpListener)>,
+    pub(crate) listeners: Vec<Door>,
     pub(crate) bell: UnixStream,
     pub(crate) started: Instant,
     pub(crate) hash_seed: u64,
@@ -132,6 +139,7 @@ impl Core {
             settings,
             gate: parts.gate,
             http: parts.http,
+            tls: parts.tls,
             mesh: parts.mesh,
             hubs: Hubs::default(),
             clock,
@@ -146,6 +154,7 @@ impl Core {
             lost_as: None,
             accept_at: (0..parts.listeners.len() as u32).map(|listener| (listener, now)).collect(),
             listeners: parts.listeners,
+            plain: Vec::new(),
             bell: parts.bell,
             turn_bytes: 0,
             snapshot_at: now,
@@ -249,7 +258,11 @@ impl Core {
             Op::Receive => match self.io.received(completion) {
                 Received::Bytes(key, mut buffer) => {
                     self.turn_bytes += buffer.len();
-                    self.input(key, &mut buffer);
+                    if self.io.sockets.hot[key.slot as usize].flags & flag::TLS == 0 {
+                        self.input(key, &mut buffer);
+                    } else {
+                        self.sealed_input(key, &mut buffer);
+                    }
                     self.io.recycle(buffer);
                     self.rearm(key);
                 }
@@ -290,6 +303,7 @@ impl Core {
 
     // Input.
 
+    /// Plain bytes of a socket.
     pub(crate) fn input(&mut self, key: SocketKey, bytes: &mut [u8]) {
         let Some(socket) = self.io.sockets.get(key) else { return };
         match &mut socket.kind {
@@ -399,7 +413,7 @@ impl Core {
     // Ends.
 
     /// The peer is done sending.
-    fn ended(&mut self, key: SocketKey) {
+    pub(crate) fn ended(&mut self, key: SocketKey) {
         let Some(socket) = self.io.sockets.get(key) else { return };
         match &socket.kind {
             // Its answer, or its unread input, is still to come.
@@ -411,7 +425,7 @@ impl Core {
     }
 
     /// The socket is gone.
-    fn lost(&mut self, key: SocketKey) {
+    pub(crate) fn lost(&mut self, key: SocketKey) {
         if let Some(Socket { kind: Kind::Client(client), .. }) = self.io.sockets.get(key) {
             let (hub, connection) = (client.hub, client.connection);
             self.forget_client(key);
@@ -543,6 +557,7 @@ impl Core {
             }
             Kind::Http(handler) if handler.is_busy() && socket.ended => {}
             Kind::Proxy | Kind::Head => {
+                self.io.handshake_failed(key, FailureClass::Timeout);
                 self.io.shared.counters.heads_refused.add(1);
                 self.io.kill(key);
             }

@@ -1,7 +1,7 @@
 //! Listeners: bound before any core starts, so that what is wrong with an address is said at once.
 
 use crate::core::settings::{Settings, SocketSettings};
-use crate::net::Listener;
+use crate::net::{Address, Listener, Scheme};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -20,11 +20,22 @@ pub(crate) struct ListenError {
 #[derive(Debug)]
 pub(crate) struct Bound {
     /// Each core's.
-    pub(crate) per_core: Vec<Vec<(Listener, TcpListener)>>,
+    pub(crate) per_core: Vec<Vec<Door>>,
     /// Where clients and REST calls come in; a port 0 is replaced by the one taken.
-    pub(crate) service: Vec<SocketAddr>,
+    pub(crate) service: Vec<Address>,
     /// Where the admin pages are.
-    pub(crate) admin: Vec<SocketAddr>,
+    pub(crate) admin: Vec<Address>,
+}
+
+/// One core's listener.
+#[derive(Debug)]
+pub(crate) struct Door {
+    /// For whom.
+    pub(crate) listener: Listener,
+    /// What is spoken there.
+    pub(crate) scheme: Scheme,
+    /// The socket.
+    pub(crate) socket: TcpListener,
 }
 
 /// Binds every listener of every core.
@@ -37,7 +48,8 @@ pub(crate) fn bind(settings: &Settings) -> Result<Bound, ListenError> {
         service: Vec::new(),
         admin: Vec::new(),
     };
-    let all: Vec<SocketAddr> = settings.listen.iter().chain(&settings.admin_listen).copied().collect();
+    let all: Vec<SocketAddr> =
+        settings.listen.iter().chain(&settings.admin_listen).map(|address| address.socket).collect();
     let open = |address: SocketAddr, shared: bool| {
         open(address, shared, &all, &settings.sockets).map_err(|source| ListenError {
             address,
@@ -50,23 +62,22 @@ pub(crate) fn bind(settings: &Settings) -> Result<Bound, ListenError> {
             source,
         })
     };
-    for &address in &settings.listen {
+    for &Address { scheme, socket: mut address } in &settings.listen {
         // SO_REUSEPORT would let a second server share the port in silence (rule 5).
         if address.port() != 0 {
             drop(open(address, false)?);
         }
-        let mut address = address;
         for core in &mut bound.per_core {
-            let listener = open(address, true)?;
-            address = listener.local_addr().unwrap_or(address);
-            core.push((Listener::Service, listener));
+            let socket = open(address, true)?;
+            address = socket.local_addr().unwrap_or(address);
+            core.push(Door { listener: Listener::Service, scheme, socket });
         }
-        bound.service.push(address);
+        bound.service.push(Address { scheme, socket: address });
     }
-    for &address in &settings.admin_listen {
-        let listener = open(address, false)?;
-        bound.admin.push(listener.local_addr().unwrap_or(address));
-        bound.per_core[0].push((Listener::Admin, listener));
+    for &Address { scheme, socket: address } in &settings.admin_listen {
+        let socket = open(address, false)?;
+        bound.admin.push(Address { scheme, socket: socket.local_addr().unwrap_or(address) });
+        bound.per_core[0].push(Door { listener: Listener::Admin, scheme, socket });
     }
     Ok(bound)
 }
@@ -103,7 +114,7 @@ mod tests {
 
     fn settings(listen: &str) -> Settings {
         Settings {
-            listen: vec![listen.parse().unwrap()],
+            listen: vec![Address::parse(listen).unwrap()],
             admin_listen: vec![],
             cores: 2,
             ..Settings::default()

@@ -4,12 +4,16 @@
 //! the core does all I/O. This module holds the boundary, so that the codec knows nothing of rings.
 
 pub(crate) mod accept;
+mod address;
 pub(crate) mod client;
 mod echo;
 pub(crate) mod gate;
 pub(crate) mod http;
 pub(crate) mod peer;
 mod request;
+pub(crate) mod tls;
+
+pub(crate) use address::{Address, Scheme};
 
 use crate::core::counters::ConnectionPage;
 use crate::net::peer::Via;

@@ -80,7 +80,12 @@ impl Core {
         let proxies = &self.settings.proxies;
         let from_proxy =
             !proxies.trusted.is_empty() && self.peer(key).is_some_and(|peer| proxies.trust(peer));
-        Via { from_proxy, secure: false }
+        Via { from_proxy, secure: self.is_secure(key) }
+    }
+
+    /// Whether the socket itself speaks TLS.
+    pub(crate) fn is_secure(&self, key: SocketKey) -> bool {
+        self.io.sockets.peek(key).is_some_and(|socket| socket.tls.is_some())
     }
 
     /// What a new socket's first bytes are.

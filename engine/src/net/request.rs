@@ -199,15 +199,15 @@ impl Core {
             return self.recover_here(key, session, prologue);
         }
         // What holds it back (the rest of an answer to an earlier request) is rare: the client tries again.
-        let Some(Socket { fd, listener, .. }) = self.io.release(key) else { return self.io.kill(key) };
-        let moved = Moved { fd, unread, listener, session, prologue };
+        let Some(Socket { fd, tls, listener, .. }) = self.io.release(key) else { return self.io.kill(key) };
+        let moved = Moved { fd, unread, tls, listener, session, prologue };
         self.mesh.tell(id.core, Note::Socket(Box::new(moved)));
     }
 
     /// A socket another core gave to this one.
     pub(crate) fn take_over(&mut self, moved: Moved) {
-        let Moved { fd, unread, listener, session, prologue } = moved;
-        let key = self.io.adopt(Socket::new(fd, listener));
+        let Moved { fd, unread, tls, listener, session, prologue } = moved;
+        let key = self.io.adopt(Socket { tls, ..Socket::new(fd, listener) });
         self.io.shared.counters.sockets_moved_in.add(1);
         self.open(key, session.subprotocol, unread);
         self.recover_here(key, session, prologue);
