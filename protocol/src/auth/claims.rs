@@ -151,7 +151,9 @@ struct Claims {
 
 impl Claims {
     fn parse(payload: &[u8]) -> Result<Self, ClaimsError> {
-        let raw: RawClaims = serde_json::from_slice(payload).map_err(|_| ClaimsError::Malformed)?;
+        // As text: claims that nobody reads are skipped unread, and must be UTF-8 all the same (RFC 7519 §7.2).
+        let text = std::str::from_utf8(payload).map_err(|_| ClaimsError::Malformed)?;
+        let raw: RawClaims = serde_json::from_str(text).map_err(|_| ClaimsError::Malformed)?;
         Ok(Self {
             audience: Audience::new(raw.audience.unwrap_or_default().list),
             lifetime: Lifetime::new(raw.expires.ok_or(ClaimsError::NoExpiry)?, raw.not_before),
@@ -388,6 +390,7 @@ mod tests {
         ] {
             assert_eq!(client(payload), Err(error), "{payload}");
         }
+        assert_eq!(ClientClaims::parse(b"{\"exp\":1,\"x\":\"\xb0\"}"), Err(Malformed));
         assert_eq!((Malformed.status(), InvalidGroup.status()), (401, 400));
         let nested = format!("{{\"exp\":1,\"x\":{}", "[".repeat(100_000));
         assert_eq!(client(&nested), Err(Malformed));

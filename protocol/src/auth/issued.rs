@@ -52,7 +52,8 @@ impl IssuedClaims {
     /// malformed.
     pub fn parse(payload: &[u8], is_wanted: impl Fn(&str) -> bool) -> Result<Self, ClaimsError> {
         let malformed = |_| ClaimsError::Malformed;
-        let mut json = serde_json::Deserializer::from_slice(payload);
+        let text = std::str::from_utf8(payload).map_err(|_| ClaimsError::Malformed)?;
+        let mut json = serde_json::Deserializer::from_str(text);
         let raw = json.deserialize_map(Object(is_wanted)).map_err(malformed)?;
         json.end().map_err(malformed)?;
         // One text, or it names nobody.

@@ -9,7 +9,8 @@
 use std::fmt;
 
 use base64_simd::URL_SAFE_NO_PAD;
-use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
+use serde_json::Value;
 
 /// Longest token, in bytes. Issuers that list a person's groups make tokens of some KiB.
 pub const TOKEN_BYTES_MAX: usize = 64 << 10;
@@ -169,9 +170,11 @@ impl<'de> Deserialize<'de> for RawHeader {
                         // RFC 7515 §4.1.11, RFC 7797, RFC 7516: they change how the rest is read.
                         "crit" | "b64" | "zip" | "enc" => {
                             header.is_extended = true;
-                            map.next_value::<IgnoredAny>()?;
+                            map.next_value::<Value>()?;
                         }
-                        _ => drop(map.next_value::<IgnoredAny>()?),
+                        // Read, though nobody looks: what is only skipped may be no UTF-8 or no character, and
+                        // the next reader says it is no header.
+                        _ => drop(map.next_value::<Value>()?),
                     }
                     names.push(name);
                 }
@@ -214,6 +217,7 @@ mod tests {
         let members: Vec<String> = (0..HEADER_MEMBERS_MAX).map(|n| format!("\"m{n}\":1")).collect();
         let many = format!(r#"{{"alg":"HS256",{}}}"#, members.join(","));
         let deep = format!(r#"{{"alg":"HS256","x":{}"#, "[".repeat(8000));
+        let closed = format!(r#"{{"alg":"HS256","x":{}{}}}"#, "[".repeat(5000), "]".repeat(5000));
         for (header, expected) in [
             (r#"{"alg":"HS256"}"#, Ok((Algorithm::Hs256, None))),
             (r#" {"typ":7,"alg":"ES256","kid":""} "#, Ok((Algorithm::Es256, Some(String::new())))),
@@ -238,6 +242,9 @@ mod tests {
             (r#"{"alg":"HS256","kid":null}"#, Err(Bad)),
             (r#"{"alg":"HS256"}{}"#, Err(Bad)),
             (r#"["HS256"]"#, Err(Bad)),
+            (r#"{"alg":"HS256","typ":"\ud800"}"#, Err(Bad)),
+            (r#"{"alg":"HS256","x":1e999}"#, Err(Bad)),
+            (&closed, Err(Bad)),
             ("", Err(Bad)),
             (r#"{"alg":"HS256","crit":["exp"]}"#, Err(Extension)),
             (r#"{"alg":"HS256","crit":[]}"#, Err(Extension)),
@@ -287,5 +294,13 @@ mod tests {
         }
         // No bytes are a legal payload and signature; what they mean is the verifier's to say.
         assert!(Unverified::parse(&format!("{header}..")).is_ok());
+    }
+
+    /// Found by fuzzing: a member that was skipped unread let through what is not UTF-8.
+    #[test]
+    fn bytes_that_are_no_text_are_no_header() {
+        let header = b"{\"alg\":\"HS256\",\"typ\":\"at+j\xb0\"}";
+        let token = format!("{}.e30.QUI", b64(header));
+        assert_eq!(Unverified::parse(&token), Err(TokenError::Header));
     }
 }
