@@ -440,8 +440,8 @@ mod tests {
             let _ = std::fs::remove_dir_all(&folder);
             let made = make::make(&folder, &[], 1).unwrap();
             let tls = Tls {
-                certificate: Some(made.certificate),
-                private_key: Some(made.private_key),
+                certificate: Some(made.certificate.clone()),
+                private_key: Some(made.private_key.clone()),
                 client_certificates: ClientCertificates::Request,
                 min_version: TlsVersion::Tls12,
             };
@@ -457,11 +457,11 @@ mod tests {
                     .unwrap()
                     .with_root_certificates(roots);
                 // A chain of three times the same makes the client's flight longer than one record of a test.
-                let chain: Vec<_> = CertificateDer::pem_file_iter(&paths.certificate)
+                let chain: Vec<_> = CertificateDer::pem_file_iter(&made.certificate)
                     .unwrap()
                     .collect::<Result<_, _>>()
                     .unwrap();
-                let key = PrivateKeyDer::from_pem_file(&paths.private_key).unwrap();
+                let key = PrivateKeyDer::from_pem_file(&made.private_key).unwrap();
                 let mut config =
                     builder.with_client_auth_cert([&chain[..], &chain, &chain].concat(), key).unwrap();
                 config.max_fragment_size = Some(200);
