@@ -132,12 +132,14 @@ impl Encoding {
         }
     }
 
-    /// Some id of this width.
-    pub(crate) fn id_of_width(self, width: usize) -> u64 {
-        match self {
-            Self::Json => 10u64.pow(width as u32 - 1),
-            Self::Protobuf => 1 << (7 * (width - 1)),
-        }
+    /// The first and the last id of this width.
+    pub(crate) fn ids_of_width(self, width: usize) -> (u64, u64) {
+        let first_of = |width: u32| match self {
+            Self::Json => 10u64.checked_pow(width),
+            Self::Protobuf => 1u64.checked_shl(7 * width),
+        };
+        let width = width as u32;
+        (first_of(width - 1).unwrap_or(1), first_of(width).map_or(u64::MAX, |next| next - 1))
     }
 
     /// Bytes between the id and the end of the frame.
@@ -213,7 +215,10 @@ mod tests {
             for id in BOUNDARIES {
                 let width = encoding.width(id);
                 let (mut patched, mut written) = (Vec::new(), Vec::new());
-                encoding.write_numbered(&mut patched, b"{body", encoding.id_of_width(width));
+                let (lowest, highest) = encoding.ids_of_width(width);
+                assert!((lowest..=highest).contains(&id));
+                assert_eq!((encoding.width(lowest), encoding.width(highest)), (width, width));
+                encoding.write_numbered(&mut patched, b"{body", lowest);
                 let end = patched.len() - encoding.behind_id();
                 encoding.patch(&mut patched[end - width..end], id);
                 encoding.write_numbered(&mut written, b"{body", id);

@@ -170,7 +170,7 @@ impl Session {
     }
 
     /// Gives the next ids to `count` messages of `batch` and keeps them for replay; returns the first id.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn append(&mut self, batch: &Rc<Batch>, from: u32, count: u32) -> u64 {
         let first_id = self.last + 1;
         self.last += u64::from(count);

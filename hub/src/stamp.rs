@@ -95,6 +95,8 @@ pub(crate) struct Stamps {
     made: Vec<(u64, u32, u32)>,
     template: Vec<u8>,
     template_width: usize,
+    /// The first and the last id of that width.
+    template_ids: (u64, u64),
     /// One past each id's last byte in the template.
     patches: Vec<u32>,
 }
@@ -106,9 +108,11 @@ impl Stamps {
     pub(crate) fn begin(&mut self) {
         self.made.clear();
         self.template_width = 0;
+        self.template_ids = (u64::MAX, 0);
     }
 
-    /// Gives `socket` these frames with ids from `first` on.
+    /// Gives `socket` these frames with ids from `first` on. Inlined: mostly others had the same next id.
+    #[inline]
     pub(crate) fn stamp(
         &mut self,
         arena: &mut Arena<'_, impl Sink>,
@@ -116,30 +120,36 @@ impl Stamps {
         frames: &Frames<'_>,
         first: u64,
     ) {
-        let &Frames { batch, from, count, bytes } = frames;
-        if bytes > COPY_BYTES_MAX {
+        if frames.bytes > COPY_BYTES_MAX {
             return frames.by_reference(arena, socket, first);
         }
+        match self.made.get(first as usize % Self::TABLE) {
+            Some(&(made, start, end)) if made == first && !arena.parts.is_empty() => {
+                arena.parts.push(Part { socket, start, end });
+            }
+            _ => self.make(arena, socket, frames, first),
+        }
+    }
+
+    /// Makes the frames for this next id.
+    #[inline(never)]
+    fn make(&mut self, arena: &mut Arena<'_, impl Sink>, socket: SocketKey, frames: &Frames<'_>, first: u64) {
+        let &Frames { batch, from, count, bytes } = frames;
         if self.made.is_empty() {
             self.made.resize(Self::TABLE, (0, 0, 0));
         }
         let cell = first as usize % Self::TABLE;
-        if self.made[cell].0 == first && !arena.parts.is_empty() {
-            let (_, start, end) = self.made[cell];
-            arena.parts.push(Part { socket, start, end });
-            return;
-        }
         let size = bytes + count as usize * Encoding::OVERHEAD_MAX;
         if !arena.chunk.is_empty() && arena.chunk.len() + size > CHUNK_BYTES {
             arena.emit();
             self.made.fill((0, 0, 0));
         }
         let start = arena.chunk.len();
-        let width = batch.encoding.width(first);
-        if width == batch.encoding.width(first + u64::from(count) - 1) {
-            if self.template_width != width {
-                self.build(frames, width);
-            }
+        let last = first + u64::from(count) - 1;
+        if first < self.template_ids.0 || first > self.template_ids.1 {
+            self.build(frames, batch.encoding.width(first));
+        }
+        if last <= self.template_ids.1 {
             arena.chunk.extend_from_slice(&self.template);
             // Not a branch per message.
             match batch.encoding {
@@ -169,10 +179,10 @@ impl Stamps {
         self.template.clear();
         self.patches.clear();
         self.template_width = width;
+        self.template_ids = frames.batch.encoding.ids_of_width(width);
         let &Frames { batch, from, count, .. } = frames;
-        let placeholder = batch.encoding.id_of_width(width);
         for index in from..from + count {
-            batch.write_frame(&mut self.template, index, placeholder);
+            batch.write_frame(&mut self.template, index, self.template_ids.0);
             self.patches.push((self.template.len() - batch.encoding.behind_id()) as u32);
         }
     }
