@@ -29,15 +29,37 @@ impl<'a> From<Data<'a>> for Content<'a> {
 pub struct Audience {
     /// Whom it is for.
     pub target: EnvelopeTarget,
+    /// Who of them; hardly any publication chooses, and what it costs to carry envelopes about is their size.
+    choice: Option<Arc<Choice>>,
+}
+
+#[derive(Debug)]
+struct Choice {
+    excluded: Box<[ConnectionId]>,
+    filter: Option<Filter>,
+}
+
+impl Audience {
+    /// Those of `target` that are not among `excluded` and that `filter`, if there is one, holds for.
+    pub fn new(target: EnvelopeTarget, excluded: Vec<ConnectionId>, filter: Option<Filter>) -> Self {
+        let chooses = !excluded.is_empty() || filter.is_some();
+        Self { target, choice: chooses.then(|| Arc::new(Choice { excluded: excluded.into(), filter })) }
+    }
+
     /// Connections of the target that do not get it.
-    pub excluded: Option<Arc<[ConnectionId]>>,
+    pub fn excluded(&self) -> &[ConnectionId] {
+        self.choice.as_ref().map_or(&[], |choice| &choice.excluded)
+    }
+
     /// Which of the target's connections get it; all without one.
-    pub filter: Option<Filter>,
+    pub fn filter(&self) -> Option<&Filter> {
+        self.choice.as_ref()?.filter.as_ref()
+    }
 }
 
 impl From<EnvelopeTarget> for Audience {
     fn from(target: EnvelopeTarget) -> Self {
-        Self { target, excluded: None, filter: None }
+        Self { target, choice: None }
     }
 }
 
@@ -49,9 +71,18 @@ pub struct Envelope {
     data_type: DataType,
     form: Form,
     payload: Bytes,
+    /// What hardly any has.
+    extras: Option<Arc<Extras>>,
+}
+
+#[derive(Debug)]
+struct Extras {
     metadata: Option<Metadata>,
     until: Option<Time>,
 }
+
+// A batch of the mesh is made of these.
+const _: () = assert!(size_of::<Envelope>() <= 112);
 
 /// Whom an envelope is for, on the core it reaches.
 #[derive(Debug, Clone)]
@@ -75,19 +106,24 @@ impl Envelope {
             data_type: data.data_type(),
             form: data.form(),
             payload: Bytes::copy_from_slice(data.bytes()),
-            metadata: metadata.cloned(),
-            until,
+            extras: (metadata.is_some() || until.is_some())
+                .then(|| Arc::new(Extras { metadata: metadata.cloned(), until })),
         }
     }
 
     /// What it carries.
     pub fn content(&self) -> Content<'_> {
         let data = Data::from_parts(self.data_type, self.form, &self.payload);
-        Content { data, metadata: self.metadata.as_ref(), until: self.until }
+        let extras = self.extras.as_deref();
+        Content {
+            data,
+            metadata: extras.and_then(|extras| extras.metadata.as_ref()),
+            until: extras.and_then(|extras| extras.until),
+        }
     }
 
     /// What it weighs in a batch, in bytes.
     pub fn bytes(&self) -> usize {
-        self.payload.len() + self.metadata.as_ref().map_or(0, Metadata::bytes)
+        self.payload.len() + self.content().metadata.map_or(0, Metadata::bytes)
     }
 }

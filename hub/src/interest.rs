@@ -108,7 +108,7 @@ impl Hub {
 
     /// Publishes to this core's connections of a target; returns whether it has any.
     pub(crate) fn deliver(&mut self, audience: &Audience, content: Content<'_>) -> bool {
-        if let Some(filter) = &audience.filter {
+        if let Some(filter) = audience.filter() {
             return self.deliver_filtered(audience, filter, content);
         }
         let (index, sender) = match &audience.target {
@@ -137,7 +137,7 @@ impl Hub {
         }
         let stream = self.turn.publish(index, group, sender, content);
         let entry = stream.entries.len() as u32 - 1;
-        for id in audience.excluded.iter().flat_map(|excluded| excluded.iter()) {
+        for id in audience.excluded() {
             if let Some(connection) = self.connections.get(id.slot as usize)
                 && connection.id == *id
                 && connection.membership(index).is_ok()
@@ -150,8 +150,7 @@ impl Hub {
 
     /// Publishes to those a filter holds for: each gets a message of its own, in its place in the log.
     fn deliver_filtered(&mut self, audience: &Audience, filter: &Filter, content: Content<'_>) -> bool {
-        let Audience { target, excluded, .. } = audience;
-        let excluded = excluded.as_deref().unwrap_or_default();
+        let (target, excluded) = (&audience.target, audience.excluded());
         let mut slots = self.matching(target, filter);
         slots.retain(|&slot| !excluded.contains(&self.connections[slot as usize].id));
         let sender = match target {

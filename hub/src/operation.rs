@@ -345,10 +345,9 @@ fn publication<'a>(
         Target::User(user) => EnvelopeTarget::User(UserId::clone(user)),
         Target::Connection(id) => EnvelopeTarget::Connection(ConnectionId::parse(id)?),
     };
-    let excluded = ids(excluded);
-    let excluded = (!excluded.is_empty()).then(|| excluded.into());
+    let audience = Audience::new(target, ids(excluded), filter.clone());
     let until = now.after_ttl(*ttl_seconds);
-    Some((Audience { target, excluded, filter: filter.clone() }, Content { until, ..content }))
+    Some((audience, Content { until, ..content }))
 }
 
 /// The ids that can exist.
