@@ -8,20 +8,22 @@ const { ENDPOINT, OWNER_TOKEN, READER_TOKEN, STRANGER_TOKEN } = process.env;
 const SCOPE = "https://webpubsub.azure.com/.default";
 
 // As libraries of identity providers are used: asked for a scope, answering a token and its end.
-function serviceWith(token) {
+function serviceWith(token, endpoint = ENDPOINT) {
   const credential = {
     getToken: async (scopes) => {
       assert.deepEqual([scopes].flat(), [SCOPE]);
       return { token, expiresOnTimestamp: Date.now() + 3_600_000 };
     },
   };
-  return new WebPubSubServiceClient(ENDPOINT, credential, "chat");
+  return new WebPubSubServiceClient(endpoint, credential, "chat");
 }
 
 run(async () => {
   const owner = serviceWith(OWNER_TOKEN);
   const { url } = await owner.getClientAccessToken({ userId: "x" });
   assert.match(url, /^wss:\/\//);
+  const plain = serviceWith(OWNER_TOKEN, ENDPOINT.replace("https", "http"));
+  await assert.rejects(plain.userExists("ann"), /https/);
 
   for (const protocol of ["reliable", "json"]) {
     // A token the server made opens the connection; it says who connects, what for, and into which group.

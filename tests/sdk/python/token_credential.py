@@ -5,7 +5,7 @@ import os
 import time
 
 from azure.core.credentials import AccessToken
-from azure.core.exceptions import ClientAuthenticationError
+from azure.core.exceptions import ClientAuthenticationError, ServiceRequestError
 from azure.messaging.webpubsubclient.models import OpenClientError
 from azure.messaging.webpubsubservice import WebPubSubServiceClient as SyncServiceClient
 from azure.messaging.webpubsubservice.aio import WebPubSubServiceClient
@@ -45,18 +45,23 @@ class AsyncCredential(Credential):
         return access_token(self.token, scopes)
 
 
-def async_with(token):
-    return WebPubSubServiceClient(ENDPOINT, "chat", AsyncCredential(token))
+def async_with(token, endpoint=ENDPOINT):
+    return WebPubSubServiceClient(endpoint, "chat", AsyncCredential(token))
 
 
-def sync_with(token):
-    return SyncService(SyncServiceClient(ENDPOINT, "chat", Credential(token)))
+def sync_with(token, endpoint=ENDPOINT):
+    return SyncService(SyncServiceClient(endpoint, "chat", Credential(token)))
 
 
 async def scenario():
     for reliable, service_with in ((True, async_with), (False, sync_with)):
         owner = service_with(os.environ["OWNER_TOKEN"])
         assert (await owner.get_client_access_token(user_id="x"))["url"].startswith("wss://")
+        try:
+            await service_with(os.environ["OWNER_TOKEN"], ENDPOINT.replace("https", "http")).user_exists("ann")
+            raise AssertionError("the SDK sent a token without TLS")
+        except ServiceRequestError as error:
+            assert "non-TLS" in str(error), error
 
         # A token the server made opens the connection; it says who connects, what for, and into which group.
         roles = ["webpubsub.joinLeaveGroup.g"]
