@@ -208,8 +208,12 @@ const REQUESTS: &[Row] = &[
     ),
     works(
         "5xx",
-        "Nothing a caller does is one, except 501 for what is known and not built.",
-        &["refusals::nothing_a_caller_does_is_a_5xx", "refusals::what_is_known_and_not_built_is_a_501"],
+        "Nothing a caller does is one, except 501 for what is known and not built, and 503 with `Retry-After` while the keys of a token's issuer are not to be had.",
+        &[
+            "refusals::nothing_a_caller_does_is_a_5xx",
+            "refusals::what_is_known_and_not_built_is_a_501",
+            "oidc::an_issuer_that_is_down_at_the_start_is_waited_for",
+        ],
     ),
     not_offered(
         "A guard against retries, by `x-ms-client-request-id`",
@@ -472,7 +476,7 @@ const JSON: &[Row] = &[
 const PROTOBUF: &[Row] = &[
     works(
         "`protobuf.webpubsub.azure.v1`, `protobuf.reliable.webpubsub.azure.v1`",
-        "Join, leave, send, events, acks, metadata, recovery, what is refused; to and from JSON and raw clients. JSON payloads come as `json_data`; the schema has no place for the sender's name.",
+        "Join, leave, send, acks, metadata, recovery, and what is refused; to and from JSON and raw clients. JSON payloads come as `json_data`; the schema has no place for the sender's name.",
         &[
             "formats::protobuf_clients_talk_to_each_other_and_to_json_clients",
             "sdk::protobuf_clients_speak_with_everyone",
@@ -544,8 +548,14 @@ const RELIABLE: &[Row] = &[
     ),
     works(
         "What is final",
-        "Only a close with 1000 by the client, a close by REST, a protocol error, an overflow and the end of the window.",
-        &["recovery::only_a_close_with_1000_is_final", "recovery::the_session_ends_with_its_window"],
+        "Only a close with 1000 by the client, a close by REST, a protocol error, an overflow, too much traffic, the end of a lifetime and the end of the window.",
+        &[
+            "recovery::only_a_close_with_1000_is_final",
+            "recovery::the_session_ends_with_its_window",
+            "recovery::a_protocol_error_and_a_close_by_rest_are_final",
+            "edges::who_sends_too_much_in_a_window_is_closed",
+            "edges::connections_last_as_long_as_they_may",
+        ],
     ),
     differs(
         "Window",
