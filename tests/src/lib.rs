@@ -21,7 +21,7 @@
 //! | [`Proxy`] | a TCP proxy that cuts, stalls and points elsewhere |
 //! | [`Script`] | one SDK scenario in Node or Python |
 //!
-//! With `RINGHUB_TESTS_TLS=1` in the environment every server speaks TLS, and so do its clients.
+//! With `RINGHUB_TESTS_TLS=1` in the environment every server speaks TLS, and so do its clients, the SDKs included.
 //!
 //! What must stay true: nothing here knows the server's code; everything waits for a condition with
 //! [`DEADLINE`], never for a time; a process is ended through its own handle; nothing leaves loopback

@@ -19,7 +19,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::process::target_dir;
-use crate::{Endpoint, json_object};
+use crate::{Certificate, Endpoint, json_object};
 
 /// One scenario, ready to run.
 #[derive(Debug)]
@@ -49,9 +49,21 @@ impl Script {
         Self { command, name: format!("python/{file}") }
     }
 
-    /// Tells it where the server is (or the proxy before it), for clients and for the service SDK.
+    /// Tells it where the server is (or the proxy before it), for clients and for the service SDK, and over TLS
+    /// whom to trust.
     pub fn endpoint(self, endpoint: &Endpoint) -> Self {
-        self.env("CONNECTION_STRING", &endpoint.connection_string())
+        let script =
+            self.env("ENDPOINT", &endpoint.url()).env("CONNECTION_STRING", &endpoint.connection_string());
+        if endpoint.tls.is_some() { script.trusting(Certificate::shared()) } else { script }
+    }
+
+    /// Has it trust a certificate that is no public one, by the variables that users set too: Node's own, the
+    /// one of Python's `requests`, and the one of OpenSSL under `aiohttp`.
+    fn trusting(mut self, certificate: &Certificate) -> Self {
+        for name in ["NODE_EXTRA_CA_CERTS", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"] {
+            self.command.env(name, &certificate.authority);
+        }
+        self
     }
 
     /// Sets an environment variable.

@@ -44,19 +44,6 @@ struct Row {
     says: &'static str,
     /// The tests that show it.
     shown_by: &'static [&'static str],
-    /// Set while its tests are still on another branch: the row is in the making until they all exist here. Whoever
-    /// merges the branch writes the page again, and takes this off.
-    awaited: bool,
-}
-
-impl Row {
-    const fn awaited(self) -> Self {
-        Self { awaited: true, ..self }
-    }
-
-    fn is_here(&self, tests: &BTreeSet<String>) -> bool {
-        !self.awaited || self.shown_by.iter().all(|test| tests.contains(*test))
-    }
 }
 
 /// Rows about one thing.
@@ -66,19 +53,19 @@ struct Area {
 }
 
 const fn works(feature: &'static str, says: &'static str, shown_by: &'static [&'static str]) -> Row {
-    Row { feature, state: State::Works, says, shown_by, awaited: false }
+    Row { feature, state: State::Works, says, shown_by }
 }
 
 const fn differs(feature: &'static str, says: &'static str, shown_by: &'static [&'static str]) -> Row {
-    Row { feature, state: State::Differs, says, shown_by, awaited: false }
+    Row { feature, state: State::Differs, says, shown_by }
 }
 
 const fn not_yet(feature: &'static str, says: &'static str, shown_by: &'static [&'static str]) -> Row {
-    Row { feature, state: State::NotYet, says, shown_by, awaited: false }
+    Row { feature, state: State::NotYet, says, shown_by }
 }
 
 const fn not_offered(feature: &'static str, says: &'static str, shown_by: &'static [&'static str]) -> Row {
-    Row { feature, state: State::NotOffered, says, shown_by, awaited: false }
+    Row { feature, state: State::NotOffered, says, shown_by }
 }
 
 fn page() -> String {
@@ -91,35 +78,18 @@ fn page() -> String {
          not built; REST calls and addresses answer 501 with an error body, requests of clients are refused as the\n\
          sentence says. **not offered**: not planned.\n",
     );
-    let tests = tests();
-    let rows = || AREAS.iter().flat_map(|area| area.rows);
     page.push_str("\n## What differs\n\nTaken from the tables below.\n\n");
-    for row in rows().filter(|row| row.state == State::Differs && row.is_here(&tests)) {
+    for row in AREAS.iter().flat_map(|area| area.rows).filter(|row| row.state == State::Differs) {
         let _ = writeln!(page, "- **{}**: {}", row.feature, row.says);
     }
-    for area in AREAS {
-        write_table(&mut page, area.title, None, area.rows.iter().filter(|row| row.is_here(&tests)));
-    }
-    if rows().any(|row| !row.is_here(&tests)) {
-        let rows = rows().filter(|row| !row.is_here(&tests));
-        write_table(&mut page, "In the making", Some(State::NotYet), rows);
+    for Area { title, rows } in AREAS {
+        let _ = write!(page, "\n## {title}\n\n| | | | Shown by |\n|---|---|---|---|\n");
+        for Row { feature, state, says, shown_by } in *rows {
+            let tests: Vec<_> = shown_by.iter().map(|test| format!("`{test}`")).collect();
+            let _ = writeln!(page, "| {feature} | {} | {says} | {} |", state.words(), tests.join(", "));
+        }
     }
     page
-}
-
-/// `state_of_all` stands for each row's own.
-fn write_table<'a>(
-    page: &mut String,
-    title: &str,
-    state_of_all: Option<State>,
-    rows: impl Iterator<Item = &'a Row>,
-) {
-    let _ = write!(page, "\n## {title}\n\n| | | | Shown by |\n|---|---|---|---|\n");
-    for Row { feature, state, says, shown_by, .. } in rows {
-        let state = state_of_all.unwrap_or(*state);
-        let tests: Vec<_> = shown_by.iter().map(|test| format!("`{test}`")).collect();
-        let _ = writeln!(page, "| {feature} | {} | {says} | {} |", state.words(), tests.join(", "));
-    }
 }
 
 /// The names of this binary's tests.
@@ -149,9 +119,7 @@ fn every_claim_names_tests_that_exist() {
         let shown = !row.shown_by.is_empty() || row.state == State::NotOffered;
         assert!(shown, "{}: no test shows it", row.feature);
         let missing: Vec<_> = row.shown_by.iter().filter(|test| !tests.contains(**test)).collect();
-        // A merged branch brings all of its tests or, misspelt here, some.
-        let awaited = row.awaited && missing.len() == row.shown_by.len();
-        assert!(missing.is_empty() || awaited, "{}: there is no test {missing:?}", row.feature);
+        assert!(missing.is_empty(), "{}: there is no test {missing:?}", row.feature);
     }
 }
 

@@ -16,7 +16,7 @@ fn send(server: &Server, token: &str) -> Response {
 
 /// Waits until calls with this token get that status; before, the keys are not there yet.
 #[track_caller]
-fn wait_for(server: &Server, token: &str, status: u16) {
+pub(crate) fn wait_for(server: &Server, token: &str, status: u16) {
     wait_until(&format!("a call is answered {status}"), || {
         let response = send(server, token);
         if response.status == 503 {

@@ -3,7 +3,9 @@
 use std::sync::Barrier;
 use std::thread;
 
-use ringhub_tests::{Client, Endpoint, Proxy, Script, Server, Setup};
+use ringhub_tests::{Client, Endpoint, Issuer, Proxy, Script, Server, Setup};
+
+use crate::oidc::wait_for;
 
 type Language = fn(&str) -> Script;
 
@@ -19,6 +21,33 @@ fn the_packages_install_and_load() {
 #[test]
 fn clients_join_publish_and_are_refused() {
     everywhere("clients", |server, script| script.endpoint(server).run());
+}
+
+/// The same clients over TLS, trusting the certificate by what is in their environment.
+#[test]
+fn the_javascript_and_python_clients_speak_tls() {
+    everywhere_with(|setup| setup.tls(), "clients", |server, script| script.endpoint(server).run());
+}
+
+/// The endpoint and a token credential in place of a connection string; nothing is left that an access key opens.
+#[test]
+fn token_credentials_work_over_tls() {
+    let (issuer, unknown) = (Issuer::start(), Issuer::start());
+    let config = format!("[server]\naccess_keys = false\n{}", issuer.section(""));
+    everywhere_with(
+        |setup| setup.tls().config(&config),
+        "token_credential",
+        |server, script| {
+            let owner = issuer.token("owner");
+            wait_for(server, &owner, 202);
+            script
+                .endpoint(server)
+                .env("OWNER_TOKEN", &owner)
+                .env("READER_TOKEN", &issuer.token("reader"))
+                .env("STRANGER_TOKEN", &unknown.token("owner"))
+                .run();
+        },
+    );
 }
 
 /// With the right key and with a wrong one.

@@ -15,7 +15,8 @@ const LOOK_EVERY_MS = 2;
 
 // A service client of a hub, as an application makes it.
 export function service(connectionString = process.env.CONNECTION_STRING, hub = "chat") {
-  return new WebPubSubServiceClient(connectionString, hub, { allowInsecureConnection: true });
+  const allowInsecureConnection = connectionString.includes("Endpoint=http://");
+  return new WebPubSubServiceClient(connectionString, hub, { allowInsecureConnection });
 }
 
 // A started client that queues what it is told. `protocol` is "reliable" (the SDK's default), "json" or a protocol

@@ -1,6 +1,4 @@
 //! The rows of the page. New behaviour gets its row with its test.
-//!
-//! `awaited` rows come with branches that are not merged yet; see [`Row`].
 
 use super::{Area, Row, differs, not_offered, not_yet, works};
 
@@ -159,7 +157,7 @@ const REQUESTS: &[Row] = &[
     ),
     differs(
         "Bodies as protobuf",
-        "`application/x-protobuf` is taken as a serialised `google.protobuf.Any`; anything else under that type is 400.",
+        "`application/x-protobuf` is taken as a serialised `google.protobuf.Any`, which the emulator refuses; anything else under that type is 400. JSON clients get it in base64 as `protobuf`, raw clients as bytes.",
         &["rest::a_protobuf_body_is_an_any"],
     ),
     differs(
@@ -210,8 +208,12 @@ const REQUESTS: &[Row] = &[
     ),
     works(
         "5xx",
-        "Nothing a caller does is one, except 501 for what is known and not built.",
-        &["refusals::nothing_a_caller_does_is_a_5xx", "refusals::what_is_known_and_not_built_is_a_501"],
+        "Nothing a caller does is one, except 501 for what is known and not built, and 503 with `Retry-After` while the keys of a token's issuer are not to be had.",
+        &[
+            "refusals::nothing_a_caller_does_is_a_5xx",
+            "refusals::what_is_known_and_not_built_is_a_501",
+            "oidc::an_issuer_that_is_down_at_the_start_is_waited_for",
+        ],
     ),
     not_offered(
         "A guard against retries, by `x-ms-client-request-id`",
@@ -243,6 +245,14 @@ const FILTERS: &[Row] = &[
         "Refusals",
         "Types are checked before anything is sent, with the service's words: `Invalid syntax for '…': Type 'null', expect 'bool'. (Parameter 'filter')`.",
         &["filters::a_bad_filter_is_refused_with_what_is_wrong"],
+    ),
+    differs(
+        "Text and numbers in filters",
+        "All functions of text are ordinal and know no culture: case is mapped character by character, lengths and places count UTF-16 units. Integers have 64 bits, and one that does not fit is 400.",
+        &[
+            "filters::a_filtered_send_reaches_whom_its_filter_names",
+            "filters::a_bad_filter_is_refused_with_what_is_wrong",
+        ],
     ),
     differs(
         "Bounds of a filter",
@@ -312,16 +322,21 @@ const TOKENS: &[Row] = &[
     ),
     differs(
         "OIDC tokens in place of Entra ID",
-        "Bearer tokens of the issuers in the configuration; rules make owners, who may do everything, and readers, who may look.",
-        &["oidc::an_owner_does_everything_and_a_reader_looks", "oidc::tokens_that_are_not_believed", "oidc::an_unknown_key_is_fetched_once_and_a_rotated_one_is_found"],
-    )
-    .awaited(),
+        "Bearer tokens, RS256 or ES256, of the issuers in the configuration; rules on claims make owners, who may make every call, and readers, who may make those with GET and HEAD. They open no client connection; `:generateToken` makes one that does.",
+        &[
+            "oidc::an_owner_does_everything_and_a_reader_looks",
+            "oidc::tokens_that_are_not_believed",
+            "oidc::an_unknown_key_is_fetched_once_and_a_rotated_one_is_found",
+        ],
+    ),
     works(
         "Turning off access keys or issuers",
-        "Each is a setting; without access keys generated tokens still open connections.",
-        &["oidc::without_access_keys_generated_tokens_still_open_connections", "oidc::issuers_can_be_switched_off"],
-    )
-    .awaited(),
+        "Each is a setting: REST calls with what is off are 403, client tokens signed with an access key 401. Generated tokens still open connections.",
+        &[
+            "oidc::without_access_keys_generated_tokens_still_open_connections",
+            "oidc::issuers_can_be_switched_off",
+        ],
+    ),
 ];
 
 const CONNECTING: &[Row] = &[
@@ -352,28 +367,37 @@ const CONNECTING: &[Row] = &[
     ),
     works(
         "TLS",
-        "HTTPS and WSS in the server itself, beside plain ports if wanted.",
-        &["tls::websockets_and_rest_over_both_versions", "tls::a_generated_token_names_the_scheme", "tls::versions_below_the_configured_one_are_refused"],
-    )
-    .awaited(),
+        "1.2 and 1.3, HTTPS and WSS in the server itself, beside plain ports if wanted; 1.3 alone is a setting.",
+        &[
+            "tls::websockets_and_rest_over_both_versions",
+            "tls::a_generated_token_names_the_scheme",
+            "tls::versions_below_the_configured_one_are_refused",
+            "tls::plain_and_tls_and_ipv6_at_once",
+            "sdk::the_javascript_and_python_clients_speak_tls",
+        ],
+    ),
     works(
         "Proxies in front",
-        "The client's address from `X-Forwarded-For` or the PROXY protocol, of trusted peers only.",
-        &["edges::forwarded_headers_count_from_trusted_proxies_only", "edges::a_proxy_header_says_where_the_client_is"],
-    )
-    .awaited(),
+        "Of trusted peers only: the client's address from `X-Forwarded-For` or from a PROXY protocol header of version 2, host and scheme of audiences from `X-Forwarded-Host` and `X-Forwarded-Proto`.",
+        &[
+            "edges::forwarded_headers_count_from_trusted_proxies_only",
+            "edges::a_proxy_header_says_where_the_client_is",
+        ],
+    ),
     differs(
         "Origins",
-        "A hub may have a list of origins whose pages are let in; others are kept out before their token is read.",
+        "A hub may have a list of origins whose pages are let in; others are 403 before their token is read. Without a list every page may connect.",
         &["edges::pages_of_other_origins_are_kept_out_before_their_token_is_read"],
-    )
-    .awaited(),
+    ),
     works(
         "Keys can be changed",
-        "Without a restart, by signal or by replacing a file; no handshake fails while either key is good.",
-        &["reload::no_handshake_fails_while_keys_rotate", "reload::what_is_wrong_changes_nothing_and_is_said"],
-    )
-    .awaited(),
+        "Without a restart, by SIGHUP or by replacing the configuration file; no handshake fails while either key is good, and a file with a mistake changes nothing.",
+        &[
+            "reload::no_handshake_fails_while_keys_rotate",
+            "reload::files_are_watched_however_they_are_replaced",
+            "reload::what_is_wrong_changes_nothing_and_is_said",
+        ],
+    ),
 ];
 
 const JSON: &[Row] = &[
@@ -430,7 +454,7 @@ const JSON: &[Row] = &[
     ),
     not_yet(
         "`invoke`",
-        "Answered with an `invokeResponse` that failed with `NotFound`, as by a hub without a handler.",
+        "Until there are event handlers: answered with an `invokeResponse` that failed with `NotFound`, as by a hub without a handler.",
         &["json::what_is_not_built_is_refused_in_the_form_clients_wait_for"],
     ),
     not_offered(
@@ -440,31 +464,37 @@ const JSON: &[Row] = &[
     ),
     works(
         "Time to live of messages",
-        "`ttlSeconds` and `messageTtlSeconds`: what has expired is sent neither to a client that was slow nor to a session that comes back.",
-        &["expiry::a_reader_that_stalled_is_not_sent_what_has_expired", "expiry::a_session_that_comes_back_after_the_ttl_finds_a_gap"],
-    )
-    .awaited(),
+        "`ttlSeconds` and `messageTtlSeconds`, 0 to 300, 0 without an end: what expires while it waits is sent neither to a client that is slow nor to a session that comes back, whose sequence ids then have a gap, and counts against no bound.",
+        &[
+            "expiry::a_reader_that_stalled_is_not_sent_what_has_expired",
+            "expiry::a_session_that_comes_back_after_the_ttl_finds_a_gap",
+            "expiry::expired_messages_make_no_slow_consumer",
+        ],
+    ),
 ];
 
 const PROTOBUF: &[Row] = &[
     works(
         "`protobuf.webpubsub.azure.v1`, `protobuf.reliable.webpubsub.azure.v1`",
-        "Join, leave, send, acks, metadata; to and from JSON and raw clients. JSON payloads come as `json_data`.",
-        &["formats::protobuf_clients_talk_to_each_other_and_to_json_clients"],
-    )
-    .awaited(),
+        "Join, leave, send, acks, metadata, recovery, and what is refused; to and from JSON and raw clients. JSON payloads come as `json_data`; the schema has no place for the sender's name.",
+        &[
+            "formats::protobuf_clients_talk_to_each_other_and_to_json_clients",
+            "sdk::protobuf_clients_speak_with_everyone",
+        ],
+    ),
     works(
-        "Text frames of protobuf clients",
-        "Close with 1003.",
+        "What breaks the protobuf subprotocols",
+        "A text frame closes with 1003, bytes that are no request with 1007, both after `disconnected_message` with a reason.",
         &["formats::a_protobuf_client_must_send_binary_frames"],
-    )
-    .awaited(),
+    ),
     works(
         "The JavaScript client with a protobuf protocol",
         "Written from the schema, since the package of the service is not published; both subprotocols.",
-        &["sdk::the_protobuf_client_and_the_server_agree_on_bytes", "sdk::protobuf_clients_speak_with_everyone"],
-    )
-    .awaited(),
+        &[
+            "sdk::the_protobuf_client_and_the_server_agree_on_bytes",
+            "sdk::protobuf_clients_speak_with_everyone",
+        ],
+    ),
 ];
 
 const RAW: &[Row] = &[
@@ -518,8 +548,14 @@ const RELIABLE: &[Row] = &[
     ),
     works(
         "What is final",
-        "Only a close with 1000 by the client, a close by REST, a protocol error, an overflow and the end of the window.",
-        &["recovery::only_a_close_with_1000_is_final", "recovery::the_session_ends_with_its_window"],
+        "Only a close with 1000 by the client, a close by REST, a protocol error, an overflow, too much traffic, the end of a lifetime and the end of the window.",
+        &[
+            "recovery::only_a_close_with_1000_is_final",
+            "recovery::the_session_ends_with_its_window",
+            "recovery::a_protocol_error_and_a_close_by_rest_are_final",
+            "edges::who_sends_too_much_in_a_window_is_closed",
+            "edges::connections_last_as_long_as_they_may",
+        ],
     ),
     differs(
         "Window",
@@ -583,32 +619,28 @@ const LIMITS: &[Row] = &[
     ),
     works(
         "Connections of one client",
-        "Rules per user or token over all hubs, and a quota per hub; more is 429.",
+        "Rules per user, token or claim over all hubs, and a quota per hub; one more is 429 with `Retry-After`. Each server counts its own; who has no such thing is not counted.",
         &[
             "edges::connections_of_one_client_are_counted_over_hubs_and_until_they_end",
             "edges::one_token_is_one_client_by_its_signature",
             "edges::a_hub_has_its_quota_of_connections",
         ],
-    )
-    .awaited(),
+    ),
     works(
         "Traffic of one client",
-        "A rule per window of time; more closes the connection.",
+        "Rules on the bytes that a user, a token or a claim sends in a window; more closes with 1008 for good. Each server counts its own.",
         &["edges::who_sends_too_much_in_a_window_is_closed"],
-    )
-    .awaited(),
-    works(
+    ),
+    differs(
         "Throttled REST calls",
-        "429 with `Retry-After`, which the SDKs honour.",
+        "Calls a second are bounded by a setting, not by the units bought; more are 429 with `Retry-After`, and `/api/health` always answers.",
         &["edges::rest_calls_over_the_rate_are_to_be_tried_again"],
-    )
-    .awaited(),
+    ),
     differs(
         "Lifetime of a connection",
-        "May be bounded by a setting; the service has no bound.",
+        "A setting per hub, up to seven days and off by default, where the service has one for all hubs. Its end closes with 1001, reliable clients with 1008, since recovery must fail; `disconnected` says why.",
         &["edges::connections_last_as_long_as_they_may"],
-    )
-    .awaited(),
+    ),
 ];
 
 const SDKS: &[Row] = &[
@@ -633,6 +665,11 @@ const SDKS: &[Row] = &[
             "sdk::the_service_sends_every_content_to_whom_it_means",
             "sdk::the_service_lists_450_members",
         ],
+    ),
+    works(
+        "Token credentials over TLS",
+        "The service SDKs with an endpoint and a `TokenCredential` of a trusted issuer, whose default audience is the one of the scope they ask for; `getClientAccessToken` goes through `:generateToken`. Their own rules forbid it without TLS.",
+        &["sdk::token_credentials_work_over_tls"],
     ),
     works(
         "`@azure/web-pubsub-client` 1.1.0",
