@@ -91,6 +91,70 @@ fn a_proxy_header_says_where_the_client_is() {
     assert_eq!(addresses(&server), ["203.0.113.9"]);
 }
 
+/// A proxy that passes TLS through speaks plain for as long as its header is.
+#[test]
+fn a_proxy_header_stands_in_front_of_tls() {
+    let config = format!("{BEHIND_PROXY}proxy_protocol = \"v2\"\n[limits]\nhead_deadline_seconds = 2\n");
+    let server = Server::with(|setup| setup.cores(2).tls().config(&config));
+    let header = from_203_0_113_9();
+    let request = Client::json().request(&server);
+    let mut clients = Vec::new();
+    for (at, with_hello) in [(0, true), (0, false), (1, true), (12, false), (16, true), (27, true)] {
+        let mut socket = server.raw();
+        let (first, second) = header.split_at(at);
+        socket.write_in_front(first, false);
+        thread::yield_now();
+        socket.write_in_front(second, with_hello);
+        socket.write(&request);
+        clients.push(upgraded(socket));
+    }
+    // One byte alone, header and handshake.
+    let mut socket = server.raw();
+    header.iter().for_each(|byte| socket.write_in_front(&[*byte], false));
+    socket.write(&request);
+    clients.push(upgraded(socket));
+    assert_eq!(addresses(&server), vec!["203.0.113.9"; clients.len()]);
+    drop(clients);
+    wait_until("all are gone", || rows(&server, "connections").is_empty());
+
+    // A session comes back to its core with both.
+    let mut phone = server.raw();
+    phone.write_in_front(&header, true);
+    phone.write(Client::reliable().request(&server));
+    let mut phone = upgraded(phone);
+    let connected = ringhub_tests::json_object(phone.read_frame().text());
+    let (id, mut secret) = (
+        connected["connectionId"].as_str().unwrap().to_owned(),
+        connected["reconnectionToken"].as_str().unwrap().to_owned(),
+    );
+    drop(phone);
+    for _ in 0..12 {
+        let mut phone = server.raw();
+        phone.write_in_front(&header, true);
+        phone.write(Client::reliable().recover(&id, &secret).request(&server));
+        let mut phone = upgraded(phone);
+        let connected = ringhub_tests::json_object(phone.read_frame().text());
+        assert_eq!(connected["connectionId"], id);
+        secret = connected["reconnectionToken"].as_str().unwrap().to_owned();
+        assert_eq!(addresses(&server), ["203.0.113.9"]);
+    }
+
+    // TLS first is no header, nor is a header inside TLS a second one.
+    let mut socket = server.raw();
+    assert!(socket.try_write(&request).is_err());
+    let mut socket = server.raw();
+    socket.write_in_front(&header, true);
+    socket.write(&header);
+    assert_eq!(socket.read_response().status, 400);
+    // Header, handshake and head have one deadline together.
+    let mut silent = server.raw();
+    silent.write_in_front(&header[..20], false);
+    let mut half = server.raw();
+    half.write_in_front(&header, true);
+    silent.expect_end();
+    half.expect_end();
+}
+
 #[test]
 fn a_proxy_that_does_not_begin_with_its_header_is_cut() {
     let server = Server::with(|setup| setup.config(&format!("{BEHIND_PROXY}proxy_protocol = \"v2\"\n")));
