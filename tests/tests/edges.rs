@@ -386,6 +386,32 @@ fn who_sends_too_much_in_a_window_is_closed() {
     server.open(Client::reliable().recover(&id, &token)).expect_refused_recovery();
 }
 
+/// Upgrades are refused with the headers that REST calls of the same status have (`rest-api` §1.5).
+#[test]
+fn refused_upgrades_have_the_headers_of_their_status() {
+    let config =
+        "[limits]\nhubs_max = 1\n[hubs.chat]\nconnections_max = 1\nallowed_origins = [\"https://a.test\"]\n";
+    let server = Server::with(|setup| setup.config(config));
+    let _only = server.connect(Client::json());
+    for (client, status, code, header) in [
+        (Client::json().no_token(), 401, "Unauthorized", Some(("www-authenticate", "Bearer"))),
+        (Client::json(), 429, "TooManyRequests", Some(("retry-after", "1"))),
+        (Client::json().hub("other"), 503, "ServiceUnavailable", Some(("retry-after", "1"))),
+        (Client::json().header("Origin", "https://b.test"), 403, "Forbidden", None),
+        (Client::json().hub("not legal"), 400, "BadRequest", None),
+        (Client::json().path("/nowhere"), 404, "NotFound", None),
+    ] {
+        let response = server.refuse(client, status);
+        let code = format!("Error.{code}");
+        assert_eq!(response.header("x-ms-error-code"), Some(code.as_str()), "{response:?}");
+        assert_eq!(response.object()["code"], code, "{response:?}");
+        for name in ["www-authenticate", "retry-after"] {
+            let expected = header.filter(|(has, _)| *has == name).map(|(_, value)| value);
+            assert_eq!(response.header(name), expected, "{response:?}");
+        }
+    }
+}
+
 #[test]
 fn a_hub_has_its_quota_of_connections() {
     let server = Server::with(|setup| setup.cores(2).config("[hubs.chat]\nconnections_max = 3\n"));
