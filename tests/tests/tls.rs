@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
+use std::path::Path;
 use std::sync::Arc;
 
 use ringhub_tests::{
@@ -387,6 +388,97 @@ fn a_start_without_a_usable_certificate_says_what_to_do() {
         assert_eq!(output.status.code(), Some(2), "{said}");
         assert!(said.contains(expected), "{expected}: {said}");
     }
+}
+
+/// Puts a file in place of another as a tool that renews certificates does.
+fn replace(path: &Path, bytes: &[u8]) {
+    let new = path.with_extension("new");
+    fs::write(&new, bytes).unwrap();
+    fs::rename(new, path).unwrap();
+}
+
+#[test]
+fn a_certificate_is_replaced_under_live_connections() {
+    let (first, second) = (Certificate::make("replaced"), Certificate::make("replacement"));
+    let pair = |of: &Certificate| [&of.certificate, &of.private_key].map(|path| fs::read(path).unwrap());
+    let pairs = [pair(&first), pair(&second)];
+    let put = |[certificate, key]: &[Vec<u8>; 2]| {
+        replace(&first.certificate, certificate);
+        replace(&first.private_key, key);
+    };
+    let server = Server::with(|setup| {
+        let setup = setup.tls().cores(2).config("[limits]\nhubs_max = 10\n");
+        let setup = setup.env("RINGHUB_TLS_CERTIFICATE", first.certificate.to_str().unwrap());
+        setup.env("RINGHUB_TLS_PRIVATE_KEY", first.private_key.to_str().unwrap())
+    });
+    // A new client each time: none has a ticket.
+    let trusts = |certificate: &Certificate| {
+        let mut socket = server.with_tls(certificate.client()).raw();
+        socket.try_write("GET /api/health HTTP/1.1\r\nHost: x\r\n\r\n").is_ok()
+            && socket.read_response().status == 200
+    };
+    assert!(trusts(&first) && !trusts(&second));
+    let endpoint = server.with_tls(first.client());
+    let mut alive = endpoint.connect(Client::json().user("a").group("g").may_all());
+    let mut still_alive = |text: &str| {
+        alive.publish("g", text);
+        alive.expect_group_text("g", Some("a"), text);
+    };
+
+    // By the files alone. Between the two renames they do not fit; that changes nothing.
+    put(&pairs[1]);
+    wait_until("new handshakes use the new one", || trusts(&second));
+    assert!(!trusts(&first));
+    still_alive("after the swap");
+    // Who was there before comes back by its ticket.
+    let mut socket = endpoint.raw();
+    assert_eq!(endpoint.http("GET", "/api/health").send_on(&mut socket).status, 200);
+    assert_eq!(socket.tls().handshake_kind(), Some(HandshakeKind::Resumed));
+
+    // Asked for.
+    put(&pairs[0]);
+    assert!(server.reload().contains("the configuration was reloaded"));
+    assert!(trusts(&first) && !trusts(&second));
+    still_alive("after the signal");
+
+    // A pair that does not fit refuses all of a reload.
+    replace(&first.private_key, &pairs[1][1]);
+    fs::write(server.config(), "[limits]\nhubs_max = 11\n").unwrap();
+    let log = server.reload();
+    assert!(log.contains("the configuration was not reloaded") && log.contains("is not that of"), "{log}");
+    assert!(!log.contains("hubs_max"), "{log}");
+    assert!(trusts(&first) && !trusts(&second));
+    still_alive("after a refused one");
+    // The missing half brings both.
+    let before = server.log_len();
+    replace(&first.certificate, &pairs[1][0]);
+    assert!(server.reloaded_since(before).contains("limits.hubs_max: 10 → 11"));
+    assert!(trusts(&second));
+    still_alive("after all");
+}
+
+#[test]
+fn certificates_cannot_be_taken_from_under_a_tls_listener() {
+    let certificate = Certificate::shared();
+    let server = "[server]\nlisten = \"https://127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\ncores = 1\n";
+    let keys = format!("[keys]\nprimary = \"{KEY}\"\n");
+    let files = format!(
+        "[tls]\ncertificate = \"{}\"\nprivate_key = \"{}\"\n",
+        certificate.certificate.display(),
+        certificate.private_key.display()
+    );
+    let path = ringhub_tests::write_config(&format!("{server}{keys}{files}"));
+    let mut process = ringhub_tests::Process::spawn(ringhub(["serve", "--config"]).arg(&path));
+    let addr = process.expect_line("listening on https://").parse().unwrap();
+    process.expect_line("admin on http://");
+    fs::write(&path, format!("{server}{keys}[limits]\nhubs_max = 7\n")).unwrap();
+    process.signal("HUP");
+    wait_until("it is refused", || process.log().contains("the configuration was not reloaded"));
+    let log = process.log();
+    assert!(log.contains("tls.certificate and tls.private_key are not set"), "{log}");
+    assert!(!log.contains("hubs_max"), "{log}");
+    Endpoint::plain(addr, KEY).with_tls(certificate.client()).connect(Client::json());
+    fs::remove_file(path).unwrap();
 }
 
 #[test]
