@@ -481,6 +481,61 @@ fn certificates_cannot_be_taken_from_under_a_tls_listener() {
     fs::remove_file(path).unwrap();
 }
 
+/// Without a TLS listener nobody needs `[tls]`; what stands there is to be right all the same.
+#[test]
+fn certificates_nobody_needs_come_and_go_but_are_checked() {
+    let certificate = Certificate::shared();
+    let files = |key: &Path| {
+        let certificate = certificate.certificate.display();
+        format!("[tls]\ncertificate = \"{certificate}\"\nprivate_key = \"{}\"\n", key.display())
+    };
+    let good = files(&certificate.private_key);
+    let server = Server::with(|setup| setup.listen("127.0.0.1:0").config(&good));
+    for (text, outcome) in [
+        (String::new(), "the configuration was reloaded"),
+        (files(&Certificate::make("unneeded").private_key), "is not that of"),
+        ("[tls]\nprivate_key = \"x\"\n".to_owned(), "tls.private_key is set, tls.certificate is not"),
+        (good.clone(), "the configuration was reloaded"),
+    ] {
+        fs::write(server.config(), text).unwrap();
+        let log = server.reload();
+        assert!(log.contains(outcome), "{outcome}: {log}");
+    }
+}
+
+/// The admin page's tokens are made for its own pages, over TLS as well.
+#[test]
+fn the_admin_page_over_tls_gets_its_tokens() {
+    let certificate = Certificate::shared();
+    let path = ringhub_tests::write_config(&format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"https://127.0.0.1:0\"\ncores = 1\n\
+         [tls]\ncertificate = \"{}\"\nprivate_key = \"{}\"\n",
+        certificate.certificate.display(),
+        certificate.private_key.display()
+    ));
+    let mut process = ringhub_tests::Process::spawn(
+        ringhub(["serve", "--config"]).arg(&path).env("RINGHUB_PRIMARY_KEY", KEY),
+    );
+    let service = process.expect_line("listening on http://");
+    let addr: std::net::SocketAddr = process.expect_line("admin on https://").parse().unwrap();
+    let admin = Endpoint::plain(addr, KEY).with_tls(certificate.client());
+    let ask = |origin: &str| {
+        admin
+            .http("POST", "/token?hub=chat")
+            .header("Origin", origin)
+            .header("X-Forwarded-Proto", "http")
+            .send()
+    };
+    let made = ask(&format!("https://{addr}"));
+    assert_eq!(made.status, 200, "{made:?}");
+    let url = made.object()["url"].as_str().unwrap().to_owned();
+    assert!(url.starts_with(&format!("ws://{service}/client/hubs/chat?access_token=")), "{url}");
+    for elsewhere in [format!("http://{addr}"), "https://evil.example.com".to_owned(), "null".to_owned()] {
+        assert_eq!(ask(&elsewhere).status, 403, "{elsewhere}");
+    }
+    fs::remove_file(path).unwrap();
+}
+
 #[test]
 fn cert_makes_what_serve_takes_and_overwrites_nothing() {
     use std::os::unix::fs::PermissionsExt;
