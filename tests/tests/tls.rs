@@ -260,6 +260,28 @@ fn garbage_and_half_handshakes_end_and_are_counted() {
 }
 
 #[test]
+fn half_open_handshakes_hold_nobody_up_and_end() {
+    const HALF_OPEN: usize = 300;
+    let server = Server::with(|setup| setup.tls().config("[limits]\nhead_deadline_seconds = 2\n"));
+    let (_, hello) = client_hello();
+    let sockets: Vec<RawSocket> = (0..HALF_OPEN)
+        .map(|n| {
+            let mut socket = bare(&server);
+            socket.write(&hello[..1 + n % (hello.len() - 1)]);
+            socket
+        })
+        .collect();
+    let mut alice = server.connect(Client::json().user("a").group("g").may_all());
+    alice.publish("g", "meanwhile");
+    alice.expect_group_text("g", Some("a"), "meanwhile");
+    sockets.into_iter().for_each(|mut socket| socket.expect_end());
+    assert_eq!(failures(&server, "timeout"), HALF_OPEN as u64);
+    wait_until("all but two are gone", || metric(&server, "ringhub_sockets{", "") <= 2);
+    alice.publish("g", "after");
+    alice.expect_group_text("g", Some("a"), "after");
+}
+
+#[test]
 fn a_handshake_in_pieces_of_any_size() {
     let server = Server::with(|setup| setup.tls());
     let request = b"GET /api/health HTTP/1.1\r\nHost: x\r\n\r\n";
