@@ -6,6 +6,7 @@ use crate::core::mesh::{Moved, Note, Session};
 use crate::core::socket::{Kind, Socket};
 use crate::core::turn::Core;
 use crate::net::gate::{Admission, Admitted, UpgradeRequest};
+use crate::net::http::write_fault;
 use crate::net::peer::{Named, Via};
 use crate::net::{HttpAnswer, HttpCall, Listener, OwnedContent};
 use ringhub_hub::{Arrival, Connect, Input, Pass, Recover, SocketKey};
@@ -325,8 +326,8 @@ pub(crate) fn write_error(out: &mut Vec<u8>, body: &ErrorBody) {
     write_refusal(out, body.code.status(), headers, "application/json", &body.to_json());
 }
 
-fn refusal(status: u16, headers: &[(&str, &str)], reason: &str) -> Asked {
+fn refusal(status: u16, headers: &[(&'static str, &'static str)], reason: &str) -> Asked {
     let mut response = Vec::new();
-    write_refusal(&mut response, status, headers, "text/plain; charset=utf-8", reason.as_bytes());
+    write_fault(&mut response, status, headers, reason);
     Asked::Refuse { response }
 }
