@@ -19,7 +19,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::process::target_dir;
-use crate::{Endpoint, json_object};
+use crate::{Certificate, Endpoint, json_object};
 
 /// One scenario, ready to run.
 #[derive(Debug)]
@@ -50,7 +50,15 @@ impl Script {
     }
 
     /// Tells it where the server is (or the proxy before it), for clients and for the service SDK.
-    pub fn endpoint(self, endpoint: &Endpoint) -> Self {
+    pub fn endpoint(mut self, endpoint: &Endpoint) -> Self {
+        if endpoint.tls.is_some() {
+            // Node, Python's ssl, requests, websocket-client: each has a way of its own to be told whom to trust.
+            for name in
+                ["NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "WEBSOCKET_CLIENT_CA_BUNDLE"]
+            {
+                self.command.env(name, &Certificate::shared().authority);
+            }
+        }
         self.env("CONNECTION_STRING", &endpoint.connection_string())
     }
 

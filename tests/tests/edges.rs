@@ -49,7 +49,9 @@ const BEHIND_PROXY: &str = "[server]\ntrusted_proxies = [\"127.0.0.0/8\", \"::1\
 
 #[test]
 fn a_proxy_header_says_where_the_client_is() {
-    let server = Server::with(|setup| setup.config(&format!("{BEHIND_PROXY}proxy_protocol = \"v2\"\n")));
+    let server = Server::with(|setup| {
+        setup.listen("127.0.0.1:0").config(&format!("{BEHIND_PROXY}proxy_protocol = \"v2\"\n"))
+    });
     let header = from_203_0_113_9();
     let request = Client::json().request(&server);
     let whole = [&header[..], &request].concat();
@@ -157,7 +159,9 @@ fn a_proxy_header_stands_in_front_of_tls() {
 
 #[test]
 fn a_proxy_that_does_not_begin_with_its_header_is_cut() {
-    let server = Server::with(|setup| setup.config(&format!("{BEHIND_PROXY}proxy_protocol = \"v2\"\n")));
+    let server = Server::with(|setup| {
+        setup.listen("127.0.0.1:0").config(&format!("{BEHIND_PROXY}proxy_protocol = \"v2\"\n"))
+    });
     let bad = [
         Client::json().request(&server),
         b"PROXY TCP4 203.0.113.9 127.0.0.1 49153 8080\r\n".to_vec(),
@@ -174,7 +178,9 @@ fn a_proxy_that_does_not_begin_with_its_header_is_cut() {
     assert_eq!(refused(), Some(bad.len() as f64));
     // Nobody trusts this machine: no header is read, and one that comes is no request.
     let server = Server::with(|setup| {
-        setup.config("[server]\ntrusted_proxies = [\"10.0.0.0/8\"]\nproxy_protocol = \"v2\"\n")
+        setup
+            .listen("127.0.0.1:0")
+            .config("[server]\ntrusted_proxies = [\"10.0.0.0/8\"]\nproxy_protocol = \"v2\"\n")
     });
     server.connect(Client::json());
     let mut socket = server.raw();
