@@ -164,7 +164,7 @@ impl Gate for Doorkeeper {
         if !self.is_welcome(&rules, request) {
             self.counts.process.origins_refused.up();
             let message = "Pages of this origin may not connect to the hub.";
-            return refuse(&ErrorBody::new(ErrorCode::Forbidden, message));
+            return Admission::Refuse(ErrorBody::new(ErrorCode::Forbidden, message));
         }
         match self.verifier.admit(now_unix, request) {
             Admission::Connect(mut admitted) => match self.count(&rules, &admitted, request) {
@@ -172,7 +172,7 @@ impl Gate for Doorkeeper {
                     admitted.pass = pass;
                     Admission::Connect(admitted)
                 }
-                Err(body) => refuse(&body),
+                Err(body) => Admission::Refuse(body),
             },
             other => other,
         }
@@ -181,11 +181,6 @@ impl Gate for Doorkeeper {
     fn reconnection_token(&self, hub: &HubName, id: &ConnectionId) -> String {
         self.verifier.reconnection_token(hub, id)
     }
-}
-
-fn refuse(body: &ErrorBody) -> Admission {
-    let json = String::from_utf8(body.to_json()).expect("JSON is UTF-8");
-    Admission::Refuse { status: body.code.status(), body: json.into() }
 }
 
 /// What rules can ask of a client. Its token has been verified.

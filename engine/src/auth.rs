@@ -256,10 +256,7 @@ impl Terms {
 
 impl Gate for Verifier {
     fn admit(&self, now_unix: u64, request: &UpgradeRequest<'_>) -> Admission {
-        self.admit_or_refuse(now_unix, request).unwrap_or_else(|body| Admission::Refuse {
-            status: body.code.status(),
-            body: String::from_utf8(body.to_json()).expect("JSON is UTF-8").into(),
-        })
+        self.admit_or_refuse(now_unix, request).unwrap_or_else(Admission::Refuse)
     }
 
     fn reconnection_token(&self, hub: &HubName, id: &ConnectionId) -> String {

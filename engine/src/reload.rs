@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 /// How long after a change files must be left alone: a file is often written in several steps.
@@ -28,6 +28,9 @@ const QUIET: Duration = Duration::from_millis(200);
 const QUIET_MAX: Duration = Duration::from_secs(2);
 /// Most bytes of one watched file; a longer one is seen to change by its first bytes.
 const FILE_BYTES_MAX: u64 = 16 << 20;
+/// Most triggers that wait. Of files there are as many as there are events in their folders; one more than fits says
+/// nothing that those before it do not.
+const TRIGGERS_MAX: usize = 64;
 
 /// Carries out a prepared change.
 pub(crate) type Commit = Box<dyn FnOnce()>;
@@ -130,17 +133,18 @@ impl Reloader {
 /// # Errors
 ///
 /// If there can be no thread.
-pub(crate) fn start(mut reloader: Reloader, config: Option<PathBuf>) -> std::io::Result<Sender<Trigger>> {
-    let (ask, triggers) = channel();
+pub(crate) fn start(mut reloader: Reloader, config: Option<PathBuf>) -> std::io::Result<SyncSender<Trigger>> {
+    let (ask, triggers) = sync_channel(TRIGGERS_MAX);
     let mut watch = Watch::new(ask.clone());
     let files = reloader.files(config.as_deref());
     watch.follow(&files);
     let mut seen = Contents::of(&files);
-    if reloader.is_stale() {
-        // It changed between being read and being watched.
-        let _ = ask.send(Trigger::Asked);
-    }
+    // It may have changed between being read and being watched.
+    let is_stale = reloader.is_stale();
     let run = move || {
+        if is_stale {
+            let _ = reloader.reload();
+        }
         loop {
             watch.follow(&reloader.files(config.as_deref()));
             let Some(trigger) = next(&triggers) else { return };
@@ -196,7 +200,7 @@ struct Watch {
 }
 
 impl Watch {
-    fn new(events: Sender<Trigger>) -> Self {
+    fn new(events: SyncSender<Trigger>) -> Self {
         let handler = move |event: notify::Result<notify::Event>| {
             // Looking at a file is no change of it, and we look.
             let is_change = event.is_ok_and(|event| match event.kind {
@@ -205,8 +209,8 @@ impl Watch {
                 _ => true,
             });
             if is_change {
-                // Nobody listens any more when the process ends.
-                let _ = events.send(Trigger::Files);
+                // Full: it will be looked at anyway. Gone: the process ends.
+                let _ = events.try_send(Trigger::Files);
             }
         };
         let watcher = notify::recommended_watcher(handler).map_err(unwatched).ok();
@@ -352,7 +356,7 @@ mod tests {
 
     #[test]
     fn a_folder_that_is_never_left_alone_does_not_put_a_reload_off_for_ever() {
-        let (ask, triggers) = channel();
+        let (ask, triggers) = sync_channel(TRIGGERS_MAX);
         let busy = std::thread::spawn(move || {
             while ask.send(Trigger::Files).is_ok() {
                 std::thread::yield_now();

@@ -132,9 +132,7 @@ pub(crate) fn serve(arguments: &cli::Serve) -> Result<(), Failure> {
     let mut reloader = Reloader::new(move || arguments.config(), config, process, now_unix);
     let parts = Parts { log, generated, verifier, door, rest, http, cores, control: server.control() };
     reloader.register(move |config| parts.prepare(config));
-    if let Some(store) = tls {
-        reloader.register(move |config| prepare_tls(&store, config));
-    }
+    reloader.register(move |config| prepare_tls(tls.as_ref(), config));
     let reload = reload::start(reloader, file).map_err(Failure::running)?;
     say(&banner);
     while signals.forever().next() == Some(SIGHUP) {
@@ -281,20 +279,21 @@ pub(crate) fn cert(arguments: &cli::Cert) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What TLS listeners need: there, or the start fails.
+/// What TLS listeners need: there, or the start fails. None if there is no such listener; files that are named are
+/// to be right all the same.
 fn tls<'a>(
     tls: &Tls,
     addresses: impl IntoIterator<Item = &'a Address, IntoIter: Iterator>,
 ) -> Result<Option<Arc<TlsConfigStore>>, Failure> {
     let speaks_tls = addresses.into_iter().find(|address| address.scheme == Scheme::Tls);
     match (TlsConfigStore::configured(tls).map_err(Failure::usage)?, speaks_tls) {
-        (Some((store, warning)), _) => {
+        (Some((store, warning)), Some(_)) => {
             if let Some(warning) = warning {
                 tracing::warn!("{warning}");
             }
             Ok(Some(Arc::new(store)))
         }
-        (None, None) => Ok(None),
+        (_, None) => Ok(None),
         (None, Some(address)) => Err(Failure::usage(format!(
             "listening on {address} needs a certificate\n\
              fix: set tls.certificate and tls.private_key (for `ringhub echo`: --certificate and --key); for \
@@ -484,8 +483,13 @@ impl Parts {
     }
 }
 
-/// The certificate that new handshakes are to use.
-fn prepare_tls(store: &Arc<TlsConfigStore>, config: &Config) -> Result<Commit, String> {
+/// The certificate that new handshakes are to use, if there are any.
+fn prepare_tls(store: Option<&Arc<TlsConfigStore>>, config: &Config) -> Result<Commit, String> {
+    let Some(store) = store else {
+        // As at the start: the next one would refuse what is refused here.
+        TlsConfigStore::configured(&config.tls)?;
+        return Ok(Box::new(|| {}));
+    };
     let fresh = store.prepare(&config.tls)?;
     if let Some(warning) = &fresh.warning {
         tracing::warn!("{warning}");

@@ -25,6 +25,8 @@ use crate::StartError;
 pub(crate) const ANSWER_BYTES_MAX: usize = 1 << 20;
 /// For one document: looking up, connecting, the handshake, headers and body together.
 pub(crate) const FETCH_DEADLINE: Duration = Duration::from_secs(10);
+/// Most characters shown of an address that is none: an issuer's document may have any text there.
+const SHOWN_MAX: usize = 200;
 /// An idle connection is kept this long: discovery and keys follow each other, the next refresh is far off.
 const IDLE: Duration = Duration::from_secs(5);
 
@@ -37,7 +39,7 @@ pub(crate) struct Https {
 /// Why there is no document. For the operator's log.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum FetchError {
-    #[error("{0} is not an https:// URL (http:// is allowed for loopback only)")]
+    #[error("{0:?} is not an https:// URL (http:// is allowed for loopback only)")]
     Address(String),
     #[error("no answer within {} seconds", FETCH_DEADLINE.as_secs())]
     Late,
@@ -95,7 +97,8 @@ impl Https {
 
     /// The body of a 200.
     pub(crate) async fn get(&self, address: &str) -> Result<Bytes, FetchError> {
-        let uri = allowed(address).ok_or_else(|| FetchError::Address(address.to_owned()))?;
+        let uri =
+            allowed(address).ok_or_else(|| FetchError::Address(address.chars().take(SHOWN_MAX).collect()))?;
         tokio::time::timeout(FETCH_DEADLINE, self.get_slowly(uri)).await.unwrap_or(Err(FetchError::Late))
     }
 
@@ -182,6 +185,16 @@ mod tests {
         ] {
             assert_eq!(is_allowed(address), expected, "{address}");
         }
+    }
+
+    /// It may come from a document, and goes to the log.
+    #[test]
+    fn an_address_that_is_none_is_shown_short_and_on_one_line() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let address = format!("gopher://a\n\u{1b}[31m{}", "x".repeat(1 << 20));
+        let error = runtime.block_on(Https::new(None).unwrap().get(&address)).unwrap_err().to_string();
+        assert!(error.starts_with(r#""gopher://a\n"#) && error.len() < 400, "{error:.400}");
+        assert!(!error.contains(['\n', '\u{1b}']), "{error:.400}");
     }
 
     #[test]

@@ -64,6 +64,18 @@ impl RawSocket {
         Self { stream: Stream::new(stream, addr, tls), unread: Vec::new() }
     }
 
+    /// Sends bytes past TLS, which must not have said anything yet: what a proxy puts in front. If `with_hello`,
+    /// the first flight of the handshake goes out in the same write.
+    #[track_caller]
+    pub fn write_in_front(&mut self, bytes: &[u8], with_hello: bool) {
+        let mut bytes = bytes.to_vec();
+        let Stream::Tls(stream) = &mut self.stream else { return self.write(bytes) };
+        if with_hello {
+            stream.conn.write_tls(&mut bytes).expect("a first flight");
+        }
+        stream.sock.write_all(&bytes).expect("the server reads");
+    }
+
     /// Sends bytes in one write.
     #[track_caller]
     pub fn write(&mut self, bytes: impl AsRef<[u8]>) {

@@ -57,10 +57,12 @@ impl Script {
         if endpoint.tls.is_some() { script.trusting(Certificate::shared()) } else { script }
     }
 
-    /// Has it trust a certificate that is no public one, by the variables that users set too: Node's own, the
-    /// one of Python's `requests`, and the one of OpenSSL under `aiohttp`.
+    /// Has it trust a certificate that is no public one, by the variables that users set too: those of Node,
+    /// Python's `requests`, OpenSSL under `aiohttp`, and `websocket-client`.
     fn trusting(mut self, certificate: &Certificate) -> Self {
-        for name in ["NODE_EXTRA_CA_CERTS", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"] {
+        for name in
+            ["NODE_EXTRA_CA_CERTS", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "WEBSOCKET_CLIENT_CA_BUNDLE"]
+        {
             self.command.env(name, &certificate.authority);
         }
         self

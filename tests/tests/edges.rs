@@ -49,7 +49,9 @@ const BEHIND_PROXY: &str = "[server]\ntrusted_proxies = [\"127.0.0.0/8\", \"::1\
 
 #[test]
 fn a_proxy_header_says_where_the_client_is() {
-    let server = Server::with(|setup| setup.config(&format!("{BEHIND_PROXY}proxy_protocol = \"v2\"\n")));
+    let server = Server::with(|setup| {
+        setup.listen("127.0.0.1:0").config(&format!("{BEHIND_PROXY}proxy_protocol = \"v2\"\n"))
+    });
     let header = from_203_0_113_9();
     let request = Client::json().request(&server);
     let whole = [&header[..], &request].concat();
@@ -91,9 +93,75 @@ fn a_proxy_header_says_where_the_client_is() {
     assert_eq!(addresses(&server), ["203.0.113.9"]);
 }
 
+/// A proxy that passes TLS through speaks plain for as long as its header is.
+#[test]
+fn a_proxy_header_stands_in_front_of_tls() {
+    let config = format!("{BEHIND_PROXY}proxy_protocol = \"v2\"\n[limits]\nhead_deadline_seconds = 2\n");
+    let server = Server::with(|setup| setup.cores(2).tls().config(&config));
+    let header = from_203_0_113_9();
+    let request = Client::json().request(&server);
+    let mut clients = Vec::new();
+    for (at, with_hello) in [(0, true), (0, false), (1, true), (12, false), (16, true), (27, true)] {
+        let mut socket = server.raw();
+        let (first, second) = header.split_at(at);
+        socket.write_in_front(first, false);
+        thread::yield_now();
+        socket.write_in_front(second, with_hello);
+        socket.write(&request);
+        clients.push(upgraded(socket));
+    }
+    // One byte alone, header and handshake.
+    let mut socket = server.raw();
+    header.iter().for_each(|byte| socket.write_in_front(&[*byte], false));
+    socket.write(&request);
+    clients.push(upgraded(socket));
+    assert_eq!(addresses(&server), vec!["203.0.113.9"; clients.len()]);
+    drop(clients);
+    wait_until("all are gone", || rows(&server, "connections").is_empty());
+
+    // A session comes back to its core with both.
+    let mut phone = server.raw();
+    phone.write_in_front(&header, true);
+    phone.write(Client::reliable().request(&server));
+    let mut phone = upgraded(phone);
+    let connected = ringhub_tests::json_object(phone.read_frame().text());
+    let (id, mut secret) = (
+        connected["connectionId"].as_str().unwrap().to_owned(),
+        connected["reconnectionToken"].as_str().unwrap().to_owned(),
+    );
+    drop(phone);
+    for _ in 0..12 {
+        let mut phone = server.raw();
+        phone.write_in_front(&header, true);
+        phone.write(Client::reliable().recover(&id, &secret).request(&server));
+        let mut phone = upgraded(phone);
+        let connected = ringhub_tests::json_object(phone.read_frame().text());
+        assert_eq!(connected["connectionId"], id);
+        secret = connected["reconnectionToken"].as_str().unwrap().to_owned();
+        assert_eq!(addresses(&server), ["203.0.113.9"]);
+    }
+
+    // TLS first is no header, nor is a header inside TLS a second one.
+    let mut socket = server.raw();
+    assert!(socket.try_write(&request).is_err());
+    let mut socket = server.raw();
+    socket.write_in_front(&header, true);
+    socket.write(&header);
+    assert_eq!(socket.read_response().status, 400);
+    // Header, handshake and head have one deadline together.
+    let mut silent = server.raw();
+    silent.write_in_front(&header[..20], false);
+    let mut half = server.raw();
+    half.write_in_front(&header, true);
+    silent.expect_end();
+    half.expect_end();
+}
+
 #[test]
 fn a_proxy_that_does_not_begin_with_its_header_is_cut() {
-    let server = Server::with(|setup| setup.config(&format!("{BEHIND_PROXY}proxy_protocol = \"v2\"\n")));
+    let server = Server::with(|setup| {
+        setup.listen("127.0.0.1:0").config(&format!("{BEHIND_PROXY}proxy_protocol = \"v2\"\n"))
+    });
     let bad = [
         Client::json().request(&server),
         b"PROXY TCP4 203.0.113.9 127.0.0.1 49153 8080\r\n".to_vec(),
@@ -110,7 +178,9 @@ fn a_proxy_that_does_not_begin_with_its_header_is_cut() {
     assert_eq!(refused(), Some(bad.len() as f64));
     // Nobody trusts this machine: no header is read, and one that comes is no request.
     let server = Server::with(|setup| {
-        setup.config("[server]\ntrusted_proxies = [\"10.0.0.0/8\"]\nproxy_protocol = \"v2\"\n")
+        setup
+            .listen("127.0.0.1:0")
+            .config("[server]\ntrusted_proxies = [\"10.0.0.0/8\"]\nproxy_protocol = \"v2\"\n")
     });
     server.connect(Client::json());
     let mut socket = server.raw();
@@ -320,6 +390,32 @@ fn who_sends_too_much_in_a_window_is_closed() {
         assert_eq!((&row["category"], &row["code"]), (&json!("Throttled"), &json!(1008)), "{row}");
     }
     server.open(Client::reliable().recover(&id, &token)).expect_refused_recovery();
+}
+
+/// Upgrades are refused with the headers that REST calls of the same status have (`rest-api` §1.5).
+#[test]
+fn refused_upgrades_have_the_headers_of_their_status() {
+    let config =
+        "[limits]\nhubs_max = 1\n[hubs.chat]\nconnections_max = 1\nallowed_origins = [\"https://a.test\"]\n";
+    let server = Server::with(|setup| setup.config(config));
+    let _only = server.connect(Client::json());
+    for (client, status, code, header) in [
+        (Client::json().no_token(), 401, "Unauthorized", Some(("www-authenticate", "Bearer"))),
+        (Client::json(), 429, "TooManyRequests", Some(("retry-after", "1"))),
+        (Client::json().hub("other"), 503, "ServiceUnavailable", Some(("retry-after", "1"))),
+        (Client::json().header("Origin", "https://b.test"), 403, "Forbidden", None),
+        (Client::json().hub("not legal"), 400, "BadRequest", None),
+        (Client::json().path("/nowhere"), 404, "NotFound", None),
+    ] {
+        let response = server.refuse(client, status);
+        let code = format!("Error.{code}");
+        assert_eq!(response.header("x-ms-error-code"), Some(code.as_str()), "{response:?}");
+        assert_eq!(response.object()["code"], code, "{response:?}");
+        for name in ["www-authenticate", "retry-after"] {
+            let expected = header.filter(|(has, _)| *has == name).map(|(_, value)| value);
+            assert_eq!(response.header(name), expected, "{response:?}");
+        }
+    }
 }
 
 #[test]

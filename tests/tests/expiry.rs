@@ -49,27 +49,74 @@ fn fill(server: &Server, sender: &mut Connection, text: &str) -> usize {
 
 #[test]
 fn a_reader_that_stalled_is_not_sent_what_has_expired() {
-    let server = Server::start();
-    let mut sender = sender(&server);
+    not_sent_what_has_expired(&Server::start());
+}
+
+/// What waits there is not encrypted yet; of what is, a record is in flight.
+#[test]
+fn a_tls_reader_that_stalled_is_not_sent_what_has_expired() {
+    not_sent_what_has_expired(&Server::with(|setup| setup.tls()));
+}
+
+fn not_sent_what_has_expired(server: &Server) {
+    let mut sender = sender(server);
     let mut slow = server.connect_narrow(Client::json().group("g"));
     let text = "x".repeat(16 * 1024);
-    let mut kept = fill(&server, &mut sender, &text);
+    let mut kept = fill(server, &mut sender, &text);
     for n in 0..8 {
         publish_perishable(&mut sender, "g", n, &format!("perishable {text}"));
         sender.publish_acked("g", &format!("{kept} {text}"));
         kept += 1;
     }
-    wait_for_a_ttl(&server);
+    wait_for_a_ttl(server);
     for n in 0..kept {
         slow.expect_group_text("g", None, &format!("{n} {text}"));
     }
     slow.expect_silence();
     wait_until("the dropped ones are counted", || {
-        metric(&server, &["ringhub_messages_expired_total"]) == Some(8.0)
-            && metric(&server, &["ringhub_outbox_bytes"]) == Some(0.0)
+        metric(server, &["ringhub_messages_expired_total"]) == Some(8.0)
+            && metric(server, &["ringhub_outbox_bytes"]) == Some(0.0)
     });
     // The connection is as good as before.
     publish_perishable(&mut sender, "g", 100, "after");
+    slow.expect_group_text("g", None, "after");
+}
+
+/// Everything that waits expires while a TLS socket takes nothing: its last record goes out, and it is an
+/// ordinary one again.
+#[test]
+fn a_tls_outbox_that_expired_whole_leaves_nothing_stuck() {
+    let server = Server::with(|setup| setup.tls().config("[limits]\noutbox_bytes_max = 524288\n"));
+    let mut sender = sender(&server);
+    let mut slow = server.connect_narrow(Client::json().group("g"));
+    let text = "x".repeat(16 * 1024);
+    let waiting = || metric(&server, &["ringhub_outbox_bytes"]).expect("there is one");
+    let expired = || metric(&server, &["ringhub_messages_expired_total"]).expect("there is one");
+    let mut sent = 0;
+    for _ in 0..3 {
+        // More than once the bound.
+        for _ in 0..25 {
+            publish_perishable(&mut sender, "g", sent, &format!("{sent} {text}"));
+            sent += 1;
+        }
+        wait_for_a_ttl(&server);
+    }
+    sender.publish_acked("g", "last");
+    // In order, each whole; the rest has expired.
+    let (mut received, mut next) = (0, 0);
+    while next < sent {
+        let got = slow.next_text();
+        if got.contains(r#""data":"last""#) {
+            break;
+        }
+        let n = (next..sent).find(|n| got.contains(&format!(r#""data":"{n} {text}""#)));
+        next = n.expect("a message that was sent, later than the one before") + 1;
+        received += 1;
+    }
+    wait_until("nothing waits", || waiting() == 0.0);
+    wait_until("every message is accounted for", || received + expired() as u64 == sent);
+    assert!(expired() > 0.0, "the reader is felt");
+    publish_perishable(&mut sender, "g", 1000, "after");
     slow.expect_group_text("g", None, "after");
 }
 

@@ -37,6 +37,8 @@ fn requests_that_are_no_upgrade_are_refused() {
         // A missing version may be refused as either; the header says what to do (RFC 6455 §4.4).
         let also = if from.starts_with("Sec-WebSocket-Version") { 426 } else { expected };
         assert!([expected, also].contains(&response.status), "{from:?} → {to:?}: {response:?}");
+        assert_eq!(response.header("x-ms-error-code"), Some("Error.BadRequest"), "{response:?}");
+        assert_eq!(response.object()["code"], "Error.BadRequest", "{response:?}");
         if response.status == 426 {
             assert_eq!(response.header("sec-websocket-version"), Some("13"), "{response:?}");
         }
@@ -48,6 +50,23 @@ fn requests_that_are_no_upgrade_are_refused() {
         )
     });
     assert_eq!(twice.status, 400, "{twice:?}");
+}
+
+/// A head at fault is answered alike, first on its connection or not.
+#[test]
+fn a_bad_head_has_the_same_answer_on_any_request() {
+    let server = Server::start();
+    for bad in ["GET /x y HTTP/1.1\r\nHost: a\r\n\r\n", "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"] {
+        let mut first = server.raw();
+        first.write(bad);
+        let mut later = server.raw();
+        assert_eq!(server.http("GET", "/api/health").send_on(&mut later).status, 200);
+        later.write(bad);
+        let (first, later) = (first.read_response(), later.read_response());
+        assert_eq!(first.status, later.status);
+        assert_eq!(first.object(), later.object());
+        assert_eq!(first.header("x-ms-error-code"), Some("Error.BadRequest"), "{first:?}");
+    }
 }
 
 #[test]

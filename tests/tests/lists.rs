@@ -26,7 +26,7 @@ fn page(call: &Request) -> Page {
 
 /// What a link leads to, asked for exactly as it is written.
 fn follow(server: &Server, link: &str) -> Request {
-    let path = link.strip_prefix(&format!("http://{}", server.addr));
+    let path = link.strip_prefix(&server.url());
     let path = path.unwrap_or_else(|| panic!("not an absolute link to this server: {link}"));
     server.rest("GET", path).no_query()
 }
@@ -127,7 +127,7 @@ fn the_next_link_is_absolute_and_carries_on() {
     assert_eq!(members.len(), 2, "{group}");
     let next = next.expect("there is more");
     let (place, query) = next.split_once('?').expect("a query");
-    assert_eq!(place, format!("http://{}{path}", server.addr));
+    assert_eq!(place, format!("{}{path}", server.url()));
     let parameters: Vec<_> = query.split('&').filter_map(|pair| pair.split_once('=')).collect();
     let value = |name| parameters.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
     assert_eq!(value("api-version"), Some("2024-12-01"));

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
+use std::path::Path;
 use std::sync::Arc;
 
 use ringhub_tests::{
@@ -259,6 +260,28 @@ fn garbage_and_half_handshakes_end_and_are_counted() {
 }
 
 #[test]
+fn half_open_handshakes_hold_nobody_up_and_end() {
+    const HALF_OPEN: usize = 300;
+    let server = Server::with(|setup| setup.tls().config("[limits]\nhead_deadline_seconds = 2\n"));
+    let (_, hello) = client_hello();
+    let sockets: Vec<RawSocket> = (0..HALF_OPEN)
+        .map(|n| {
+            let mut socket = bare(&server);
+            socket.write(&hello[..1 + n % (hello.len() - 1)]);
+            socket
+        })
+        .collect();
+    let mut alice = server.connect(Client::json().user("a").group("g").may_all());
+    alice.publish("g", "meanwhile");
+    alice.expect_group_text("g", Some("a"), "meanwhile");
+    sockets.into_iter().for_each(|mut socket| socket.expect_end());
+    assert_eq!(failures(&server, "timeout"), HALF_OPEN as u64);
+    wait_until("all but two are gone", || metric(&server, "ringhub_sockets{", "") <= 2);
+    alice.publish("g", "after");
+    alice.expect_group_text("g", Some("a"), "after");
+}
+
+#[test]
 fn a_handshake_in_pieces_of_any_size() {
     let server = Server::with(|setup| setup.tls());
     let request = b"GET /api/health HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -387,6 +410,152 @@ fn a_start_without_a_usable_certificate_says_what_to_do() {
         assert_eq!(output.status.code(), Some(2), "{said}");
         assert!(said.contains(expected), "{expected}: {said}");
     }
+}
+
+/// Puts a file in place of another as a tool that renews certificates does.
+fn replace(path: &Path, bytes: &[u8]) {
+    let new = path.with_extension("new");
+    fs::write(&new, bytes).unwrap();
+    fs::rename(new, path).unwrap();
+}
+
+#[test]
+fn a_certificate_is_replaced_under_live_connections() {
+    let (first, second) = (Certificate::make("replaced"), Certificate::make("replacement"));
+    let pair = |of: &Certificate| [&of.certificate, &of.private_key].map(|path| fs::read(path).unwrap());
+    let pairs = [pair(&first), pair(&second)];
+    let put = |[certificate, key]: &[Vec<u8>; 2]| {
+        replace(&first.certificate, certificate);
+        replace(&first.private_key, key);
+    };
+    let server = Server::with(|setup| {
+        let setup = setup.tls().cores(2).config("[limits]\nhubs_max = 10\n");
+        let setup = setup.env("RINGHUB_TLS_CERTIFICATE", first.certificate.to_str().unwrap());
+        setup.env("RINGHUB_TLS_PRIVATE_KEY", first.private_key.to_str().unwrap())
+    });
+    // A new client each time: none has a ticket.
+    let trusts = |certificate: &Certificate| {
+        let mut socket = server.with_tls(certificate.client()).raw();
+        socket.try_write("GET /api/health HTTP/1.1\r\nHost: x\r\n\r\n").is_ok()
+            && socket.read_response().status == 200
+    };
+    assert!(trusts(&first) && !trusts(&second));
+    let endpoint = server.with_tls(first.client());
+    let mut alive = endpoint.connect(Client::json().user("a").group("g").may_all());
+    let mut still_alive = |text: &str| {
+        alive.publish("g", text);
+        alive.expect_group_text("g", Some("a"), text);
+    };
+
+    // By the files alone. Between the two renames they do not fit; that changes nothing.
+    put(&pairs[1]);
+    wait_until("new handshakes use the new one", || trusts(&second));
+    assert!(!trusts(&first));
+    still_alive("after the swap");
+    // Who was there before comes back by its ticket.
+    let mut socket = endpoint.raw();
+    assert_eq!(endpoint.http("GET", "/api/health").send_on(&mut socket).status, 200);
+    assert_eq!(socket.tls().handshake_kind(), Some(HandshakeKind::Resumed));
+
+    // Asked for.
+    put(&pairs[0]);
+    assert!(server.reload().contains("the configuration was reloaded"));
+    assert!(trusts(&first) && !trusts(&second));
+    still_alive("after the signal");
+
+    // A pair that does not fit refuses all of a reload.
+    replace(&first.private_key, &pairs[1][1]);
+    fs::write(server.config(), "[limits]\nhubs_max = 11\n").unwrap();
+    let log = server.reload();
+    assert!(log.contains("the configuration was not reloaded") && log.contains("is not that of"), "{log}");
+    assert!(!log.contains("hubs_max"), "{log}");
+    assert!(trusts(&first) && !trusts(&second));
+    still_alive("after a refused one");
+    // The missing half brings both.
+    let before = server.log_len();
+    replace(&first.certificate, &pairs[1][0]);
+    assert!(server.reloaded_since(before).contains("limits.hubs_max: 10 → 11"));
+    assert!(trusts(&second));
+    still_alive("after all");
+}
+
+#[test]
+fn certificates_cannot_be_taken_from_under_a_tls_listener() {
+    let certificate = Certificate::shared();
+    let server = "[server]\nlisten = \"https://127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\ncores = 1\n";
+    let keys = format!("[keys]\nprimary = \"{KEY}\"\n");
+    let files = format!(
+        "[tls]\ncertificate = \"{}\"\nprivate_key = \"{}\"\n",
+        certificate.certificate.display(),
+        certificate.private_key.display()
+    );
+    let path = ringhub_tests::write_config(&format!("{server}{keys}{files}"));
+    let mut process = ringhub_tests::Process::spawn(ringhub(["serve", "--config"]).arg(&path));
+    let addr = process.expect_line("listening on https://").parse().unwrap();
+    process.expect_line("admin on http://");
+    fs::write(&path, format!("{server}{keys}[limits]\nhubs_max = 7\n")).unwrap();
+    process.signal("HUP");
+    wait_until("it is refused", || process.log().contains("the configuration was not reloaded"));
+    let log = process.log();
+    assert!(log.contains("tls.certificate and tls.private_key are not set"), "{log}");
+    assert!(!log.contains("hubs_max"), "{log}");
+    Endpoint::plain(addr, KEY).with_tls(certificate.client()).connect(Client::json());
+    fs::remove_file(path).unwrap();
+}
+
+/// Without a TLS listener nobody needs `[tls]`; what stands there is to be right all the same.
+#[test]
+fn certificates_nobody_needs_come_and_go_but_are_checked() {
+    let certificate = Certificate::shared();
+    let files = |key: &Path| {
+        let certificate = certificate.certificate.display();
+        format!("[tls]\ncertificate = \"{certificate}\"\nprivate_key = \"{}\"\n", key.display())
+    };
+    let good = files(&certificate.private_key);
+    let server = Server::with(|setup| setup.listen("127.0.0.1:0").config(&good));
+    for (text, outcome) in [
+        (String::new(), "the configuration was reloaded"),
+        (files(&Certificate::make("unneeded").private_key), "is not that of"),
+        ("[tls]\nprivate_key = \"x\"\n".to_owned(), "tls.private_key is set, tls.certificate is not"),
+        (good.clone(), "the configuration was reloaded"),
+    ] {
+        fs::write(server.config(), text).unwrap();
+        let log = server.reload();
+        assert!(log.contains(outcome), "{outcome}: {log}");
+    }
+}
+
+/// The admin page's tokens are made for its own pages, over TLS as well.
+#[test]
+fn the_admin_page_over_tls_gets_its_tokens() {
+    let certificate = Certificate::shared();
+    let path = ringhub_tests::write_config(&format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"https://127.0.0.1:0\"\ncores = 1\n\
+         [tls]\ncertificate = \"{}\"\nprivate_key = \"{}\"\n",
+        certificate.certificate.display(),
+        certificate.private_key.display()
+    ));
+    let mut process = ringhub_tests::Process::spawn(
+        ringhub(["serve", "--config"]).arg(&path).env("RINGHUB_PRIMARY_KEY", KEY),
+    );
+    let service = process.expect_line("listening on http://");
+    let addr: std::net::SocketAddr = process.expect_line("admin on https://").parse().unwrap();
+    let admin = Endpoint::plain(addr, KEY).with_tls(certificate.client());
+    let ask = |origin: &str| {
+        admin
+            .http("POST", "/token?hub=chat")
+            .header("Origin", origin)
+            .header("X-Forwarded-Proto", "http")
+            .send()
+    };
+    let made = ask(&format!("https://{addr}"));
+    assert_eq!(made.status, 200, "{made:?}");
+    let url = made.object()["url"].as_str().unwrap().to_owned();
+    assert!(url.starts_with(&format!("ws://{service}/client/hubs/chat?access_token=")), "{url}");
+    for elsewhere in [format!("http://{addr}"), "https://evil.example.com".to_owned(), "null".to_owned()] {
+        assert_eq!(ask(&elsewhere).status, 403, "{elsewhere}");
+    }
+    fs::remove_file(path).unwrap();
 }
 
 #[test]

@@ -270,8 +270,8 @@ section! {
         /// Proxies in front of this server, as networks. From their sockets, and from no others, `X-Forwarded-For`,
         /// `X-Forwarded-Host` and `X-Forwarded-Proto` are believed.
         trusted_proxies: Vec<IpNet> = Vec::new(), 0..=64;
-        /// Whether sockets of trusted proxies begin with a header of the PROXY protocol, version 2. From other
-        /// sockets none is read.
+        /// Whether sockets of trusted proxies begin with a header of the PROXY protocol, version 2, before TLS if
+        /// that is spoken there. From other sockets none is read.
         proxy_protocol: ProxyProtocol = ProxyProtocol::Off, ANY;
         /// Whether a token must name the hub and endpoint it is used on. Off is for development only: a
         /// token of one hub then opens every hub.

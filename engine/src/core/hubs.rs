@@ -5,10 +5,11 @@ use crate::core::counters::ClosedRow;
 use crate::core::socket::{Client, Kind};
 use crate::core::turn::Core;
 use crate::net::HttpAnswer;
+use crate::net::request::write_error;
 use ringhub_hub::effect::CloseCategory;
 use ringhub_hub::{Budget, CloseHow, Effect, Hub, Input, RequestId, SocketKey, Time, Transport};
-use ringhub_protocol::http::write_refusal;
 use ringhub_protocol::name::HubName;
+use ringhub_protocol::rest::error::{ErrorBody, ErrorCode};
 use ringhub_protocol::ws::close::write_close;
 use ringhub_protocol::ws::{CloseCode, Decoder};
 use std::collections::HashMap;
@@ -172,7 +173,7 @@ impl Core {
             match effect {
                 Effect::Opened(transport) => self.opened(hub, transport),
                 Effect::RecoverRefused(socket, prologue) => self.refuse_recovery(socket, prologue),
-                Effect::ConnectRefused(socket) => self.refuse(socket, 503, "The hub is full."),
+                Effect::ConnectRefused(socket) => self.refuse(socket, "The hub is full."),
                 Effect::Close(socket, how) => self.closing.push((socket, how)),
                 Effect::Forward(core, item) => {
                     let slot = &self.hubs.slots[hub as usize];
@@ -256,10 +257,10 @@ impl Core {
         }
     }
 
-    /// Answers a request that will not become a WebSocket, and ends the socket.
-    pub(crate) fn refuse(&mut self, key: SocketKey, status: u16, message: &str) {
+    /// Answers an upgrade that there is no room for, and ends the socket.
+    pub(crate) fn refuse(&mut self, key: SocketKey, message: &'static str) {
         let mut out = Vec::new();
-        write_refusal(&mut out, status, &[], "text/plain; charset=utf-8", message.as_bytes());
+        write_error(&mut out, &ErrorBody::new(ErrorCode::ServiceUnavailable, message));
         self.io.shared.counters.upgrades_refused.add(1);
         self.io.send(key, out.into());
         self.io.finish(key);

@@ -258,11 +258,7 @@ impl Core {
             Op::Receive => match self.io.received(completion) {
                 Received::Bytes(key, mut buffer) => {
                     self.turn_bytes += buffer.len();
-                    if self.io.sockets.hot[key.slot as usize].flags & flag::TLS == 0 {
-                        self.input(key, &mut buffer);
-                    } else {
-                        self.sealed_input(key, &mut buffer);
-                    }
+                    self.raw_input(key, &mut buffer);
                     self.io.recycle(buffer);
                     self.rearm(key);
                 }
@@ -302,6 +298,19 @@ impl Core {
     }
 
     // Input.
+
+    /// Bytes as they came over the wire. A PROXY header stands in front of TLS, in plain.
+    pub(crate) fn raw_input(&mut self, key: SocketKey, bytes: &mut [u8]) {
+        if self.io.sockets.hot[key.slot as usize].flags & flag::TLS == 0 || self.awaits_proxy_header(key) {
+            self.input(key, bytes);
+        } else {
+            self.sealed_input(key, bytes);
+        }
+    }
+
+    fn awaits_proxy_header(&self, key: SocketKey) -> bool {
+        self.io.sockets.peek(key).is_some_and(|socket| matches!(socket.kind, Kind::Proxy))
+    }
 
     /// Plain bytes of a socket.
     pub(crate) fn input(&mut self, key: SocketKey, bytes: &mut [u8]) {

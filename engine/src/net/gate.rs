@@ -4,6 +4,7 @@ use crate::admission::Counted;
 use ringhub_hub::ConnectionId;
 use ringhub_protocol::name::{GroupName, HubName, UserId};
 use ringhub_protocol::pubsub::Subprotocol;
+use ringhub_protocol::rest::error::ErrorBody;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -57,13 +58,8 @@ pub(crate) enum Admission {
         /// See above.
         echoed: Option<Box<str>>,
     },
-    /// Answered with an HTTP status and a JSON error body.
-    Refuse {
-        /// 4xx or 5xx.
-        status: u16,
-        /// The response body (`rest-api` §1.5).
-        body: Box<str>,
-    },
+    /// Answered with the status, headers and body of an error (`rest-api` §1.5).
+    Refuse(ErrorBody),
 }
 
 /// A new client's facts.

@@ -192,16 +192,26 @@ impl HttpConnection {
 
     /// Ends the connection with an answer of our own, behind what was answered before.
     fn refuse(&mut self, fault: HeadFault) {
-        let mut reason = fault.reason.to_owned();
-        if let Some(first) = reason.get_mut(..1) {
-            first.make_ascii_uppercase();
-        }
-        let body = ErrorBody::new(ErrorCode::BadRequest, reason + ".");
-        let headers = [("x-ms-error-code", body.code.name())];
-        let output = &mut self.pipe.borrow_mut().output;
-        write_refusal(output, fault.status, &headers, "application/json", &body.to_json());
+        write_fault(&mut self.pipe.borrow_mut().output, fault.status, &[], fault.reason);
         self.phase = Phase::Closed;
     }
+}
+
+/// A fault of a request's head as a whole response that ends the connection, the same whichever request of the
+/// connection it is. `reason` is a sentence in lower case without its full stop.
+pub(crate) fn write_fault(
+    out: &mut Vec<u8>,
+    status: u16,
+    extra_headers: &[(&'static str, &'static str)],
+    reason: &str,
+) {
+    let mut reason = reason.to_owned();
+    if let Some(first) = reason.get_mut(..1) {
+        first.make_ascii_uppercase();
+    }
+    let body = ErrorBody::new(ErrorCode::BadRequest, reason + ".");
+    let headers = [&[("x-ms-error-code", body.code.name())], extra_headers].concat();
+    write_refusal(out, status, &headers, "application/json", &body.to_json());
 }
 
 impl HttpHandler for HttpConnection {

@@ -10,7 +10,7 @@ mod echo;
 pub(crate) mod gate;
 pub(crate) mod http;
 pub(crate) mod peer;
-mod request;
+pub(crate) mod request;
 pub(crate) mod tls;
 
 pub(crate) use address::{Address, Scheme};

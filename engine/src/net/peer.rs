@@ -97,7 +97,8 @@ impl Core {
         if awaits_header { Kind::Proxy } else { Kind::Head }
     }
 
-    /// Bytes of a socket whose PROXY header is not complete. What follows it is handled as if it were the first.
+    /// Bytes of a socket whose PROXY header is not complete. What follows it is handled as if it had come
+    /// first: TLS begins there.
     pub(crate) fn proxy_input(&mut self, key: SocketKey, bytes: &[u8]) {
         let Some(socket) = self.io.sockets.get(key) else { return };
         let mut received = socket.unread.take().unwrap_or_default();
@@ -111,7 +112,7 @@ impl Core {
                 socket.kind = Kind::Head;
                 socket.proxied = header.source.map(Box::new);
                 let rest = &mut received[header.consumed..];
-                if rest.is_empty() { self.io.arm(key) } else { self.input(key, rest) }
+                if rest.is_empty() { self.io.arm(key) } else { self.raw_input(key, rest) }
             }
             Err(fault) => {
                 self.io.shared.counters.proxy_headers_refused.add(1);

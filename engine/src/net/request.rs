@@ -6,12 +6,14 @@ use crate::core::mesh::{Moved, Note, Session};
 use crate::core::socket::{Kind, Socket};
 use crate::core::turn::Core;
 use crate::net::gate::{Admission, Admitted, UpgradeRequest};
+use crate::net::http::write_fault;
 use crate::net::peer::{Named, Via};
 use crate::net::{HttpAnswer, HttpCall, Listener, OwnedContent};
 use ringhub_hub::{Arrival, Connect, Input, Pass, Recover, SocketKey};
 use ringhub_protocol::forwarded;
 use ringhub_protocol::http::{Head, HeadLimits, parse_head, write_refusal};
 use ringhub_protocol::pubsub::Subprotocol;
+use ringhub_protocol::rest::error::{ErrorBody, ErrorCode};
 use ringhub_protocol::ws::Decoder;
 use ringhub_protocol::ws::handshake::{Upgrade, write_accept};
 
@@ -122,11 +124,9 @@ impl Core {
                 Asked::Recover { session, prologue: accept(echoed.as_deref()), consumed }
             }
             Admission::RecoverBad { echoed } => Asked::RecoverBad { prologue: accept(echoed.as_deref()) },
-            Admission::Refuse { status, body } => {
+            Admission::Refuse(body) => {
                 let mut response = Vec::new();
-                // Clients that honour it do not come back at once.
-                let headers: &[_] = if status == 429 { &[("Retry-After", "1")] } else { &[] };
-                write_refusal(&mut response, status, headers, "application/json", body.as_bytes());
+                write_error(&mut response, &body);
                 Asked::Refuse { response }
             }
         }
@@ -180,7 +180,7 @@ impl Core {
             admitted;
         let arrival = Arrival { address, pass: pass.map(|pass| pass as Pass) };
         let Some(hub) = self.hub(&hub).filter(|_| !self.is_stopping()) else {
-            return self.refuse(key, 503, "The server takes no more hubs or is shutting down.");
+            return self.refuse(key, "The server takes no more hubs or is shutting down.");
         };
         let random = self.clock.random();
         let connect =
@@ -314,8 +314,20 @@ impl Core {
     }
 }
 
-fn refusal(status: u16, headers: &[(&str, &str)], reason: &str) -> Asked {
+/// An error as a whole response that ends the connection, with the headers that REST answers of its status have.
+pub(crate) fn write_error(out: &mut Vec<u8>, body: &ErrorBody) {
+    let code = ("x-ms-error-code", body.code.name());
+    let headers: &[_] = match body.code {
+        ErrorCode::Unauthorized => &[code, ("WWW-Authenticate", "Bearer")],
+        // Clients that honour it do not come back at once.
+        ErrorCode::TooManyRequests | ErrorCode::ServiceUnavailable => &[code, ("Retry-After", "1")],
+        _ => &[code],
+    };
+    write_refusal(out, body.code.status(), headers, "application/json", &body.to_json());
+}
+
+fn refusal(status: u16, headers: &[(&'static str, &'static str)], reason: &str) -> Asked {
     let mut response = Vec::new();
-    write_refusal(&mut response, status, headers, "text/plain; charset=utf-8", reason.as_bytes());
+    write_fault(&mut response, status, headers, reason);
     Asked::Refuse { response }
 }

@@ -598,6 +598,21 @@ mod tests {
         }
     }
 
+    /// Asking for new keys without end costs the one who asks its connection; nothing piles up for it.
+    #[test]
+    fn a_flood_of_key_updates_ends_the_connection() {
+        let (mut server, mut client) = (server(), client(&setup().clients[1]));
+        shake(&mut server, &mut client, 1000);
+        let (mut plain, mut out) = (Vec::new(), BytesMut::new());
+        let fault = (0..100).find_map(|_| {
+            client.refresh_traffic_keys().unwrap();
+            let fault = server.receive(&mut flight(&mut client), &mut plain, &mut out).err();
+            assert!(out.len() <= 2 * OVERHEAD_BYTES, "{} bytes to say", out.len());
+            fault
+        });
+        assert_eq!(fault.map(|fault| fault.class), Some(FailureClass::Protocol));
+    }
+
     #[test]
     fn faults_have_classes_and_leave_nothing_behind() {
         let mut hello = flight(&mut client(&setup().clients[1]));
