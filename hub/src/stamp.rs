@@ -32,7 +32,10 @@ impl<S: Sink> Arena<'_, S> {
 
     /// Copies one thing that was logged: data messages one by one, for each may be perishable.
     pub(crate) fn push(&mut self, from: &Chunk, range: Range<usize>) {
-        if let Some(until) = from.until(range.start) {
+        // What is empty starts where the next thing does.
+        if !range.is_empty()
+            && let Some(until) = from.until(range.start)
+        {
             let start = self.chunk.len() as u32;
             self.perishable.push(Perishable { start, end: start + range.len() as u32, until });
         }
