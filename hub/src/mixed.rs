@@ -96,7 +96,9 @@ impl Flush<'_> {
                 let encoded = &streams[stream as usize].encoded[format as usize];
                 (stream, encoded.start(entry) as usize, encoded.ends[entry as usize] as usize)
             }
-            Source::Direct(Piece::Frames(start, end)) => (NONE, start as usize, end as usize),
+            Source::Direct(Piece::Frames(start, end) | Piece::Data(start, end)) => {
+                (NONE, start as usize, end as usize)
+            }
             Source::Direct(Piece::Message(_)) => unreachable!("plain connections are logged frames"),
         };
         let chunk = |stream: u32| {
@@ -108,7 +110,8 @@ impl Flush<'_> {
             .map(|&(_, source)| (source, range(source)));
         let total: usize = sent.clone().map(|(_, (_, start, end))| end - start).sum();
         self.counters.messages_out +=
-            sent.clone().filter(|(source, _)| matches!(source, Source::Entry { .. })).count() as u64;
+            sent.clone().filter(|(source, _)| !matches!(source, Source::Direct(Piece::Frames(..)))).count()
+                as u64;
         if total <= COPY_BYTES_MAX {
             arena.reserve(total);
             let start = arena.chunk.len() as u32;
@@ -146,6 +149,7 @@ impl Flush<'_> {
         for &(position, source) in &self.scratch.pieces {
             let (batch, index) = match source {
                 Source::Entry { stream, entry } => self.turn.streams[stream as usize].batch(format, entry),
+                Source::Direct(Piece::Data(..)) => unreachable!("reliable connections are logged messages"),
                 Source::Direct(Piece::Message(at)) => (&self.turn.batches[at as usize], 0),
                 Source::Direct(Piece::Frames(from, to)) => {
                     // What was meant for a socket that a recovery has replaced is void.
