@@ -192,16 +192,20 @@ impl HttpConnection {
 
     /// Ends the connection with an answer of our own, behind what was answered before.
     fn refuse(&mut self, fault: HeadFault) {
-        let mut reason = fault.reason.to_owned();
-        if let Some(first) = reason.get_mut(..1) {
-            first.make_ascii_uppercase();
-        }
-        let body = ErrorBody::new(ErrorCode::BadRequest, reason + ".");
-        let headers = [("x-ms-error-code", body.code.name())];
-        let output = &mut self.pipe.borrow_mut().output;
-        write_refusal(output, fault.status, &headers, "application/json", &body.to_json());
+        write_fault(&mut self.pipe.borrow_mut().output, fault);
         self.phase = Phase::Closed;
     }
+}
+
+/// Appends the answer to a malformed head, with the body that callers of the API expect of a refusal.
+pub(crate) fn write_fault(output: &mut Vec<u8>, fault: HeadFault) {
+    let mut reason = fault.reason.to_owned();
+    if let Some(first) = reason.get_mut(..1) {
+        first.make_ascii_uppercase();
+    }
+    let body = ErrorBody::new(ErrorCode::BadRequest, reason + ".");
+    let headers = [("x-ms-error-code", body.code.name())];
+    write_refusal(output, fault.status, &headers, "application/json", &body.to_json());
 }
 
 impl HttpHandler for HttpConnection {

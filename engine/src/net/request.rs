@@ -6,6 +6,7 @@ use crate::core::mesh::{Moved, Note, Session};
 use crate::core::socket::{Kind, Socket};
 use crate::core::turn::Core;
 use crate::net::gate::{Admission, Admitted, UpgradeRequest};
+use crate::net::http::write_fault;
 use crate::net::peer::{Named, Via};
 use crate::net::{HttpAnswer, HttpCall, Listener, OwnedContent};
 use ringhub_hub::{Arrival, Connect, Input, Pass, Recover, SocketKey};
@@ -92,6 +93,12 @@ impl Core {
         let head = match parse_head(unread, &limits) {
             Ok(Some(head)) => head,
             Ok(None) => return Asked::More,
+            // Callers of the API read its error bodies, whatever is wrong.
+            Err(fault) if is_for_api(unread) => {
+                let mut response = Vec::new();
+                write_fault(&mut response, fault);
+                return Asked::Refuse { response };
+            }
             Err(fault) => return refusal(fault.status, &[], fault.reason),
         };
         if listener == Listener::Admin {
@@ -312,6 +319,13 @@ impl Core {
             }
         }
     }
+}
+
+/// Whether a head, which may be malformed behind this, is a REST call's.
+fn is_for_api(head: &[u8]) -> bool {
+    let line = head.trim_ascii_start();
+    let target = line.iter().position(|&byte| byte == b' ').map(|at| &line[at + 1..]);
+    target.is_some_and(|target| target.starts_with(b"/api/"))
 }
 
 fn refusal(status: u16, headers: &[(&str, &str)], reason: &str) -> Asked {

@@ -131,10 +131,10 @@ impl Operand {
             Self::Property(Property::UserId) => subject.user().map(Cow::Borrowed),
             Self::Property(Property::Protocol) => subject.protocol().map(Cow::Borrowed),
             Self::ToLower(of) => {
-                Some(map_case(of.text(subject)?, str::make_ascii_lowercase, |c| single(c.to_lowercase(), c)))
+                Some(map_case(of.text(subject)?, u8::to_ascii_lowercase, |c| single(c.to_lowercase(), c)))
             }
             Self::ToUpper(of) => {
-                Some(map_case(of.text(subject)?, str::make_ascii_uppercase, |c| single(c.to_uppercase(), c)))
+                Some(map_case(of.text(subject)?, u8::to_ascii_uppercase, |c| single(c.to_uppercase(), c)))
             }
             Self::Trim(of) => Some(slice(of.text(subject)?, str::trim)),
             Self::Concat(sides) => match (sides[0].text(subject), sides[1].text(subject)) {
@@ -177,13 +177,14 @@ fn slice<'a>(text: Cow<'a, str>, part: impl Fn(&str) -> &str) -> Cow<'a, str> {
     }
 }
 
-/// Character by character, as the invariant culture does: one stays one.
-fn map_case(text: Cow<'_, str>, ascii: fn(&mut str), map: impl Fn(char) -> char) -> Cow<'_, str> {
+/// Character by character, as the invariant culture does: one stays one. `ascii` does the same for ASCII, which is
+/// what there mostly is, and much the cheaper way.
+fn map_case(text: Cow<'_, str>, ascii: fn(&u8) -> u8, map: impl Fn(char) -> char) -> Cow<'_, str> {
     if text.is_ascii() {
-        // Much the cheaper way, and mostly there is no other character.
-        let mut text = text.into_owned();
-        ascii(&mut text);
-        return text.into();
+        if text.bytes().all(|byte| ascii(&byte) == byte) {
+            return text;
+        }
+        return text.bytes().map(|byte| char::from(ascii(&byte))).collect::<String>().into();
     }
     if text.chars().all(|character| map(character) == character) {
         return text;
