@@ -75,7 +75,7 @@ impl<'a> Frames<'a> {
 
     /// Large bodies are not copied: their frames go out in pieces. Frames in pieces cannot be dropped, so these
     /// are not perishable; what waits in the replay log is.
-    fn by_reference(&self, arena: &mut Arena<'_, impl Sink>, socket: SocketKey, first: u64) {
+    pub(crate) fn by_reference(&self, arena: &mut Arena<'_, impl Sink>, socket: SocketKey, first: u64) {
         let encoding = self.batch.encoding;
         for (id, body) in self.numbered(first) {
             let mut head = Vec::with_capacity(20);
