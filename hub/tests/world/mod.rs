@@ -497,7 +497,7 @@ impl World {
     /// A filter for every other send: as clients know it ([`Client::is_chosen`]), and as it is written.
     fn filter(&mut self) -> (String, String) {
         let (group, client) = (self.random.below(self.setup.groups), self.random.below(self.setup.clients));
-        let id = self.clients[client].id.map_or("nobody".into(), |id| id.to_string());
+        let id = self.clients[client].id.map_or_else(|| "nobody".into(), |id| id.to_string());
         let (chosen, filter) = match self.random.below(12) {
             0 => ("user".into(), "userId eq 'u'".into()),
             1 => ("nouser".into(), "userId ne 'u' and true".into()),

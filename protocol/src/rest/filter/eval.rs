@@ -130,12 +130,16 @@ impl Operand {
             Self::Property(Property::ConnectionId) => Some(Cow::Borrowed(subject.connection_id())),
             Self::Property(Property::UserId) => subject.user().map(Cow::Borrowed),
             Self::Property(Property::Protocol) => subject.protocol().map(Cow::Borrowed),
-            Self::ToLower(of) => {
-                Some(map_case(of.text(subject)?, u8::to_ascii_lowercase, |c| single(c.to_lowercase(), c)))
-            }
-            Self::ToUpper(of) => {
-                Some(map_case(of.text(subject)?, u8::to_ascii_uppercase, |c| single(c.to_uppercase(), c)))
-            }
+            Self::ToLower(of) => Some(map_case(
+                of.text(subject)?,
+                |b: u8| b.to_ascii_lowercase(),
+                |c| single(c.to_lowercase(), c),
+            )),
+            Self::ToUpper(of) => Some(map_case(
+                of.text(subject)?,
+                |b: u8| b.to_ascii_uppercase(),
+                |c| single(c.to_uppercase(), c),
+            )),
             Self::Trim(of) => Some(slice(of.text(subject)?, str::trim)),
             Self::Concat(sides) => match (sides[0].text(subject), sides[1].text(subject)) {
                 (Some(left), Some(right)) => {
@@ -179,12 +183,12 @@ fn slice<'a>(text: Cow<'a, str>, part: impl Fn(&str) -> &str) -> Cow<'a, str> {
 
 /// Character by character, as the invariant culture does: one stays one. `ascii` does the same for ASCII, which is
 /// what there mostly is, and much the cheaper way.
-fn map_case(text: Cow<'_, str>, ascii: fn(&u8) -> u8, map: impl Fn(char) -> char) -> Cow<'_, str> {
+fn map_case(text: Cow<'_, str>, ascii: impl Fn(u8) -> u8, map: impl Fn(char) -> char) -> Cow<'_, str> {
     if text.is_ascii() {
-        if text.bytes().all(|byte| ascii(&byte) == byte) {
+        if text.bytes().all(|byte| ascii(byte) == byte) {
             return text;
         }
-        return text.bytes().map(|byte| char::from(ascii(&byte))).collect::<String>().into();
+        return text.bytes().map(|byte| char::from(ascii(byte))).collect::<String>().into();
     }
     if text.chars().all(|character| map(character) == character) {
         return text;

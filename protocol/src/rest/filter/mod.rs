@@ -46,8 +46,8 @@ pub const QUOTE_CHARS_MAX: usize = 128;
 pub const BUILT_TEXT_BYTES_MAX: usize = 16 << 10;
 
 /// Most that the functions of a filter have to do for one connection: 32 for each call, 1 for a byte that it goes
-/// through, 4 for one that it searches or whose case it changes. Properties count as 32 bytes. A filter can be asked
-/// about 100,000 connections in one turn of a core, and a unit takes one to two nanoseconds.
+/// through, 4 for one that is searched or cut at a place, 8 for one whose case is changed. Properties count as 32
+/// bytes. A filter can be asked about 100,000 connections in one turn of a core, and a unit takes about a nanosecond.
 pub const WORK_MAX: usize = 12 << 10;
 
 /// A compiled filter. Clones share everything.
