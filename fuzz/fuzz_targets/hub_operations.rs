@@ -8,11 +8,12 @@ use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use ringhub_hub::effect::{Connect, Effect, Input, Recover, Transport};
 use ringhub_hub::{
-    Budget, Chunk, ConnectionId, CoreId, Effects, Hub, Limits, Part, RequestId, Sink, SocketKey, Time,
+    Answer, Budget, Chunk, ConnectionId, CoreId, Effects, Hub, Limits, Part, RequestId, Sink, SocketKey, Time,
 };
+use ringhub_protocol::auth::role::Action;
 use ringhub_protocol::name::{GroupName, HubName, UserId};
 use ringhub_protocol::pubsub::{ClientMessage, Data, Subprotocol};
-use ringhub_protocol::rest::{Operation, Target};
+use ringhub_protocol::rest::{Filter, GroupChange, Operation, Page, Permission, Target};
 use ringhub_protocol::ws::CloseCode;
 use std::collections::HashMap;
 
@@ -31,7 +32,10 @@ enum Op {
     Congest { client: u8 },
     Writable { client: u8 },
     Slow { client: u8 },
-    Send { target: u8, exclude: Option<u8>, ttl: u8 },
+    Send { target: u8, exclude: Option<u8>, ttl: u8, filter: Option<u8> },
+    Change { groups: u8, add: bool, filter: Option<u8> },
+    List { group: u8, size: u8, after: Option<u8> },
+    Permit { client: u8, what: u8, group: Option<u8> },
     CloseThem { target: u8 },
     Group { client: u8, group: u8, what: u8 },
     Time { ms: u8 },
@@ -109,6 +113,21 @@ const KINDS: [Subprotocol; 5] = [
     Subprotocol::ReliableProtobuf,
 ];
 
+/// One of some filters, about a client if it is known.
+fn filter(n: Option<u8>, id: Option<ConnectionId>) -> Option<Filter> {
+    let text = match (n? % 8, id) {
+        (0, _) => "userId eq 'u'".into(),
+        (1, _) => "'g1' in groups or 'g2' in groups".into(),
+        (2, _) => "not ('g3' in groups)".into(),
+        (3, _) => "protocol eq null".into(),
+        (4, _) => "length(groups) gt 1".into(),
+        (5, Some(id)) => format!("connectionId in ('{id}', 'nobody')"),
+        (6, Some(id)) => format!("connectionId ne '{id}'"),
+        _ => "false".into(),
+    };
+    Filter::parse(&text).expect("legal")
+}
+
 fn group(n: u8) -> GroupName<'static> {
     GroupName::parse(format!("g{}", n % 4)).unwrap()
 }
@@ -123,6 +142,7 @@ fuzz_target!(|ops: Vec<Op>| {
         ack_ids_max: 4,
         connections_max: 8,
         control_bytes_max: 500,
+        permission_literals_max: 2,
         ..Limits::default()
     };
     let mut hub = Hub::new(HubName::parse("h").unwrap(), CoreId(0), 1, 1, limits, Box::new(|_| "t".into()));
@@ -246,7 +266,7 @@ fuzz_target!(|ops: Vec<Op>| {
                     hub.handle(now, Input::SlowConsumer(from), &mut effects);
                 }
             }
-            Op::Send { target, exclude, ttl } => {
+            Op::Send { target, exclude, ttl, filter: chosen } => {
                 let target = match target % 4 {
                     0 => Target::All,
                     1 => Target::User(UserId::parse("u").unwrap()),
@@ -257,9 +277,70 @@ fuzz_target!(|ops: Vec<Op>| {
                 };
                 let excluded =
                     exclude.and_then(pick).map(|(_, id)| id.to_string().into()).into_iter().collect();
-                let send = Operation::Send { target, excluded, filter: None, ttl_seconds: seconds(ttl) };
+                let about = chosen.and_then(|n| pick(n / 8)).map(|(_, id)| id);
+                let filter = filter(chosen, about);
+                let send = Operation::Send { target, excluded, filter, ttl_seconds: seconds(ttl) };
                 let text = number.to_string();
-                hub.handle(now, Input::Operation(RequestId(1), &send, Some(Data::text(&text).into())), &mut effects);
+                hub.handle(
+                    now,
+                    Input::Operation(RequestId(1), &send, Some(Data::text(&text).into())),
+                    &mut effects,
+                );
+            }
+            Op::Change { groups, add, filter: chosen } => {
+                let about = chosen.and_then(|n| pick(n / 8)).map(|(_, id)| id);
+                let change = if add { GroupChange::Add } else { GroupChange::Remove };
+                let groups = (0..4).filter(|n| groups & 1 << n != 0).map(group).collect();
+                let change = Operation::ChangeGroups { change, groups, filter: filter(chosen, about) };
+                hub.handle(now, Input::Operation(RequestId(1), &change, None), &mut effects);
+            }
+            Op::List { group: n, size, after } => {
+                let after = after.and_then(pick).map(|(_, id)| id.to_string());
+                let page = Page {
+                    size: Some(1 + u32::from(size % 4)),
+                    top: None,
+                    after: after.as_deref().map(Box::from),
+                };
+                let len_max = page.len_max();
+                let list = Operation::ListMembers { group: group(n), page };
+                hub.handle(now, Input::Operation(RequestId(1), &list, None), &mut effects);
+                let Some(Effect::Answer(_, Answer::Members(found))) = effects.last() else {
+                    panic!("{effects:?}")
+                };
+                let ids: Vec<String> = found.members.iter().map(|member| member.id.to_string()).collect();
+                assert!(ids.len() <= len_max && (!found.more || ids.len() == len_max));
+                assert!(ids.is_sorted_by(|a, b| a < b), "in order, and each once: {ids:?}");
+                assert!(ids.first().is_none_or(|first| after.as_ref().is_none_or(|after| first > after)));
+                let rows = hub.connections(0, usize::MAX);
+                assert!(
+                    found
+                        .members
+                        .iter()
+                        .all(|member| rows.iter().any(|row| row.id == member.id && row.groups > 0))
+                );
+            }
+            Op::Permit { client, what, group: n } => {
+                if let Some((_, id)) = pick(client) {
+                    let action = if what & 1 == 0 { Action::JoinLeaveGroup } else { Action::SendToGroup };
+                    let connection = Target::Connection(id.to_string().into());
+                    let permission = Permission { connection, action, group: n.map(group) };
+                    let (change, allowed) = match what / 2 % 3 {
+                        0 => (Operation::Grant(permission.clone()), true),
+                        1 => (Operation::Revoke(permission.clone()), false),
+                        _ => (Operation::Check(permission.clone()), false),
+                    };
+                    hub.handle(now, Input::Operation(RequestId(1), &change, None), &mut effects);
+                    if !matches!(change, Operation::Check(_))
+                        && matches!(effects.last(), Some(Effect::Answer(_, Answer::Done)))
+                        && hub.connections(0, usize::MAX).iter().any(|row| row.id == id)
+                    {
+                        // What was changed is so.
+                        let check = Operation::Check(permission);
+                        hub.handle(now, Input::Operation(RequestId(1), &check, None), &mut effects);
+                        let is = matches!(effects.last(), Some(Effect::Answer(_, Answer::Done)));
+                        assert_eq!(is, allowed);
+                    }
+                }
             }
             Op::CloseThem { target } => {
                 let target = match target % 3 {

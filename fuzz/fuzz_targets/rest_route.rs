@@ -24,9 +24,9 @@ fuzz_target!(|input: &[u8]| {
             if let Operation::Send { target, .. }
             | Operation::Close { target, .. }
             | Operation::Exists { target }
-            | Operation::AddToGroup { member: target, .. } = operation
+            | Operation::AddToGroup { member: target, .. } = &operation
             {
-                let name = match &target {
+                let name = match target {
                     Target::All => "all",
                     Target::Group(group) => group.as_str(),
                     Target::User(user) => user.as_str(),

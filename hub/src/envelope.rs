@@ -35,18 +35,20 @@ pub struct Audience {
 
 #[derive(Debug)]
 struct Choice {
+    /// Sorted.
     excluded: Box<[ConnectionId]>,
     filter: Option<Filter>,
 }
 
 impl Audience {
     /// Those of `target` that are not among `excluded` and that `filter`, if there is one, holds for.
-    pub fn new(target: EnvelopeTarget, excluded: Vec<ConnectionId>, filter: Option<Filter>) -> Self {
+    pub fn new(target: EnvelopeTarget, mut excluded: Vec<ConnectionId>, filter: Option<Filter>) -> Self {
+        excluded.sort_unstable();
         let chooses = !excluded.is_empty() || filter.is_some();
         Self { target, choice: chooses.then(|| Arc::new(Choice { excluded: excluded.into(), filter })) }
     }
 
-    /// Connections of the target that do not get it.
+    /// Connections of the target that do not get it, sorted.
     pub fn excluded(&self) -> &[ConnectionId] {
         self.choice.as_ref().map_or(&[], |choice| &choice.excluded)
     }

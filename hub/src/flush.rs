@@ -11,7 +11,7 @@ use crate::effect::Sink;
 use crate::fan::Budget;
 use crate::group::{Group, TOMBSTONE};
 use crate::hub::Counters;
-use crate::mixed::{Mixed, Ref, Source, What, chain, note};
+use crate::mixed::{Alike, Mixed, Ref, Source, What, chain, note};
 use crate::session::Session;
 use crate::stamp::{Arena, Frames, Stamps};
 use crate::turn::{Stage, Turn, share};
@@ -29,6 +29,8 @@ pub(crate) struct Scratch {
     /// Groups with a fan in progress.
     pub(crate) fans: Vec<u32>,
     pub(crate) frames: Chunk,
+    /// By plain format.
+    pub(crate) alike: [Alike; Format::PLAIN],
     pub(crate) stamps: Stamps,
 }
 

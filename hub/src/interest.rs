@@ -152,7 +152,7 @@ impl Hub {
     fn deliver_filtered(&mut self, audience: &Audience, filter: &Filter, content: Content<'_>) -> bool {
         let (target, excluded) = (&audience.target, audience.excluded());
         let mut slots = self.matching(target, filter);
-        slots.retain(|&slot| !excluded.contains(&self.connections[slot as usize].id));
+        slots.retain(|&slot| excluded.binary_search(&self.connections[slot as usize].id).is_err());
         let sender = match target {
             EnvelopeTarget::Group(group, user) => Sender::Group { group, user: user.as_deref() },
             _ => Sender::Server,

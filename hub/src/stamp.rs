@@ -32,7 +32,10 @@ impl<S: Sink> Arena<'_, S> {
 
     /// Copies one thing that was logged: data messages one by one, for each may be perishable.
     pub(crate) fn push(&mut self, from: &Chunk, range: Range<usize>) {
-        if let Some(until) = from.until(range.start) {
+        // What is empty starts where the next thing does.
+        if !range.is_empty()
+            && let Some(until) = from.until(range.start)
+        {
             let start = self.chunk.len() as u32;
             self.perishable.push(Perishable { start, end: start + range.len() as u32, until });
         }
@@ -72,7 +75,7 @@ impl<'a> Frames<'a> {
 
     /// Large bodies are not copied: their frames go out in pieces. Frames in pieces cannot be dropped, so these
     /// are not perishable; what waits in the replay log is.
-    fn by_reference(&self, arena: &mut Arena<'_, impl Sink>, socket: SocketKey, first: u64) {
+    pub(crate) fn by_reference(&self, arena: &mut Arena<'_, impl Sink>, socket: SocketKey, first: u64) {
         let encoding = self.batch.encoding;
         for (id, body) in self.numbered(first) {
             let mut head = Vec::with_capacity(20);

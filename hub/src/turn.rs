@@ -35,7 +35,7 @@ pub(crate) struct Turn {
     pub(crate) streams: Vec<Stream>,
     pub(crate) open: usize,
     pub(crate) directs: Vec<Direct>,
-    /// Frames of [`Piece::Frames`].
+    /// Frames of [`Piece::Frames`] and [`Piece::Data`].
     pub(crate) frames: Vec<u8>,
     /// Those of them that lose their worth with time.
     pub(crate) perishable: Vec<Perishable>,
@@ -58,6 +58,8 @@ pub(crate) struct Direct {
 pub(crate) enum Piece {
     /// Whole frames: a range of [`Turn::frames`].
     Frames(u32, u32),
+    /// The same of a data message for a plain connection.
+    Data(u32, u32),
     /// A data message for a reliable connection: an index of [`Turn::batches`].
     Message(u32),
 }
@@ -326,7 +328,7 @@ impl Turn {
                 encode(&mut self.frames, format, message, &mut self.body);
                 let end = self.frames.len() as u32;
                 self.perishable.extend(content.until.map(|until| Perishable { start, end, until }));
-                Piece::Frames(start, end)
+                Piece::Data(start, end)
             });
             self.directs.push(Direct { slot, position, piece });
         }

@@ -3,7 +3,8 @@
 //! than a few are sliced. Checked against a simple model:
 //!
 //! - a member whose join was acknowledged gets every later publication, once, in each publisher's order, also
-//!   across groups; REST sends arrive in the order of their answers, wherever they came in;
+//!   across groups; REST sends arrive in the order of their answers, wherever they came in, and
+//!   those with a filter reach whom it holds for and nobody else;
 //! - nobody gets a group's message after its leave was acknowledged, another hub's, or one that was denied;
 //! - reliable clients see every id once and in order over any number of sockets;
 //! - messages whose time is over may be missing, their ids too; none that waited in a queue arrives late;

@@ -266,7 +266,8 @@ fn a_bad_filter_is_refused_with_what_is_wrong() {
     let nots = format!("{}true", "not ".repeat(1000));
     let long = format!("userId eq '{}'", "x".repeat(8 << 10));
     let wide = ["true"; 1001].join(" or ");
-    let over: [&str; 4] = [&deep, &nots, &long, &wide];
+    let busy = format!("{}userId{} eq 'x'", "tolower(".repeat(50), ")".repeat(50));
+    let over: [&str; 5] = [&deep, &nots, &long, &wide, &busy];
     let vectors = pairs(REFUSED).into_iter().map(|[filter, error]| (filter, Some(error)));
     for (filter, expected) in vectors.chain(over.map(|filter| (filter, None))) {
         let shown: String = filter.chars().take(80).collect();

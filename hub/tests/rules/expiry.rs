@@ -130,3 +130,13 @@ fn a_session_over_its_bounds_drops_what_has_expired_first() {
     }
     assert_eq!(bench.hub.counters().replay_overflow, 1);
 }
+
+/// Bytes that were none were told to expire, as a frame of no length.
+#[test]
+fn nothing_logged_before_a_message_does_not_expire_with_it() {
+    let mut bench = Bench::new(Limits::default());
+    let client = bench.json(&[]);
+    bench.handle(Input::Control(client, b""));
+    bench.send_for(Target::User(UserId::parse("u").unwrap()), 4, "for 4");
+    assert_eq!(bench.told(client), [("for 4".to_owned(), 4_000)]);
+}

@@ -306,3 +306,22 @@ fn rest_answers_say_whether_there_was_a_target() {
     assert_eq!(ask(close), Answer::Done);
     assert_eq!(bench.texts(a), [r#"{"type":"system","event":"disconnected","message":"bye"}"#, "close 1000"]);
 }
+
+/// Messages to a user or a connection, and those of filtered sends, were counted for reliable clients only.
+#[test]
+fn direct_messages_to_plain_clients_count_as_sent() {
+    let mut bench = Bench::new(Limits::default());
+    let kinds = [Subprotocol::Raw, Subprotocol::Json, Subprotocol::Protobuf, Subprotocol::ReliableJson];
+    let clients = kinds.map(|kind| bench.connect(kind, &[]).unwrap());
+    bench.say(clients[1], r#"{"type":"ping"}"#);
+    let user = Target::User(UserId::parse("u").unwrap());
+    bench.send(user, "to the user");
+    bench.flush();
+    assert_eq!(bench.hub.counters().messages_out, 4, "and not the pong");
+    let filter = ringhub_protocol::rest::Filter::parse("userId ne 'x'").unwrap();
+    let send = Operation::Send { target: Target::All, excluded: Box::default(), filter, ttl_seconds: 0 };
+    bench.handle(Input::Operation(RequestId(1), &send, Some(Data::text("to all").into())));
+    bench.send(Target::Connection(id_of(&bench, clients[0]).to_string().into()), "to one");
+    bench.flush();
+    assert_eq!(bench.hub.counters().messages_out, 9);
+}

@@ -123,6 +123,28 @@ impl Client {
         self.index + 1_000 * self.incarnation
     }
 
+    /// Whether a filter holds for it; `counts` says which members of a group do.
+    pub(crate) fn is_chosen(&self, chosen: &str, counts: impl Fn(Member) -> bool) -> bool {
+        let is = |id: &str| self.id.is_some_and(|known| known.to_string() == id);
+        match chosen.split_once(':') {
+            Some(("not", id)) => !is(id),
+            Some(("only", id)) => is(id),
+            Some(("in", group)) => counts(self.groups[group.parse::<usize>().expect("a group")]),
+            _ => match chosen {
+                "all" => true,
+                "user" => self.has_user(),
+                "nouser" => !self.has_user(),
+                "raw" => self.subprotocol == Subprotocol::Raw,
+                other => panic!("{other}"),
+            },
+        }
+    }
+
+    /// Whether it is user u, or nobody.
+    pub(crate) fn has_user(&self) -> bool {
+        self.index.is_multiple_of(3)
+    }
+
     /// A new connection: nothing is expected of it.
     pub(crate) fn reset(&mut self) {
         self.phase = Phase::Away;

@@ -10,7 +10,7 @@ use ringhub_hub::{
 };
 use ringhub_protocol::name::{GroupName, HubName, UserId};
 use ringhub_protocol::pubsub::{ClientMessage, Data, Subprotocol};
-use ringhub_protocol::rest::{Operation, Target};
+use ringhub_protocol::rest::{Filter, Operation, Target};
 use ringhub_protocol::ws::CloseCode;
 use std::collections::VecDeque;
 
@@ -334,7 +334,7 @@ impl World {
             subprotocol: who.subprotocol,
             random,
             prologue: b"\x81\x01@".to_vec(),
-            user: who.index.is_multiple_of(3).then(|| UserId::parse("u").unwrap()),
+            user: who.has_user().then(|| UserId::parse("u").unwrap()),
             roles: roles.collect(),
             groups,
             raw_group: (who.subprotocol == Subprotocol::Raw).then(|| (name(group), false)),
@@ -440,7 +440,7 @@ impl World {
         // What expires may arrive.
         if group != who.forbidden && ttl_seconds == 0 {
             let (hub, publisher, number) = (who.hub, who.publisher(), who.published);
-            self.owe(hub, Some(group), publisher, number, (no_echo && !raw).then_some(client));
+            self.owe(hub, Some(group), publisher, number, (no_echo && !raw).then_some(client), "all");
         }
         let who = &mut self.clients[client];
         if raw {
@@ -472,12 +472,17 @@ impl World {
         publisher: usize,
         number: u64,
         except: Option<usize>,
+        chosen: &str,
     ) {
         for who in self.clients.iter_mut().filter(|who| who.hub == hub && Some(who.index) != except) {
             let open = matches!(who.phase, Phase::Open | Phase::Lost);
             let reached = group.is_none_or(|group| who.groups[group] == Member::Yes);
             // An open client without its `connected` may have been opened after the publication.
-            if open && reached && (who.phase == Phase::Lost || who.greeted == 2) {
+            if open
+                && reached
+                && who.is_chosen(chosen, |member| member == Member::Yes)
+                && (who.phase == Phase::Lost || who.greeted == 2)
+            {
                 who.owed.entry(publisher).or_default().insert(number);
             }
         }
@@ -487,6 +492,22 @@ impl World {
         let who = &self.clients[client];
         let (core, hub, transport) = (who.core, who.hub, who.transport.expect("open"));
         self.feed(core, hub, Input::Message(transport, message));
+    }
+
+    /// A filter for every other send: as clients know it ([`Client::is_chosen`]), and as it is written.
+    fn filter(&mut self) -> (String, String) {
+        let (group, client) = (self.random.below(self.setup.groups), self.random.below(self.setup.clients));
+        let id = self.clients[client].id.map_or_else(|| "nobody".into(), |id| id.to_string());
+        let (chosen, filter) = match self.random.below(12) {
+            0 => ("user".into(), "userId eq 'u'".into()),
+            1 => ("nouser".into(), "userId ne 'u' and true".into()),
+            2 => ("raw".into(), "protocol eq null".into()),
+            3 => (format!("not:{id}"), format!("connectionId ne '{id}'")),
+            4 => (format!("only:{id}"), format!("connectionId in ('nobody', '{id}')")),
+            5 => (format!("in:{group}"), format!("'g{group}' in groups")),
+            _ => ("all".into(), String::new()),
+        };
+        (chosen, filter)
     }
 
     /// One REST send or question, on any core, if the last one was answered.
@@ -510,17 +531,19 @@ impl World {
         self.callers[hub].sent += 1;
         let (number, publisher) = (self.callers[hub].sent, 1_000_000 + hub);
         let (ttl_seconds, until) = self.ttl();
+        let (chosen, filter) = self.filter();
         let text = match &target {
-            Target::Group(_) => format!("h{hub} g{group} p{publisher} {number} t{until}"),
-            _ => format!("h{hub} - p{publisher} {number} t{until}"),
+            Target::Group(_) => format!("h{hub} g{group} p{publisher} {number} t{until} {chosen}"),
+            _ => format!("h{hub} - p{publisher} {number} t{until} {chosen}"),
         };
         match &target {
             _ if ttl_seconds > 0 => {}
-            Target::All => self.owe(hub, None, publisher, number, None),
-            Target::Group(_) => self.owe(hub, Some(group), publisher, number, None),
+            Target::All => self.owe(hub, None, publisher, number, None, &chosen),
+            Target::Group(_) => self.owe(hub, Some(group), publisher, number, None, &chosen),
             _ => {}
         }
-        let send = Operation::Send { target, excluded: Box::default(), filter: None, ttl_seconds };
+        let filter = Filter::parse(&filter).unwrap();
+        let send = Operation::Send { target, excluded: Box::default(), filter, ttl_seconds };
         self.feed(core, hub, Input::Operation(request, &send, Some(Data::text(&text).into())));
     }
 }
@@ -735,7 +758,7 @@ impl World {
         self.deliveries += 1;
         let who = &mut self.clients[client];
         let words: Vec<&str> = data.split(' ').collect();
-        let [hub, group, publisher, number, until] = words[..] else {
+        let [hub, group, publisher, number, until, ref chosen @ ..] = words[..] else {
             panic!("delivered though denied: {data}")
         };
         assert_eq!(hub, format!("h{}", who.hub), "delivered across hubs");
@@ -743,6 +766,9 @@ impl World {
             let group: usize = group.parse().unwrap();
             assert_ne!(who.groups[group], Member::No, "client {client} is not a member: {data}");
         }
+        let maybe =
+            if let [chosen] = chosen { who.is_chosen(chosen, |member| member != Member::No) } else { true };
+        assert!(maybe, "client {client} is not among the chosen: {data}");
         let until: u64 = until[1..].parse().unwrap();
         let fresh = until == 0 || !first.waited || first.taken < Time(until);
         assert!(fresh, "client {client}: {data} waited until {:?}", first.taken);

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::error::{ErrorBody, ErrorCode};
 use super::route::RouteError;
-use crate::pubsub::{Data, DataType, Form, InvalidMetadata, Metadata};
+use crate::pubsub::{Data, DataType, Form, InvalidData, InvalidMetadata, Metadata};
 
 /// How the characters of a text body are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,7 +69,7 @@ pub fn payload_type(content_type: Option<&str>) -> Result<(DataType, Charset), R
     Ok((data_type, charset))
 }
 
-/// The payload in a body. 400 for JSON that does not parse or is `null`, for text that is not in its charset, and for
+/// The payload in a body. 400 for JSON that does not parse, is `null` or nests too deep, for text that is not in its charset, and for
 /// protobuf that is no `Any`.
 pub fn payload(data_type: DataType, charset: Charset, body: &[u8]) -> Result<Payload<'_>, RouteError> {
     if data_type == DataType::Protobuf {
@@ -83,13 +83,14 @@ pub fn payload(data_type: DataType, charset: Charset, body: &[u8]) -> Result<Pay
         bad_body("The request body is not valid in its charset, which is UTF-8 unless named.")
     })?;
     if data_type == DataType::Json {
-        // Skipping is iterative: no nesting can exhaust the stack.
-        serde_json::from_str::<serde::de::IgnoredAny>(&text)
-            .map_err(|_| bad_body("The request body is not a valid JSON."))?;
-        // .NET clients drop their connection over it (`client-protocols` §3.3).
-        if text.trim_ascii() == "null" {
-            return Err(bad_body("The request body must not be JSON null."));
-        }
+        Data::json(&text).map_err(|invalid| match invalid {
+            // .NET clients drop their connection over these two (`client-protocols` §3.3).
+            InvalidData::Null => bad_body("The request body must not be JSON null."),
+            InvalidData::TooDeep => {
+                bad_body("The JSON of the request body is nested more than 63 levels deep.")
+            }
+            _ => bad_body("The request body is not a valid JSON."),
+        })?;
     }
     let bytes = match text {
         Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
@@ -255,5 +256,18 @@ mod tests {
             }
         }
         assert_eq!(payload(DataType::Json, Charset::Utf8, &b"[".repeat(100_000)).unwrap_err().status(), 400);
+    }
+
+    /// What a client may not publish, because .NET clients cannot read it, was taken from REST.
+    #[test]
+    fn json_nests_no_deeper_than_a_client_s() {
+        let nested = |levels: usize| format!("{}1{}", "[".repeat(levels), "]".repeat(levels));
+        let read = |text: &str| payload(DataType::Json, Charset::Utf8, text.as_bytes()).map(|_| ());
+        assert_eq!(read(&nested(63)), Ok(()));
+        for deep in [nested(64), nested(200_000)] {
+            let error = read(&deep).unwrap_err();
+            assert_eq!(error.status(), 400);
+            assert!(error.body.message.contains("63 levels"), "{}", error.body.message);
+        }
     }
 }

@@ -37,6 +37,8 @@ pub(super) enum Test {
     GreaterOrEqual(Operand, Operand),
     /// A value in a list.
     OneOf(Operand, Box<[Operand]>),
+    /// The same of string literals, sorted: lists are long, and asked of many connections.
+    OneOfTexts(Operand, Box<[Box<str>]>),
     /// A value in `groups`.
     MemberOf(Operand),
     Contains(Operand, Operand),
@@ -109,6 +111,13 @@ fn branch(
             Shape::In(left, right) => {
                 let value = operand(tree, *left);
                 break match tree.shape(*right) {
+                    Shape::List(items)
+                        if items.iter().all(|&item| matches!(tree.shape(item), Shape::Text)) =>
+                    {
+                        let mut texts: Vec<_> = items.iter().map(|item| tree.string(*item)).collect();
+                        texts.sort_unstable();
+                        Test::OneOfTexts(value, texts.into())
+                    }
                     Shape::List(items) => {
                         Test::OneOf(value, items.iter().map(|item| operand(tree, *item)).collect())
                     }
