@@ -267,6 +267,7 @@ fuzz_target!(|ops: Vec<Op>| {
                 }
             }
             Op::Send { target, exclude, ttl, filter: chosen } => {
+                let text = if target > 200 { format!("{number} {large}") } else { number.to_string() };
                 let target = match target % 4 {
                     0 => Target::All,
                     1 => Target::User(UserId::parse("u").unwrap()),
@@ -280,7 +281,6 @@ fuzz_target!(|ops: Vec<Op>| {
                 let about = chosen.and_then(|n| pick(n / 8)).map(|(_, id)| id);
                 let filter = filter(chosen, about);
                 let send = Operation::Send { target, excluded, filter, ttl_seconds: seconds(ttl) };
-                let text = number.to_string();
                 hub.handle(
                     now,
                     Input::Operation(RequestId(1), &send, Some(Data::text(&text).into())),
