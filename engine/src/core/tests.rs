@@ -502,13 +502,13 @@ fn refuses_what_is_no_request() {
 
 /// They were told so in plain text, where every other refusal has the API's body.
 #[test]
-fn malformed_rest_calls_are_refused_with_the_api_s_body() {
+fn malformed_heads_are_refused_with_the_api_s_body() {
     let running = Running::new(Mode::Serve, |_| {});
-    for (request, is_call) in [
-        (&b"HEAD /api/hubs/h/groups/\xc3\xa4 HTTP/1.1\r\nHost: a\r\n\r\n"[..], true),
-        (b"\r\nPOST /api/hubs/h/:send HTTP/1.1\r\n\r\n", true),
-        (b"GET /client/hubs/h HTTP/1.1\r\n\r\n", false),
-        (b"GET  /api/health HTTP/1.1\r\nHost: a\r\n\r\n", false),
+    for request in [
+        &b"HEAD /api/hubs/h/groups/\xc3\xa4 HTTP/1.1\r\nHost: a\r\n\r\n"[..],
+        b"\r\nPOST /api/hubs/h/:send HTTP/1.1\r\n\r\n",
+        b"GET /client/hubs/h HTTP/1.1\r\n\r\n",
+        b"GET  /api/health HTTP/1.1\r\nHost: a\r\n\r\n",
     ] {
         let mut stream = TcpStream::connect(running.address()).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
@@ -516,9 +516,8 @@ fn malformed_rest_calls_are_refused_with_the_api_s_body() {
         let mut response = String::new();
         stream.read_to_string(&mut response).unwrap();
         assert!(response.starts_with("HTTP/1.1 400 "), "{response}");
-        let has_body = response.contains("x-ms-error-code: Error.BadRequest\r\n")
-            && response.contains("\r\n\r\n{\"code\":\"Error.BadRequest\",\"message\":\"");
-        assert_eq!(has_body, is_call, "{response}");
+        assert!(response.contains("x-ms-error-code: Error.BadRequest\r\n"), "{response}");
+        assert!(response.contains("\r\n\r\n{\"code\":\"Error.BadRequest\",\"message\":\""), "{response}");
     }
     running.stop();
 }
