@@ -115,6 +115,8 @@ fn every_operation_takes_every_known_version() {
         "2023-07-01",
         "2024-01-01",
         "2024-12-01",
+        "2026-02-01-preview",
+        "2026-08-01-preview",
     ];
     for version in known.map(Some).into_iter().chain([None]) {
         for (method, path, body, status) in OPERATIONS {

@@ -96,7 +96,7 @@ fn walk<'a>(token: &'a str, mut visit: impl FnMut(Part<'a>)) -> Option<()> {
     }
 }
 
-/// Reads `\uXXXX`, or two of them that form a surrogate pair, from the start of `text`.
+/// Reads `\u` and its four digits, or two of these that form a surrogate pair, from the start of `text`.
 fn unicode_escape(text: &str) -> Option<(char, &str)> {
     let unit = |text: &str| -> Option<u32> {
         let digits = text.strip_prefix("\\u")?.get(..4)?;

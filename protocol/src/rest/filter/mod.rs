@@ -284,40 +284,6 @@ mod tests {
         );
     }
 
-    /// The deepest and longest filters of every form need less stack than a thread has by default.
-    #[test]
-    fn a_small_stack_is_enough() {
-        let deep = |open: &str, inner: &str, close: &str, count: usize| {
-            format!("{}{inner}{}", open.repeat(count), close.repeat(count))
-        };
-        let texts = [
-            deep("(", "true", ")", 100),
-            deep("not ", "true", "", 100),
-            deep("(true or true and true eq ", "true", ")", 100),
-            deep("(true and not not ", "true", ")", 33),
-            format!("{} eq null", deep("trim(concat(", "userId", ", userId))", 50)),
-            deep("contains('a', concat('a', ", "userId", "))", 1) + &" or true".repeat(400),
-            format!("true{}", " and true".repeat(499)),
-            format!("length(userId){}", " and true".repeat(499)),
-            format!("{} eq 1", deep("f(", "1", ")", 100)),
-            deep("(1 in (1, ", "1", ")) eq true", 50),
-        ];
-        std::thread::Builder::new()
-            .stack_size(512 << 10)
-            .spawn(move || {
-                for text in &texts {
-                    if let Ok(Some(filter)) = Filter::parse(text) {
-                        filter.matches(&Nobody);
-                        assert_eq!(filter, Filter::parse(text).unwrap().unwrap());
-                        assert!(!format!("{filter:?}").is_empty());
-                    }
-                }
-            })
-            .unwrap()
-            .join()
-            .unwrap();
-    }
-
     #[test]
     fn the_most_nodes() {
         // 500 terms and 499 operators.
