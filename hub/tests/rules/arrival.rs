@@ -1,7 +1,7 @@
 //! What the hub keeps for the outside, how long a connection may last, and limits that change.
 
 use crate::bench::{Bench, id_of};
-use ringhub_hub::effect::{Arrival, CloseCategory, Connect, Effect, Input, Recover, Transport};
+use ringhub_hub::effect::{Arrival, CloseCategory, Connect, Effect, Input, Transport};
 use ringhub_hub::{Limits, Time};
 use ringhub_protocol::pubsub::Subprotocol;
 use std::sync::{Arc, Weak};
@@ -76,14 +76,7 @@ fn a_session_is_not_recovered_past_its_lifetime() {
     bench.handle(Input::SocketLost(client));
     bench.flush();
     wait_until(&mut bench, HOUR_MS);
-    let socket = bench.socket();
-    bench.handle(Input::Recover(Box::new(Recover {
-        socket,
-        id,
-        subprotocol: Subprotocol::ReliableJson,
-        address: None,
-        prologue: Vec::new(),
-    })));
+    bench.recover(id, Subprotocol::ReliableJson);
     assert!(matches!(bench.effects.last(), Some(Effect::RecoverRefused(..))));
     assert_eq!(bench.hub.counters().lifetimes_ended, 1);
 }

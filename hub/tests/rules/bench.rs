@@ -1,6 +1,6 @@
 //! A hub of one core with clients that read every byte they are sent.
 
-use ringhub_hub::effect::{CloseCategory, Connect, Effect, Input, Transport};
+use ringhub_hub::effect::{CloseCategory, Connect, Effect, Input, Recover, Transport};
 use ringhub_hub::{
     Budget, Chunk, ConnectionId, CoreId, Effects, Hub, Limits, Part, RequestId, Sink, SocketKey, Time,
 };
@@ -8,6 +8,15 @@ use ringhub_protocol::name::{GroupName, HubName, UserId};
 use ringhub_protocol::pubsub::{Data, Subprotocol, json};
 use ringhub_protocol::rest::{Operation, Target};
 use std::collections::HashMap;
+
+/// What a client may speak.
+pub(crate) const ALL: [Subprotocol; 5] = [
+    Subprotocol::Raw,
+    Subprotocol::Json,
+    Subprotocol::Protobuf,
+    Subprotocol::ReliableJson,
+    Subprotocol::ReliableProtobuf,
+];
 
 pub(crate) struct Bench {
     pub(crate) hub: Hub,
@@ -118,6 +127,14 @@ impl Bench {
 
     pub(crate) fn reliable(&mut self, groups: &[&str]) -> Transport {
         self.connect(Subprotocol::ReliableJson, groups).expect("opened")
+    }
+
+    /// Asks for a session on a new socket, which is returned; the last effect is the answer.
+    pub(crate) fn recover(&mut self, id: ConnectionId, subprotocol: Subprotocol) -> SocketKey {
+        let socket = self.socket();
+        let recover = Recover { socket, id, subprotocol, address: None, prologue: Vec::new() };
+        self.handle(Input::Recover(Box::new(recover)));
+        socket
     }
 
     pub(crate) fn say(&mut self, from: Transport, request: &str) {

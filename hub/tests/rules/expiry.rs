@@ -1,7 +1,7 @@
 //! Messages whose time is over: told to the sink, dropped from replay logs.
 
-use crate::bench::{Bench, group, id_of, publish};
-use ringhub_hub::effect::{Input, Recover, Transport};
+use crate::bench::{ALL, Bench, group, id_of, publish};
+use ringhub_hub::effect::{Input, Transport};
 use ringhub_hub::{Limits, RequestId, Time};
 use ringhub_protocol::name::UserId;
 use ringhub_protocol::pubsub::{Data, Subprotocol};
@@ -25,14 +25,6 @@ impl Bench {
         frames.into_iter().map(|(payload, until)| (text(payload), until.0)).collect()
     }
 }
-
-const ALL: [Subprotocol; 5] = [
-    Subprotocol::Raw,
-    Subprotocol::Json,
-    Subprotocol::Protobuf,
-    Subprotocol::ReliableJson,
-    Subprotocol::ReliableProtobuf,
-];
 
 /// However a message gets to a receiver, the sink knows where its frame is and until when it is worth sending.
 #[test]
@@ -80,10 +72,7 @@ fn a_session_that_comes_back_too_late_finds_a_gap() {
         bench.flush();
     }
     bench.now = Time(2_000);
-    let socket = bench.socket();
-    let recover =
-        Recover { socket, id, subprotocol: Subprotocol::ReliableJson, address: None, prologue: Vec::new() };
-    bench.handle(Input::Recover(Box::new(recover)));
+    let socket = bench.recover(id, Subprotocol::ReliableJson);
     let back = Transport { socket, ..a };
     let texts = bench.texts(back);
     assert_eq!(texts.len(), 4, "{texts:?}");

@@ -1,7 +1,7 @@
 //! Fan-outs in slices: who gets what, in which order, while a fan is in progress.
 
 use crate::bench::{Bench, group, id_of, publish};
-use ringhub_hub::effect::{CloseCategory, Input, Recover, Transport};
+use ringhub_hub::effect::{CloseCategory, Input, Transport};
 use ringhub_hub::{Limits, RequestId};
 use ringhub_protocol::pubsub::{Data, Subprotocol};
 use ringhub_protocol::rest::{Operation, Target};
@@ -325,16 +325,10 @@ fn a_session_is_recovered_during_a_fan() {
     bench.say(publisher, &publish("g", "2", ""));
     bench.slice(2);
     let back = [early, late].map(|of| {
-        let (id, socket) = (id_of(&bench, of), bench.socket());
+        let id = id_of(&bench, of);
         bench.handle(Input::SocketLost(of));
         bench.slice(0);
-        bench.handle(Input::Recover(Box::new(Recover {
-            socket,
-            id,
-            subprotocol: Subprotocol::ReliableJson,
-            address: None,
-            prologue: Vec::new(),
-        })));
+        let socket = bench.recover(id, Subprotocol::ReliableJson);
         Transport { socket, ..of }
     });
     bench.handle(Input::SocketLost(suspended));
@@ -344,14 +338,8 @@ fn a_session_is_recovered_during_a_fan() {
     bench.slice(0);
     assert_eq!(bench.each(&back), ["connected 1 2 3 ack 1", "connected 1"]);
     assert_eq!(bench.finish(&back), ["", "2 3"]);
-    let (id, socket) = (id_of(&bench, suspended), bench.socket());
-    bench.handle(Input::Recover(Box::new(Recover {
-        socket,
-        id,
-        subprotocol: Subprotocol::ReliableJson,
-        address: None,
-        prologue: Vec::new(),
-    })));
+    let id = id_of(&bench, suspended);
+    let socket = bench.recover(id, Subprotocol::ReliableJson);
     let texts = bench.texts(Transport { socket, ..suspended });
     let ids: Vec<_> = texts[1..].iter().map(|text| text.split("sequenceId").nth(1).unwrap()).collect();
     assert_eq!(ids, ["\":1}", "\":2}", "\":3}"]);
@@ -366,14 +354,7 @@ fn a_socket_that_is_taken_over_during_a_fan_gets_nothing_more() {
     bench.say(publisher, &publish("g", "1", ""));
     bench.slice(1);
     bench.say(members[2], PING);
-    let socket = bench.socket();
-    bench.handle(Input::Recover(Box::new(Recover {
-        socket,
-        id,
-        subprotocol: Subprotocol::ReliableJson,
-        address: None,
-        prologue: Vec::new(),
-    })));
+    let socket = bench.recover(id, Subprotocol::ReliableJson);
     bench.say(publisher, &publish("g", "2", ""));
     let back = Transport { socket, ..members[2] };
     assert_eq!(bench.finish(&[members[2], back]), ["", "connected 1 2"]);

@@ -1,20 +1,12 @@
 //! What each kind of client gets, byte for byte.
 
-use crate::bench::{Bench, group, id_of, publish};
-use ringhub_hub::effect::{Effect, Input, Recover, Transport};
+use crate::bench::{ALL, Bench, group, id_of, publish};
+use ringhub_hub::effect::{Effect, Input, Transport};
 use ringhub_hub::{Content, Limits, RequestId};
 use ringhub_protocol::name::UserId;
 use ringhub_protocol::pubsub::{Data, Message, Metadata, Sender, Subprotocol, protobuf};
 use ringhub_protocol::rest::{Operation, Target};
 use ringhub_protocol::ws::CloseCode;
-
-const ALL: [Subprotocol; 5] = [
-    Subprotocol::Raw,
-    Subprotocol::Json,
-    Subprotocol::Protobuf,
-    Subprotocol::ReliableJson,
-    Subprotocol::ReliableProtobuf,
-];
 
 /// A binary frame with a data message.
 fn data(message: Message<'_>, id: Option<u64>) -> (u8, Vec<u8>) {
@@ -152,15 +144,7 @@ fn the_server_s_own_words_are_protobuf_for_protobuf_clients() {
     assert_eq!(kinds, [(2, 1), (2, 4), (2, 1), (2, 5), (2, 8)]);
 
     bench.handle(Input::SocketLost(a));
-    let socket = bench.socket();
-    let recover = Recover {
-        socket,
-        id,
-        subprotocol: Subprotocol::ReliableProtobuf,
-        address: None,
-        prologue: Vec::new(),
-    };
-    bench.handle(Input::Recover(Box::new(recover)));
+    let socket = bench.recover(id, Subprotocol::ReliableProtobuf);
     let back = Transport { socket, ..a };
     let connected = |out: &mut Vec<u8>| protobuf::connected(out, Some("u"), &id.to_string(), Some("token"));
     assert_eq!(bench.frames(back), [told(connected)]);
@@ -180,14 +164,7 @@ fn a_session_is_recovered_in_the_subprotocol_it_speaks() {
     bench.handle(Input::SocketLost(a));
     bench.send(Target::Group(group("g")), "2");
     for subprotocol in ALL {
-        let socket = bench.socket();
-        bench.handle(Input::Recover(Box::new(Recover {
-            socket,
-            id,
-            subprotocol,
-            address: None,
-            prologue: Vec::new(),
-        })));
+        let socket = bench.recover(id, subprotocol);
         match bench.effects.last() {
             Some(Effect::Opened(_)) => {
                 assert_eq!(subprotocol, Subprotocol::ReliableProtobuf);

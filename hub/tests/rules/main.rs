@@ -237,14 +237,7 @@ fn a_session_ends_when_nobody_comes_back_in_time() {
     bench.flush();
     assert_eq!(bench.closed(), [(1001, CloseCategory::Lost)]);
     bench.flush();
-    let socket = bench.socket();
-    bench.handle(Input::Recover(Box::new(Recover {
-        socket,
-        id,
-        subprotocol: Subprotocol::ReliableJson,
-        address: None,
-        prologue: Vec::new(),
-    })));
+    let socket = bench.recover(id, Subprotocol::ReliableJson);
     assert!(matches!(bench.effects.last(), Some(Effect::RecoverRefused(refused, _)) if *refused == socket));
     assert_eq!(bench.hub.group_counts(), (0, 0));
 }
