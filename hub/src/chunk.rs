@@ -43,18 +43,20 @@ impl Chunk {
 
     /// A part of it. Frames that are not whole in there are not perishable any more.
     pub fn slice(&self, range: Range<usize>) -> Self {
+        if range == (0..self.len()) {
+            return self.clone();
+        }
         let perishable = self.perishable.as_deref().and_then(|frames| {
-            let whole = frames
-                .iter()
-                .filter(|frame| frame.start as usize >= range.start && frame.end as usize <= range.end);
-            let moved: Rc<[Perishable]> = whole
-                .map(|frame| Perishable {
-                    start: frame.start - range.start as u32,
-                    end: frame.end - range.start as u32,
-                    until: frame.until,
-                })
-                .collect();
-            (!moved.is_empty()).then_some(moved)
+            // They are in order and do not overlap. Of a part of one frame, the first comes after the last.
+            let first = frames.partition_point(|frame| (frame.start as usize) < range.start);
+            let end = frames.partition_point(|frame| frame.end as usize <= range.end);
+            let whole = frames.get(first..end).filter(|whole| !whole.is_empty())?;
+            let moved = whole.iter().map(|frame| Perishable {
+                start: frame.start - range.start as u32,
+                end: frame.end - range.start as u32,
+                until: frame.until,
+            });
+            Some(moved.collect())
         });
         Self { bytes: self.bytes.slice(range), perishable }
     }
@@ -101,6 +103,8 @@ mod tests {
         let part = chunk.slice(3..10);
         assert_eq!(&*part, b"3456789");
         assert_eq!(part.perishable(), [frame(1, 4, 2), frame(6, 7, 3)]);
+        assert_eq!(chunk.slice(0..10).perishable(), chunk.perishable());
+        assert_eq!(chunk.slice(5..6).perishable(), []);
         assert_eq!(chunk.slice(7..9), Chunk::from(Bytes::from_static(b"78")));
         assert_eq!(Chunk::from(vec![1]).until(0), None);
     }

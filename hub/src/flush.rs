@@ -165,8 +165,7 @@ impl Flush<'_> {
                 let start = stream.encoded[f].start(entry) as usize;
                 self.counters.messages_out += self.scratch.sockets.len() as u64 * u64::from(count);
                 let whole = &stream.plain[f];
-                let rest = if start == 0 { whole.clone() } else { whole.slice(start..whole.len()) };
-                arena.sink.shared(&rest, &self.scratch.sockets);
+                arena.sink.shared(&whole.slice(start..whole.len()), &self.scratch.sockets);
             }
             return;
         }

@@ -103,7 +103,7 @@ impl Outbox {
                     dropped += 1;
                 }
             }
-            self.push(if from == 0 { chunk } else { chunk.slice(from..chunk.len()) }, usize::MAX);
+            self.push(chunk.slice(from..chunk.len()), usize::MAX);
         }
         dropped
     }
