@@ -25,6 +25,13 @@ impl Hub {
 
     /// This core's connections of a target that a filter holds for, in slot order.
     pub(crate) fn matching(&self, target: &EnvelopeTarget, filter: &Filter) -> Vec<u32> {
+        let of_group = match target {
+            EnvelopeTarget::Group(group, _) => match self.group_index.get(&**group) {
+                Some(&index) => Some(index),
+                None => return Vec::new(),
+            },
+            _ => None,
+        };
         let mut slots: Vec<u32> = match (target, filter.lookup()) {
             (_, Lookup::Connections(ids)) => {
                 let ids = ids.iter().filter_map(|id| ConnectionId::parse(id));
@@ -52,7 +59,7 @@ impl Hub {
         };
         slots.sort_unstable();
         slots.dedup();
-        slots.retain(|&slot| self.is_of(slot, target) && filter.matches(&Row::new(self, slot)));
+        slots.retain(|&slot| self.is_of(slot, target, of_group) && filter.matches(&Row::new(self, slot)));
         slots
     }
 
@@ -61,12 +68,9 @@ impl Hub {
         let mut all = CoreSet::others(self.core, self.cores);
         all.insert(self.core);
         let Some(Lookup::Connections(ids)) = filter.map(Filter::lookup) else { return all };
+        let ids = ids.iter().filter_map(|id| ConnectionId::parse(id));
         let mut cores = CoreSet::default();
-        for id in ids.iter().filter_map(|id| ConnectionId::parse(id)) {
-            if id.node == 0 && all.contains(id.core) {
-                cores.insert(id.core);
-            }
-        }
+        ids.filter_map(|id| self.core_of(&id)).for_each(|core| cores.insert(core));
         cores
     }
 
@@ -86,11 +90,12 @@ impl Hub {
         self.group_index.get(group).map_or(0, |&index| self.groups[index as usize].len())
     }
 
-    fn is_of(&self, slot: u32, target: &EnvelopeTarget) -> bool {
+    /// `of_group` is the target's group, if it is one.
+    fn is_of(&self, slot: u32, target: &EnvelopeTarget, of_group: Option<u32>) -> bool {
         let connection = &self.connections[slot as usize];
         match target {
             EnvelopeTarget::All => true,
-            EnvelopeTarget::Group(group, _) => self.is_member(slot, group),
+            EnvelopeTarget::Group(..) => of_group.is_some_and(|group| connection.membership(group).is_ok()),
             EnvelopeTarget::User(user) => connection.user.as_ref() == Some(user),
             EnvelopeTarget::Connection(id) => connection.id == *id,
         }
