@@ -191,7 +191,9 @@ impl Hub {
         effects: &mut Effects,
     ) {
         let reason = reason.unwrap_or("Closed by REST API.");
-        let excluded = ids(excluded);
+        let mut excluded: Vec<_> = ids(excluded).collect();
+        // Each of a hub's connections may be looked for among them.
+        excluded.sort_unstable();
         for slot in self.slots_of(target) {
             let connection = &self.connections[slot as usize];
             if excluded.binary_search(&connection.id).is_ok() {
@@ -345,16 +347,14 @@ fn publication<'a>(
         Target::User(user) => EnvelopeTarget::User(UserId::clone(user)),
         Target::Connection(id) => EnvelopeTarget::Connection(ConnectionId::parse(id)?),
     };
-    let audience = Audience::new(target, ids(excluded), filter.clone());
+    let audience = Audience::new(target, ids(excluded).collect(), filter.clone());
     let until = now.after_ttl(*ttl_seconds);
     Some((audience, Content { until, ..content }))
 }
 
-/// The ids that can exist, sorted: each of a hub's connections may be looked for among them.
-fn ids(texts: &[Box<str>]) -> Vec<ConnectionId> {
-    let mut ids: Vec<_> = texts.iter().filter_map(|id| ConnectionId::parse(id)).collect();
-    ids.sort_unstable();
-    ids
+/// The ids that can exist.
+fn ids(texts: &[Box<str>]) -> impl Iterator<Item = ConnectionId> {
+    texts.iter().filter_map(|id| ConnectionId::parse(id))
 }
 
 fn expects(operation: &Operation) -> Expects {
