@@ -128,7 +128,7 @@ impl Encoding {
     pub(crate) fn width(self, id: u64) -> usize {
         match self {
             Self::Json => digits(id),
-            Self::Protobuf => varint_len(id),
+            Self::Protobuf => protobuf::varint_len(id),
         }
     }
 
@@ -175,11 +175,6 @@ impl Encoding {
 /// Decimal digits of an id.
 fn digits(id: u64) -> usize {
     id.checked_ilog10().unwrap_or(0) as usize + 1
-}
-
-/// Bytes of an id as a varint.
-fn varint_len(id: u64) -> usize {
-    (64 - (id | 1).leading_zeros()).div_ceil(7) as usize
 }
 
 #[cfg(test)]

@@ -165,7 +165,7 @@ fn decode(charset: Charset, body: &[u8]) -> Option<Cow<'_, str>> {
     }
 }
 
-fn unsupported(message: &'static str) -> RouteError {
+pub(super) fn unsupported(message: &'static str) -> RouteError {
     let mut body = ErrorBody::new(ErrorCode::UnsupportedMediaType, message);
     body.target = Some("Content-Type");
     body.into()

@@ -3,9 +3,10 @@
 use serde::Deserialize;
 
 use super::Operation;
-use super::error::{ErrorBody, ErrorCode};
+use super::body::unsupported;
+use super::error::ErrorBody;
 use super::filters::Filters;
-use super::query::{bad_request, named_group};
+use super::query::{bad_request, named_filter, named_group};
 use super::route::RouteError;
 
 /// Which way.
@@ -35,10 +36,7 @@ pub fn read(
     }
     let media_type = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
     if !media_type.eq_ignore_ascii_case("application/json") {
-        let mut body =
-            ErrorBody::new(ErrorCode::UnsupportedMediaType, "Content-Type must be application/json.");
-        body.target = Some("Content-Type");
-        return Err(body.into());
+        return Err(unsupported("Content-Type must be application/json."));
     }
     // Derived readers take an array for a struct; the body is an object.
     if body.trim_ascii_start().first() != Some(&b'{') {
@@ -57,9 +55,7 @@ pub fn read(
     // Once is enough, and whoever carries it out may rely on it.
     groups.sort_by(|a, b| a.as_str().cmp(b.as_str()));
     groups.dedup();
-    let filter = filters
-        .get(filter.as_deref().unwrap_or_default())
-        .map_err(|error| ErrorBody::bad_parameter("filter", error.to_string()))?;
+    let filter = named_filter(filter.as_deref().unwrap_or_default(), filters)?;
     Ok(Operation::ChangeGroups { change, groups: groups.into(), filter })
 }
 

@@ -104,8 +104,7 @@ impl Query {
 
     /// Which of the receivers are meant; `None` for all.
     pub(super) fn filter(&self, filters: &mut Filters) -> Result<Option<Filter>, RouteError> {
-        let text = self.filter.as_deref().unwrap_or_default();
-        filters.get(text).map_err(|error| ErrorBody::bad_parameter("filter", error.to_string()).into())
+        named_filter(self.filter.as_deref().unwrap_or_default(), filters)
     }
 
     /// The group a permission is for; `None` for all groups.
@@ -177,6 +176,11 @@ fn number<N: FromStr>(text: &str) -> Option<N> {
 /// A group's name given as the parameter or path part `target`.
 pub(super) fn named_group(target: &'static str, group: &str) -> Result<GroupName<'static>, RouteError> {
     GroupName::parse(group).map(GroupName::into_owned).map_err(|invalid| bad_name(target, invalid))
+}
+
+/// A filter given as the parameter or field `filter`; `None` for a blank one.
+pub(super) fn named_filter(text: &str, filters: &mut Filters) -> Result<Option<Filter>, RouteError> {
+    filters.get(text).map_err(|error| ErrorBody::bad_parameter("filter", error).into())
 }
 
 pub(super) fn bad_request(message: &'static str) -> RouteError {

@@ -31,6 +31,7 @@ mod write;
 
 pub use read::parse;
 pub(super) use wire::is_any;
+pub use wire::varint_len;
 pub use write::{
     ack, connected, data_body, data_head, data_message, data_message_len, data_tail, disconnected,
     invoke_refused, pong, stream_closed,

@@ -114,7 +114,7 @@ pub(in crate::pubsub) fn is_any(bytes: &[u8]) -> bool {
 }
 
 /// Bytes that a varint takes.
-pub(super) fn varint_len(value: u64) -> usize {
+pub fn varint_len(value: u64) -> usize {
     let bits = 64 - (value | 1).leading_zeros();
     bits.div_ceil(7) as usize
 }
