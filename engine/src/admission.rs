@@ -16,6 +16,7 @@ use crate::process::ProcessCounts;
 use arc_swap::ArcSwap;
 use aws_lc_rs::digest;
 use ringhub_hub::{ConnectionId, Time};
+use ringhub_protocol::auth::token::Unverified;
 use ringhub_protocol::name::{HubName, UserId};
 use ringhub_protocol::origin::OriginPattern;
 use ringhub_protocol::rest::error::{ErrorBody, ErrorCode};
@@ -142,7 +143,7 @@ impl Doorkeeper {
             process.quotas_refused.up();
             return refusal("The hub has as many connections as it may have.");
         }
-        let client = Client { admitted, token: auth::client_token_of(request), claims: OnceCell::new() };
+        let client = Client { admitted, request, token: OnceCell::new(), claims: OnceCell::new() };
         for rule in &rules.connections {
             let Some(value) = client.value(&rule.by) else { continue };
             if !counted.enter(Key::new(rule.by.tag(), rule.by.claim(), &value), rule.max) {
@@ -186,7 +187,9 @@ impl Gate for Doorkeeper {
 /// What rules can ask of a client. Its token has been verified.
 struct Client<'a> {
     admitted: &'a Admitted,
-    token: Option<Cow<'a, str>>,
+    request: &'a UpgradeRequest<'a>,
+    /// Looked for, as the claims are, if a rule asks for it.
+    token: OnceCell<Option<Cow<'a, str>>>,
     claims: OnceCell<Map<String, Value>>,
 }
 
@@ -198,7 +201,7 @@ impl Client<'_> {
                 self.admitted.user.as_ref().map(|user| Cow::Borrowed(UserId::as_str(user).as_bytes()))
             }
             By::Signature => {
-                let (_, signature) = self.token.as_deref()?.rsplit_once('.')?;
+                let (_, signature) = self.token()?.rsplit_once('.')?;
                 Some(Cow::Borrowed(signature.as_bytes()))
             }
             By::Claim(name) => match self.claims.get_or_init(|| self.read_claims()).get(&**name)? {
@@ -209,10 +212,13 @@ impl Client<'_> {
         }
     }
 
+    fn token(&self) -> Option<&str> {
+        self.token.get_or_init(|| auth::client_token_of(self.request)).as_deref()
+    }
+
     fn read_claims(&self) -> Map<String, Value> {
-        let payload = self.token.as_deref().and_then(|token| token.split('.').nth(1)).unwrap_or_default();
-        let payload = base64_simd::URL_SAFE_NO_PAD.decode_to_vec(payload).unwrap_or_default();
-        serde_json::from_slice(&payload).unwrap_or_default()
+        let token = self.token().and_then(|token| Unverified::parse(token).ok());
+        token.and_then(|token| serde_json::from_slice(&token.payload).ok()).unwrap_or_default()
     }
 }
 

@@ -159,7 +159,7 @@ impl Verifier {
         let terms = self.terms.load();
         let (user, roles, groups) = match query.token(request) {
             Some(token) => {
-                let claims = terms.client_claims(now_unix, token, &hub, request)?;
+                let claims = terms.client_claims(now_unix, &token, &hub, request)?;
                 (claims.user, claims.roles, claims.groups)
             }
             None if terms.anonymous_policy(&hub) == AnonymousPolicy::Allow => Default::default(),
@@ -338,11 +338,7 @@ pub(crate) fn requested_hub(target: &str) -> Option<HubName> {
 /// The token a client shows, good or not.
 pub(crate) fn client_token_of<'a>(request: &UpgradeRequest<'a>) -> Option<Cow<'a, str>> {
     let (_, query) = request.target.split_once('?').unwrap_or((request.target, ""));
-    let query = ClientQuery::parse(query).ok()?;
-    match query.access_token.filter(|token| !token.is_empty()) {
-        Some(token) => Some(token),
-        None => request.authorization.and_then(bearer).map(Cow::Borrowed),
-    }
+    ClientQuery::parse(query).ok()?.token(request)
 }
 
 /// The hub a client's path names (`client-protocols` §1.1).
@@ -408,9 +404,9 @@ impl<'a> ClientQuery<'a> {
     }
 
     /// The token: the query's if both are there (`client-protocols` §1.2).
-    fn token<'q>(&'q self, request: &UpgradeRequest<'q>) -> Option<&'q str> {
-        let in_query = self.access_token.as_deref().filter(|token| !token.is_empty());
-        in_query.or_else(|| request.authorization.and_then(bearer))
+    fn token(&self, request: &UpgradeRequest<'a>) -> Option<Cow<'a, str>> {
+        let in_query = self.access_token.clone().filter(|token| !token.is_empty());
+        in_query.or_else(|| request.authorization.and_then(bearer).map(Cow::Borrowed))
     }
 
     /// The target of a raw client in `sendToGroup` mode and whether the sender is left out
