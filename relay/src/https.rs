@@ -51,12 +51,19 @@ pub(crate) enum FetchError {
     Broken(String),
 }
 
+/// What the system trusts.
+pub(crate) fn system_roots() -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() {
+        tracing::warn!("the system has no certificate authorities; https:// issuers need a ca_file");
+    }
+    roots
+}
+
 impl Https {
-    /// Trusts what the system trusts and, if given, what is in `ca_file` (PEM).
-    pub(crate) fn new(ca_file: Option<&Path>) -> Result<Self, StartError> {
-        let mut roots = RootCertStore::empty();
-        let system = rustls_native_certs::load_native_certs();
-        roots.add_parsable_certificates(system.certs);
+    /// Trusts `roots` and, if given, what is in `ca_file` (PEM).
+    pub(crate) fn new(mut roots: RootCertStore, ca_file: Option<&Path>) -> Result<Self, StartError> {
         if let Some(path) = ca_file {
             let fault = |problem: String| StartError::CaFile { file: path.display().to_string(), problem };
             let mut added = 0;
@@ -70,9 +77,6 @@ impl Https {
             if added == 0 {
                 return Err(fault("there is no certificate in it".to_owned()));
             }
-        }
-        if roots.is_empty() {
-            tracing::warn!("the system has no certificate authorities; no https:// issuer can be reached");
         }
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let tls = ClientConfig::builder_with_provider(provider)
@@ -192,7 +196,10 @@ mod tests {
     fn an_address_that_is_none_is_shown_short_and_on_one_line() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let address = format!("gopher://a\n\u{1b}[31m{}", "x".repeat(1 << 20));
-        let error = runtime.block_on(Https::new(None).unwrap().get(&address)).unwrap_err().to_string();
+        let error = runtime
+            .block_on(Https::new(system_roots(), None).unwrap().get(&address))
+            .unwrap_err()
+            .to_string();
         assert!(error.starts_with(r#""gopher://a\n"#) && error.len() < 400, "{error:.400}");
         assert!(!error.contains(['\n', '\u{1b}']), "{error:.400}");
     }
@@ -200,9 +207,9 @@ mod tests {
     #[test]
     fn a_ca_file_must_hold_certificates() {
         let path = std::env::temp_dir().join(format!("ringhub-ca-{}.pem", std::process::id()));
-        assert!(Https::new(Some(&path)).unwrap_err().to_string().contains("ringhub-ca-"));
+        assert!(Https::new(system_roots(), Some(&path)).unwrap_err().to_string().contains("ringhub-ca-"));
         std::fs::write(&path, "not a certificate\n").unwrap();
-        let error = Https::new(Some(&path)).unwrap_err().to_string();
+        let error = Https::new(system_roots(), Some(&path)).unwrap_err().to_string();
         std::fs::remove_file(&path).unwrap();
         assert!(error.ends_with("there is no certificate in it"), "{error}");
     }
@@ -241,14 +248,14 @@ mod tests {
         let (address, pem) = tls_server();
         let path = std::env::temp_dir().join(format!("ringhub-ca-good-{}.pem", std::process::id()));
         std::fs::write(&path, pem).unwrap();
-        let trusting = Https::new(Some(&path)).unwrap();
+        let trusting = Https::new(system_roots(), Some(&path)).unwrap();
         std::fs::remove_file(&path).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let url = format!("https://localhost:{}/", address.port());
             assert_eq!(trusting.get(&url).await.unwrap(), "{}");
             for (https, url) in [
-                (&Https::new(None).unwrap(), url.clone()),
+                (&Https::new(system_roots(), None).unwrap(), url.clone()),
                 (&trusting, format!("https://127.0.0.1:{}/", address.port())),
             ] {
                 let error = https.get(&url).await.unwrap_err().to_string();

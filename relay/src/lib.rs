@@ -79,8 +79,11 @@ impl Relay {
     /// A file that cannot be used, or no thread.
     pub fn start(settings: Settings) -> Result<Self, StartError> {
         let mut fresh = Vec::with_capacity(settings.issuers.len());
-        for issuer in settings.issuers {
-            fresh.push((Https::new(issuer.settings().ca_file.as_deref())?, issuer));
+        if !settings.issuers.is_empty() {
+            let roots = https::system_roots();
+            for issuer in settings.issuers {
+                fresh.push((Https::new(roots.clone(), issuer.settings().ca_file.as_deref())?, issuer));
+            }
         }
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
