@@ -192,9 +192,11 @@ impl Config {
         keys.into_iter().filter_map(change).collect()
     }
 
-    /// Every file that keys name.
+    /// Every file that keys name and a reload reads again.
     pub(crate) fn files(&self) -> Vec<PathBuf> {
-        self.sections().iter().flat_map(|(_, section)| section.files()).collect()
+        let sections = self.sections();
+        let read_again = sections.iter().filter(|(path, _)| !needs_restart(path));
+        read_again.flat_map(|(_, section)| section.files()).collect()
     }
 
     /// Every value that is there, by its full name.
@@ -343,10 +345,15 @@ pub(crate) struct Change {
 impl Change {
     /// Whether it has no effect on a running server.
     pub(crate) fn needs_restart(&self) -> bool {
-        keys::RESTART.iter().any(|fixed| {
-            self.key.strip_prefix(fixed).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
-        })
+        needs_restart(&self.key)
     }
+}
+
+/// Whether a key, or all of a section, has an effect at the start only.
+fn needs_restart(key: &str) -> bool {
+    keys::RESTART.iter().any(|fixed| {
+        key.strip_prefix(fixed).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    })
 }
 
 /// A file being read into sections.

@@ -194,3 +194,13 @@ fn nearest_prefers_the_last_part() {
     assert_eq!(edits("", "abc"), 3);
     assert_eq!(nearest("server.cors", ["server.cores", "server.listen"].into_iter()), "server.cores");
 }
+
+/// Replacing an issuer's authorities was told as a reload, and the old ones stayed trusted.
+#[test]
+fn files_that_are_read_at_the_start_only_are_not_watched() {
+    let config = from_text(
+        "[tls]\ncertificate = \"c.pem\"\nprivate_key = \"k.pem\"\n\
+         [[oidc.issuers]]\nurl = \"https://issuer.test\"\nowner = [\"sub=a\"]\nca_file = \"ca.pem\"\n",
+    );
+    assert_eq!(config.unwrap().files(), [Path::new("c.pem"), Path::new("k.pem")]);
+}
