@@ -93,10 +93,7 @@ impl Admin {
                 .await
             {
                 HttpAnswer::Connections(pages) => json_reply(StatusCode::OK, connections(&pages).to_string()),
-                HttpAnswer::Unavailable | HttpAnswer::Operation(_) => {
-                    let body = ErrorBody::new(ErrorCode::ServiceUnavailable, "The server is stopping.");
-                    return Err(body.into());
-                }
+                HttpAnswer::HubsFull | HttpAnswer::Operation(_) => unreachable!("it asked for connections"),
             },
             _ => match Console::get(file) {
                 Some(found) => asset(file, Bytes::from(found.data.into_owned())),

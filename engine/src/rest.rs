@@ -14,9 +14,7 @@ use crate::throttle::Throttle;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
-use hyper::header::{
-    ALLOW, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
-};
+use hyper::header::{ALLOW, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use ringhub_hub::{Answer, CoreId, MemberPage};
 use ringhub_protocol::name::{GroupName, HubName, UserId};
@@ -139,14 +137,15 @@ impl RestApi {
                 };
                 let (done, not_found) = outcomes(&operation);
                 let listed = match &operation {
-                    Operation::ListMembers { group, page } => Some((group.clone(), page.clone())),
+                    Operation::ListMembers { group, page } => {
+                        Some((hub.clone(), group.clone(), page.clone()))
+                    }
                     _ => None,
                 };
                 let full = match &operation {
                     Operation::AddToGroup { .. } => "The connection is in as many groups as it may be in.",
                     _ => "The connection has as many rules for single groups as it may have.",
                 };
-                let list = hub.clone();
                 match asker.ask(HttpCall::Operation { hub, operation, body: data }).await {
                     HttpAnswer::Operation(Answer::Done) => Ok(empty(done)),
                     HttpAnswer::Operation(Answer::NotFound) => match not_found {
@@ -157,10 +156,11 @@ impl RestApi {
                         Err(ErrorBody::new(ErrorCode::Conflict, full).into())
                     }
                     HttpAnswer::Operation(Answer::Members(members)) => {
-                        let (group, page) = listed.expect("only a list is answered with members");
-                        Ok(self.members(&list, &group, &page, &members, &named, &head.uri))
+                        let (hub, group, page) = listed.expect("only a list is answered with members");
+                        Ok(self.members(&hub, &group, &page, &members, &named, &head.uri))
                     }
-                    HttpAnswer::Unavailable | HttpAnswer::Connections(_) => Err(unavailable()),
+                    HttpAnswer::HubsFull => Err(hubs_full()),
+                    HttpAnswer::Connections(_) => unreachable!("it asked for an operation"),
                 }
             }
         }
@@ -286,15 +286,8 @@ impl Refusal {
         if let Some(allow) = self.allow {
             headers.insert(ALLOW, HeaderValue::from_static(allow));
         }
-        match code {
-            ErrorCode::Unauthorized => {
-                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            }
-            // SDKs retry after this long instead of giving up (`rest-api` §1.6).
-            ErrorCode::ServiceUnavailable | ErrorCode::TooManyRequests => {
-                headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
-            }
-            _ => {}
+        for &(name, value) in code.headers() {
+            headers.insert(name, HeaderValue::from_static(value));
         }
         reply
     }
@@ -341,7 +334,12 @@ fn outside(path: &str) -> Refusal {
 }
 
 fn unavailable() -> Refusal {
-    ErrorBody::new(ErrorCode::ServiceUnavailable, "The server is stopping or at its limit.").into()
+    ErrorBody::new(ErrorCode::ServiceUnavailable, "The server is stopping.").into()
+}
+
+fn hubs_full() -> Refusal {
+    let message = "The server has as many hubs as it may have (limits.hubs_max).";
+    ErrorBody::new(ErrorCode::TooManyRequests, message).into()
 }
 
 fn too_large() -> Refusal {

@@ -432,6 +432,19 @@ fn bodies_that_are_too_large() {
     bench.expect_no_effect();
 }
 
+/// A hub too many was a 503, as if the server had failed.
+#[test]
+fn a_hub_too_many_is_a_429() {
+    let server = Server::with(|setup| setup.config("[limits]\nhubs_max = 1\n"));
+    let _chat = server.connect(Client::json());
+    let call = |method, path: &str| server.rest(method, path).expect(429);
+    let response = call("GET", "/api/hubs/other/groups/g/connections");
+    response.expect_error("Error.TooManyRequests");
+    assert_eq!(response.header("retry-after"), Some("1"));
+    call("HEAD", "/api/hubs/other/users/u");
+    server.rest("HEAD", "/api/hubs/chat/users/u").expect(404);
+}
+
 /// Everything above side by side: odd methods, paths, queries and bodies together are 4xx, or a success.
 #[test]
 fn nothing_a_caller_does_is_a_5xx() {

@@ -8,6 +8,7 @@
 
 use super::unauthorized;
 use crate::config::{Config, Issuer as IssuerConfig};
+use crate::process::Count;
 use ringhub_protocol::auth::claims::ClaimsError;
 use ringhub_protocol::auth::issued::{ClaimRule, IssuedClaims};
 use ringhub_protocol::auth::token::Unverified;
@@ -15,7 +16,6 @@ use ringhub_protocol::rest::error::{ErrorBody, ErrorCode};
 use ringhub_relay::jwks::Distrust;
 use ringhub_relay::oidc::{Issuer, IssuerSettings};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// What a caller of the REST API may do.
@@ -33,7 +33,7 @@ pub(crate) struct Issuers {
     list: Vec<Trusted>,
     /// Switched on by configuration.
     is_on: bool,
-    refused: [AtomicU64; REASONS.len()],
+    refused: [Count; REASONS.len()],
 }
 
 /// One issuer and what its tokens must have.
@@ -81,7 +81,7 @@ impl Issuers {
 
     /// Tokens refused, by reason.
     pub(crate) fn refused(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        REASONS.into_iter().zip(self.refused.iter().map(|count| count.load(Ordering::Relaxed)))
+        REASONS.into_iter().zip(self.refused.iter().map(Count::get))
     }
 
     /// What the holder of a token may do; nothing about it is believed yet.
@@ -96,7 +96,7 @@ impl Issuers {
         token: &Unverified<'_>,
     ) -> Result<Access, ErrorBody> {
         self.judge(now_unix, skew_seconds, token).map_err(|(reason, body)| {
-            self.refused[reason as usize].fetch_add(1, Ordering::Relaxed);
+            self.refused[reason as usize].up();
             body
         })
     }

@@ -349,7 +349,7 @@ section! {
         owner: Vec<String> = Vec::new(), 0..=64;
         /// Rules for who may make calls that only read (GET and HEAD).
         reader: Vec<String> = Vec::new(), 0..=64;
-        /// Certificate authorities (PEM) that are trusted for this issuer besides the system's.
+        /// Certificate authorities (PEM) that are trusted for this issuer besides the system's. Read at the start.
         ca_file: Option<PathBuf> = None, ANY, "none";
         /// Seconds between fetches of its keys, less up to a tenth. A token with an unknown key starts one at
         /// once, but not within 10 seconds of another that was started so. After a failure the next is tried
@@ -389,7 +389,7 @@ section! {
     Limits in "limits" {
         /// Connections of the whole server, shared out evenly among the cores; one more is refused.
         connections_max: u64 = 1_000_000, 1..=100_000_000;
-        /// Hubs one core keeps; a connection or call that would make one more is answered 503.
+        /// Hubs one core keeps. A connection that would make one more is answered 503, a REST call 429.
         hubs_max: u64 = 1024, 1..=1_000_000;
         /// Bytes of one message from a client, after its fragments are joined; more closes with 1009.
         message_bytes_max: u64 = 1 << 20, 125..=(1 << 30);

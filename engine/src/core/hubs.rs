@@ -5,7 +5,7 @@ use crate::core::counters::ClosedRow;
 use crate::core::socket::{Client, Kind};
 use crate::core::turn::Core;
 use crate::net::HttpAnswer;
-use crate::net::request::write_error;
+use crate::net::http::write_error;
 use ringhub_hub::effect::CloseCategory;
 use ringhub_hub::{Budget, CloseHow, Effect, Hub, Input, RequestId, SocketKey, Time, Transport};
 use ringhub_protocol::name::HubName;

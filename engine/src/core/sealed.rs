@@ -11,10 +11,10 @@ use crate::core::io::{Io, Outcome};
 use crate::core::ring::Ring;
 use crate::core::socket::{End, Kind, Socket, Tls, flag};
 use crate::core::turn::Core;
+use crate::net::http::write_fault;
 use crate::net::tls::{FailureClass, PLAIN_BYTES_MAX, Progress, TlsFault};
 use bytes::{Buf, Bytes, BytesMut};
 use ringhub_hub::{Chunk, SocketKey};
-use ringhub_protocol::http::write_refusal;
 use socket2::SockRef;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
@@ -400,8 +400,7 @@ impl Core {
         self.io.count_failure(fault.class);
         if fault.class == FailureClass::PlainHttp {
             let mut response = Vec::new();
-            let body = b"This port speaks TLS: use https:// or wss://.";
-            write_refusal(&mut response, 400, &[], "text/plain; charset=utf-8", body);
+            write_fault(&mut response, 400, &[], "this port speaks TLS: use https:// or wss://");
             self.io.unveil(key);
             self.io.shared.counters.heads_refused.add(1);
             self.io.send(key, response.into());

@@ -197,6 +197,11 @@ impl HttpConnection {
     }
 }
 
+/// An error as a whole response that ends the connection, with the headers that REST answers of its status have.
+pub(crate) fn write_error(out: &mut Vec<u8>, body: &ErrorBody) {
+    write_body(out, body.code.status(), body.code.headers(), body);
+}
+
 /// A fault of a request's head as a whole response that ends the connection, the same whichever request of the
 /// connection it is. `reason` is a sentence in lower case without its full stop.
 pub(crate) fn write_fault(
@@ -210,6 +215,15 @@ pub(crate) fn write_fault(
         first.make_ascii_uppercase();
     }
     let body = ErrorBody::new(ErrorCode::BadRequest, reason + ".");
+    write_body(out, status, extra_headers, &body);
+}
+
+fn write_body(
+    out: &mut Vec<u8>,
+    status: u16,
+    extra_headers: &[(&'static str, &'static str)],
+    body: &ErrorBody,
+) {
     let headers = [&[("x-ms-error-code", body.code.name())], extra_headers].concat();
     write_refusal(out, status, &headers, "application/json", &body.to_json());
 }
@@ -574,7 +588,7 @@ mod tests {
         assert!(connection.is_busy() && !connection.is_full());
         connection.feed(&vec![b'x'; PENDING_BYTES_MAX]);
         assert!(connection.poll(NOW).call.is_none() && connection.is_full());
-        connection.answer(HttpAnswer::Unavailable);
+        connection.answer(HttpAnswer::HubsFull);
         let output = connection.poll(NOW).output;
         assert!(bodies(std::str::from_utf8(&output).unwrap()).starts_with(&["GET /ask "]));
     }

@@ -97,8 +97,8 @@ pub(crate) enum HttpAnswer {
     Operation(Answer),
     /// To [`HttpCall::Connections`]: every core's part.
     Connections(Vec<ConnectionPage>),
-    /// There are too many hubs, or the server stops: 503.
-    Unavailable,
+    /// To an operation in a hub that would be one too many.
+    HubsFull,
 }
 
 /// The body of a send, owning its bytes.

@@ -6,14 +6,13 @@ use crate::core::mesh::{Moved, Note, Session};
 use crate::core::socket::{Kind, Socket};
 use crate::core::turn::Core;
 use crate::net::gate::{Admission, Admitted, UpgradeRequest};
-use crate::net::http::write_fault;
+use crate::net::http::{write_error, write_fault};
 use crate::net::peer::{Named, Via};
 use crate::net::{HttpAnswer, HttpCall, Listener, OwnedContent};
 use ringhub_hub::{Arrival, Connect, Input, Pass, Recover, SocketKey};
 use ringhub_protocol::forwarded;
-use ringhub_protocol::http::{Head, HeadLimits, parse_head, write_refusal};
+use ringhub_protocol::http::{Head, HeadLimits, parse_head};
 use ringhub_protocol::pubsub::Subprotocol;
-use ringhub_protocol::rest::error::{ErrorBody, ErrorCode};
 use ringhub_protocol::ws::Decoder;
 use ringhub_protocol::ws::handshake::{Upgrade, write_accept};
 
@@ -298,7 +297,7 @@ impl Core {
                     let content = body.as_ref().map(OwnedContent::content);
                     self.feed(hub, Input::Operation(request_of(key), &operation, content));
                 }
-                None => self.answers.push_back((key, HttpAnswer::Unavailable)),
+                None => self.answers.push_back((key, HttpAnswer::HubsFull)),
             },
             HttpCall::Connections(max) => {
                 let request = request_of(key).0;
@@ -312,18 +311,6 @@ impl Core {
             }
         }
     }
-}
-
-/// An error as a whole response that ends the connection, with the headers that REST answers of its status have.
-pub(crate) fn write_error(out: &mut Vec<u8>, body: &ErrorBody) {
-    let code = ("x-ms-error-code", body.code.name());
-    let headers: &[_] = match body.code {
-        ErrorCode::Unauthorized => &[code, ("WWW-Authenticate", "Bearer")],
-        // Clients that honour it do not come back at once.
-        ErrorCode::TooManyRequests | ErrorCode::ServiceUnavailable => &[code, ("Retry-After", "1")],
-        _ => &[code],
-    };
-    write_refusal(out, body.code.status(), headers, "application/json", &body.to_json());
 }
 
 fn refusal(status: u16, headers: &[(&'static str, &'static str)], reason: &str) -> Asked {

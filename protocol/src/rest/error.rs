@@ -47,6 +47,16 @@ impl ErrorCode {
         }
     }
 
+    /// The headers that go with it besides its name, for clients that honour them: how to identify oneself, when to
+    /// come back (`rest-api` §1.6).
+    pub fn headers(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::Unauthorized => &[("www-authenticate", "Bearer")],
+            Self::TooManyRequests | Self::ServiceUnavailable => &[("retry-after", "1")],
+            _ => &[],
+        }
+    }
+
     /// The value of `code` and of `x-ms-error-code`.
     pub fn name(self) -> &'static str {
         match self {

@@ -126,7 +126,7 @@ const OPERATIONS: &[Row] = &[
 const REQUESTS: &[Row] = &[
     differs(
         "`api-version`",
-        "Every version from 2020-10-01 to 2024-12-01 is taken and means the same; without one it is the newest. Unknown and repeated ones are 400.",
+        "Every version of the service, from 2020-10-01 to 2026-08-01-preview, is taken and means the same; without one it is the newest. Unknown and repeated ones are 400.",
         &[
             "refusals::every_operation_takes_every_known_version",
             "refusals::every_operation_refuses_an_unknown_or_repeated_version",
@@ -176,7 +176,7 @@ const REQUESTS: &[Row] = &[
     ),
     works(
         "Metadata headers",
-        "`X-WebPubSub-Metadata-*` travels with a message to JSON clients, as `metadata` after `data`.",
+        "`X-WebPubSub-Metadata-*` travels with a message to JSON clients, as `metadata` after `data`, and to protobuf clients.",
         &[
             "metadata::metadata_reaches_json_clients_and_not_raw_ones",
             "metadata::the_last_value_counts",
@@ -210,6 +210,7 @@ const REQUESTS: &[Row] = &[
         "5xx",
         "Nothing a caller does is one, except 501 for what is known and not built, and 503 with `Retry-After` while the keys of a token's issuer are not to be had.",
         &[
+            "refusals::a_hub_too_many_is_a_429",
             "refusals::nothing_a_caller_does_is_a_5xx",
             "refusals::what_is_known_and_not_built_is_a_501",
             "oidc::an_issuer_that_is_down_at_the_start_is_waited_for",
