@@ -2,7 +2,7 @@
 //! (`service-model` §3, `client-protocols` §1.3, §2.5).
 
 use crate::admin::metric;
-use ringhub_tests::{Client, Endpoint, RawSocket, Response, Server, Token, wait_until};
+use ringhub_tests::{Client, Endpoint, KEY, RawSocket, Response, Server, Token, wait_until};
 use serde_json::{Value, json};
 use std::thread;
 
@@ -234,6 +234,40 @@ fn forwarded_headers_count_from_trusted_proxies_only() {
     assert_eq!(addresses(&server), ["127.0.0.1"]);
     server.refuse(named(Client::json().token(token(&server))), 401);
     server.connect(Client::json().token(mint(&server)));
+}
+
+/// REST calls, too, are for the name that the proxy was called by, and so are the links in their answers.
+#[test]
+fn rest_calls_are_for_the_forwarded_host_of_trusted_proxies_only() {
+    const LIST: &str = "/api/hubs/chat/groups/g/connections";
+    let list = |server: &Server, proto: &str, path: &str| {
+        let call = server.rest("GET", path).header("X-Forwarded-Host", "pubsub.example.com");
+        call.header("X-Forwarded-Proto", proto)
+    };
+    // As an SDK that knows nothing but the proxy would sign.
+    let token = |url: &str| Token::new(url).sign(KEY);
+    let next_of = |response: Response| response.object()["nextLink"].as_str().map(str::to_owned);
+    let trusting = Server::with(|setup| setup.config(BEHIND_PROXY));
+    let distrusting = Server::with(|setup| setup.config("[server]\ntrusted_proxies = [\"10.0.0.0/8\"]\n"));
+    for server in [&trusting, &distrusting] {
+        let _members: Vec<_> = (0..2).map(|_| server.connect(Client::json().group("g"))).collect();
+        for proto in ["https", "http"] {
+            let public = format!("{proto}://pubsub.example.com");
+            let for_public = token(&format!("{public}{LIST}"));
+            let first = || list(server, proto, LIST).query("maxpagesize", "1");
+            server.rest("GET", LIST).token(for_public.as_str()).expect(401);
+            if std::ptr::eq(server, &distrusting) {
+                first().token(for_public).expect(401).expect_error("Error.Unauthorized");
+                let next = next_of(first().expect(200)).expect("there is more");
+                assert!(next.starts_with(&format!("{}{LIST}?", server.url())), "{next}");
+                continue;
+            }
+            let next = next_of(first().token(for_public).expect(200)).expect("there is more");
+            assert!(next.starts_with(&format!("{public}{LIST}?")), "{next}");
+            let rest = list(server, proto, &next[public.len()..]).no_query().token(token(&next)).expect(200);
+            assert_eq!(next_of(rest), None);
+        }
+    }
 }
 
 #[test]

@@ -180,3 +180,45 @@ fn a_session_that_comes_back_after_the_ttl_finds_a_gap() {
         });
     }
 }
+
+/// The time to live of a REST call does the same, whomever the call is for.
+#[test]
+fn what_a_rest_call_gave_a_ttl_expires_for_a_session_that_is_away() {
+    for cores in [1, 2] {
+        let server = Server::on_cores(cores);
+        let alice = server.connect(Client::reliable().user("alice").group("g"));
+        let (id, token) = (alice.id().to_owned(), alice.token().to_owned());
+        let mut witness = server.connect(Client::json().user("alice").group("g"));
+        alice.cut();
+        let to_connection = format!("connections/{id}/:send");
+        let server_text = |text: &str| format!(r#""from":"server","dataType":"text","data":"{text}""#);
+        let group_text = |text: &str| {
+            format!(r#""from":"group","group":"g","fromUserId":null,"dataType":"text","data":"{text}""#)
+        };
+        let (mut sent, mut lasting) = (0, Vec::new());
+        for path in [":send", "groups/g/:send", "users/alice/:send", &to_connection] {
+            for ttl in ["1", "0", "300"] {
+                sent += 1;
+                let text = format!("{sent} for {ttl}");
+                let call = server.rest("POST", &format!("/api/hubs/chat/{path}"));
+                call.query("messageTtlSeconds", ttl).text(&text).expect(202);
+                let message = if path.starts_with("groups") { group_text(&text) } else { server_text(&text) };
+                if path != to_connection {
+                    witness.expect(&format!(r#"{{"type":"message",{message}}}"#));
+                }
+                if ttl != "1" {
+                    lasting.push(format!(r#"{{"type":"message",{message},"sequenceId":{sent}}}"#));
+                }
+            }
+        }
+        wait_for_a_ttl(&server);
+        let mut alice = server.open(Client::reliable().recover(&id, &token));
+        alice.expect_connected();
+        lasting.iter().for_each(|message| alice.expect(message));
+        alice.expect_silence();
+        // The probe's message expired, too.
+        wait_until("the dropped ones are counted", || {
+            metric(&server, &["ringhub_hub_messages_expired_total"]) == Some(5.0)
+        });
+    }
+}

@@ -7,6 +7,8 @@ use ringhub_tests::{Client, Connection, KEY, RawSocket, Request, Server, Token, 
 use serde_json::json;
 use tungstenite::Message;
 
+use crate::admin::metric;
+
 const RECEIVERS: &str = include_str!("../../protocol/tests/vectors/filter/receivers.txt");
 const REFUSED: &str = include_str!("../../protocol/tests/vectors/filter/refused.txt");
 
@@ -317,4 +319,34 @@ fn an_empty_filter_is_everyone() {
         server.rest("POST", "/api/hubs/chat/:send").query("filter", blank).text("x").expect(202);
         alice.expect_server_text("x");
     }
+}
+
+/// A filter is compiled once, whatever call it comes with; another one is another.
+#[test]
+fn a_filter_that_was_there_before_is_found_compiled() {
+    let server = Server::start();
+    let mut alice = server.connect(Client::json().user("alice"));
+    let counted = || {
+        let [misses, hits] = ["ringhub_filter_misses_total", "ringhub_filter_hits_total"]
+            .map(|name| metric(&server, &[name]).expect("filters are counted") as u64);
+        (misses, hits)
+    };
+    let send = |filter: &str| {
+        server.rest("POST", "/api/hubs/chat/:send").query("filter", filter).text("x").expect(202);
+    };
+    server.rest("POST", "/api/hubs/chat/:send").text("x").expect(202);
+    assert_eq!(counted(), (0, 0), "without a filter there is none");
+    send("userId eq 'alice'");
+    assert_eq!(counted(), (1, 0));
+    send("userId eq 'alice'");
+    assert_eq!(counted(), (1, 1));
+    let body = json!({ "groups": ["g"], "filter": "userId eq 'alice'" }).to_string();
+    server.rest("POST", "/api/hubs/chat/:addToGroups").json(&body).expect(200);
+    assert_eq!(counted(), (1, 2));
+    send("userId eq 'bob'");
+    assert_eq!(counted(), (2, 2));
+    for _ in 0..3 {
+        alice.expect_server_text("x");
+    }
+    alice.expect_silence();
 }

@@ -4,11 +4,11 @@
 use ringhub_tests::{Client, Connection, Server};
 use tungstenite::Message;
 
-const PROTOBUF: &str = "protobuf.webpubsub.azure.v1";
-const RELIABLE: &str = "protobuf.reliable.webpubsub.azure.v1";
+pub(crate) const PROTOBUF: &str = "protobuf.webpubsub.azure.v1";
+pub(crate) const RELIABLE: &str = "protobuf.reliable.webpubsub.azure.v1";
 
 /// A field of bytes shorter than 128.
-fn field(number: u8, content: &[u8]) -> Vec<u8> {
+pub(crate) fn field(number: u8, content: &[u8]) -> Vec<u8> {
     [&[number << 3 | 2, content.len() as u8], content].concat()
 }
 
@@ -27,7 +27,8 @@ fn published(text: &str, sequence_id: Option<u8>) -> Vec<u8> {
     field(2, &[field(1, b"group"), field(2, b"g"), data, metadata, id].concat())
 }
 
-fn ack(ack_id: u8) -> Vec<u8> {
+/// The success ack.
+pub(crate) fn ack(ack_id: u8) -> Vec<u8> {
     field(1, &[1 << 3, ack_id, 2 << 3, 1])
 }
 

@@ -1,6 +1,7 @@
 //! `json.webpubsub.azure.v1`, byte for byte (`client-protocols` §3, §5).
 
-use ringhub_tests::{Client, Connection, Server, masked_frame};
+use ringhub_tests::{Client, Connection, Server, json_object, masked_frame};
+use serde_json::{Value, json};
 
 const SEND: &str = "webpubsub.sendToGroup";
 
@@ -170,6 +171,47 @@ fn what_is_not_built_is_refused_in_the_form_clients_wait_for() {
         r#"{"type":"ack","ackId":1,"success":false,"error":{"name":""#,
     );
     alice.expect_silence();
+}
+
+/// A stream is closed whoever ends it; group state is answered by an ack, and only to those who ask for one (§3.7,
+/// §3.8).
+#[test]
+fn the_rest_of_streams_and_group_state_is_refused_too() {
+    let server = Server::start();
+    let mut alice = server.connect(Client::json().may_all());
+    let mut watcher = server.connect(Client::json().group("g"));
+    for end in [
+        r#"{"type":"streamEnd","streamId":"s \"1\""}"#,
+        r#"{"type":"streamEnd","streamId":"s \"1\"","error":{"message":"why","userErrorCode":"E1"}}"#,
+        r#"{"type":"streamData","streamId":"s \"1\""}"#,
+    ] {
+        alice.send(end);
+        let answer = Value::Object(json_object(&alice.next_text()));
+        let stream = (&answer["type"], &answer["streamId"]);
+        assert_eq!(stream, (&json!("streamClosed"), &json!("s \"1\"")), "{answer}");
+        let error = |name: &str| answer["error"][name].as_str().unwrap_or_default().to_owned();
+        assert!(["StreamNotFound", "BadRequest"].contains(&error("name").as_str()), "{answer}");
+        assert!(!error("message").is_empty(), "{answer}");
+        alice.expect_silence();
+    }
+    for (kind, more) in [
+        ("setGroupState", r#","state":{"status":"typing"}"#),
+        ("setGroupState", ""),
+        ("subscribeGroupState", ""),
+        ("unsubscribeGroupState", ""),
+    ] {
+        // What has failed may be tried again under its number.
+        for _ in 0..2 {
+            alice.send(&format!(r#"{{"type":"{kind}","group":"g","ackId":7{more}}}"#));
+            alice.expect_failed_ack(7, "BadRequest");
+        }
+        alice.send(&format!(r#"{{"type":"{kind}","group":"g"{more}}}"#));
+        alice.expect_silence();
+    }
+    // Nobody was told of any of it, and the connection is as good as before.
+    watcher.expect_silence();
+    alice.publish_acked("g", "x");
+    watcher.expect_group_text("g", None, "x");
 }
 
 #[test]

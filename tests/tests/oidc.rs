@@ -1,6 +1,8 @@
 //! REST calls with tokens of an OIDC issuer, and the switches for them and for access keys (`rest-api` §3.2).
 
-use ringhub_tests::{Answering, Client, Issuer, KEY, Response, Server, Token, now_seconds, wait_until};
+use ringhub_tests::{
+    Answering, Client, Connection, Issuer, KEY, Request, Response, Server, Token, now_seconds, wait_until,
+};
 use serde_json::{Value, json};
 
 const SEND: &str = "/api/hubs/chat/:send";
@@ -65,6 +67,32 @@ fn an_owner_does_everything_and_a_reader_looks() {
             refused.expect_error("Error.Forbidden");
         }
     }
+}
+
+/// Lists are for looking at, page by page; whatever would change something is not.
+#[test]
+fn a_reader_may_list_a_group_and_not_change_it() {
+    const LIST: &str = "/api/hubs/chat/groups/g/connections";
+    let issuer = Issuer::start();
+    let server = trusting(&issuer, "");
+    wait_for(&server, &issuer.token("owner"), 202);
+    let mut members: Vec<_> = (0..2).map(|_| server.connect(Client::json().group("g"))).collect();
+    let reader = issuer.token("reader");
+    let page = |call: Request| call.token(reader.as_str()).expect(200).object();
+    let first = page(server.rest("GET", LIST).query("maxpagesize", "1"));
+    let next = first["nextLink"].as_str().and_then(|link| link.strip_prefix(&server.url()));
+    let second = page(server.rest("GET", next.expect("a link to this server")).no_query());
+    let mut listed = [&first, &second].map(|page| page["value"][0]["connectionId"].clone());
+    listed.sort_by_key(Value::to_string);
+    let mut ids: Vec<_> = members.iter().map(|member| json!(member.id())).collect();
+    ids.sort_by_key(Value::to_string);
+    assert_eq!((listed.to_vec(), &second["nextLink"]), (ids, &Value::Null));
+    for way in ["groups/g/:send", "groups/g/:closeConnections", ":addToGroups", ":removeFromGroups"] {
+        let call = server.rest("POST", &format!("/api/hubs/chat/{way}")).token(reader.as_str());
+        call.json(r#"{"groups":["g"],"filter":null}"#).expect(403).expect_error("Error.Forbidden");
+    }
+    members.iter_mut().for_each(Connection::expect_silence);
+    server.rest("GET", LIST).token(issuer.token("admin")).expect(403).expect_error("Error.Forbidden");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! A configuration that changes while the server runs: by SIGHUP and by its file, all or nothing.
 
 use crate::admin::metric;
-use ringhub_tests::{Client, Endpoint, KEY, Server, ringhub, wait_until};
+use ringhub_tests::{Client, Endpoint, KEY, Server, Token, ringhub, wait_until};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -227,4 +227,53 @@ fn no_handshake_fails_while_keys_rotate() {
     // Who is not in the ring any more is out.
     server.refuse(Client::json().key(OTHERS[1]), 401);
     server.connect(Client::json().key(OTHERS[0]));
+}
+
+/// The first step of a rotation: clients go on with the second key, and with the tokens they have.
+#[test]
+fn the_secondary_key_is_good_while_the_primary_one_changes() {
+    const SECONDARY: &str = "a-secondary-key-that-is-kept-while-others-go";
+    const PATH: &str = "/api/hubs/chat/users/nobody";
+    let primary = |turn: usize| format!("primary-key-number-{turn:02}-of-a-rotation-of-keys");
+    let keys = |primary: &str, secondary: &str| {
+        format!("[keys]\nprimary = \"{primary}\"\nsecondary = \"{secondary}\"\n")
+    };
+    let server = Server::with(|setup| setup.cores(2).keys_in_config().config(&keys(&primary(0), SECONDARY)));
+    let endpoint: &Endpoint = &server;
+    let for_client = Token::new(&format!("{}/client/hubs/chat", server.url())).sign(SECONDARY);
+    let for_rest = Token::new(&format!("{}{PATH}", server.url())).sign(SECONDARY);
+    let works = || {
+        endpoint.connect(Client::json().token(for_client.as_str()));
+        endpoint.rest("HEAD", PATH).token(for_rest.as_str()).expect(404);
+    };
+    let rotate_to = |new_primary: &str, secondary: &str| {
+        replace(server.config(), &keys(new_primary, secondary));
+        server.reload();
+        let with_it = Endpoint { key: new_primary.to_owned(), ..endpoint.clone() };
+        wait_until("the new key is taken", || with_it.rest("HEAD", PATH).send().status == 404);
+    };
+    works();
+    let (done, worked) = (AtomicBool::new(false), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    works();
+                    worked.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        for turn in 1..=10 {
+            let before = worked.load(Ordering::Relaxed);
+            rotate_to(&primary(turn), SECONDARY);
+            wait_until("clients connect meanwhile", || worked.load(Ordering::Relaxed) > before);
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    works();
+    server.refuse(Client::json().key(&primary(9)), 401);
+    // It is no better than others once it is gone.
+    rotate_to(&primary(11), &primary(10));
+    server.refuse(Client::json().token(for_client.as_str()), 401);
+    endpoint.rest("HEAD", PATH).token(for_rest.as_str()).expect(401);
 }
