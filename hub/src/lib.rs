@@ -72,6 +72,7 @@ mod directory;
 pub mod effect;
 mod encoding;
 pub mod envelope;
+pub mod event;
 mod fan;
 mod flush;
 mod group;

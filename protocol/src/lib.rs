@@ -81,6 +81,7 @@
 #![forbid(unsafe_code)]
 
 pub mod auth;
+pub mod events;
 pub mod forwarded;
 pub mod http;
 pub mod name;

@@ -21,9 +21,11 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod exchange;
 mod https;
 pub mod jwks;
 pub mod oidc;
+pub mod upstream;
 
 use std::io;
 use std::sync::Arc;
