@@ -36,7 +36,7 @@ struct Kept {
 
 impl Jar {
     /// Takes a `Set-Cookie` of an answer from `uri`; one that is none, or not for there, is passed over.
-    pub(crate) fn set(&mut self, uri: &Uri, header: &HeaderValue, now_unix: u64) {
+    pub(crate) fn set(&mut self, uri: &Uri, header: &[u8], now_unix: u64) {
         let Some(cookie) = Kept::read(uri, header, now_unix) else { return };
         self.0.retain(|kept| !kept.is_replaced_by(&cookie) && !kept.is_over(now_unix));
         if cookie.is_over(now_unix) {
@@ -74,8 +74,8 @@ impl Jar {
 }
 
 impl Kept {
-    fn read(uri: &Uri, header: &HeaderValue, now_unix: u64) -> Option<Self> {
-        let text = std::str::from_utf8(header.as_bytes()).ok()?;
+    fn read(uri: &Uri, header: &[u8], now_unix: u64) -> Option<Self> {
+        let text = std::str::from_utf8(header).ok()?;
         let cookie = Cookie::parse(text).ok()?;
         let from = uri.host()?.to_ascii_lowercase();
         let (host, and_below) = match cookie.domain() {

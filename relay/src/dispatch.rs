@@ -4,11 +4,11 @@
 //! them; every question is answered exactly once, for a [`Question`] that is dropped answers by itself.
 
 use bytes::Bytes;
+use hashbrown::HashMap;
 use ringhub_hub::event::{Event, Reply};
 use ringhub_hub::{CoreId, Ticket};
 use ringhub_protocol::events::Attributes;
 use ringhub_protocol::name::UserId;
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -32,7 +32,7 @@ pub(crate) struct Desk {
     pub(crate) room: Room,
     pub(crate) request_ids: RequestIds,
     /// Where the questions are that may be cancelled.
-    open: Mutex<HashMap<Key, AbortHandle>>,
+    open: Mutex<Open>,
     /// Events that have not ended.
     events: AtomicUsize,
     /// The last of them ended.
@@ -47,6 +47,8 @@ const LISTENERS_FLUSH_MAX: Duration = Duration::from_secs(10);
 
 /// Names a question: tickets are a hub's on its core.
 type Key = (CoreId, u32, Ticket);
+
+type Open = HashMap<Key, AbortHandle, foldhash::fast::RandomState>;
 
 impl Desk {
     pub(crate) fn new(exchange: Arc<Exchange>, signer: Arc<Signer>) -> Arc<Self> {
@@ -176,7 +178,7 @@ impl Desk {
         self.is_closing.load(Ordering::Relaxed)
     }
 
-    fn open(&self) -> MutexGuard<'_, HashMap<Key, AbortHandle>> {
+    fn open(&self) -> MutexGuard<'_, Open> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -34,6 +34,7 @@ mod dispatch;
 pub mod exchange;
 mod gate;
 mod headers;
+mod http1;
 mod https;
 pub mod jwks;
 mod kept;
