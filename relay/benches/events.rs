@@ -85,8 +85,9 @@ fn main() {
                 if batch.is_empty() { batch } else { exchange.ask(CORE, batch).err().unwrap_or_default() };
             thread::park_timeout(Duration::from_millis(1));
         }
-        if !batch.is_empty() {
-            exchange.ask(CORE, batch).expect("there is room");
+        while !batch.is_empty() {
+            batch = exchange.ask(CORE, batch).err().unwrap_or_default();
+            thread::yield_now();
         }
         done
     };

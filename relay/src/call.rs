@@ -291,7 +291,7 @@ impl Call {
         self.note_body(&body);
         let mut content_type = None;
         answer.headers.each(|name, value| {
-            if name.eq_ignore_ascii_case(headers::CONTENT_TYPE) {
+            if is(name, headers::CONTENT_TYPE) {
                 content_type =
                     HeaderValue::from_bytes(value).ok().and_then(|value| value.to_str().map(Box::from).ok());
             }
@@ -306,16 +306,16 @@ impl Call {
         let mut metadata = Vec::new();
         let headers = std::mem::replace(&mut answer.headers, AnswerHeaders::Lines(Box::default()));
         headers.each(|name, value| {
-            if name.eq_ignore_ascii_case(headers::SET_COOKIE) {
+            if is(name, headers::SET_COOKIE) {
                 self.memory.set_cookie(uri, value, crate::now_unix());
-            } else if name.eq_ignore_ascii_case(headers::CONTENT_TYPE) {
+            } else if is(name, headers::CONTENT_TYPE) {
                 content_type = Some(std::str::from_utf8(value).unwrap_or("not text"));
-            } else if name.eq_ignore_ascii_case(headers::STATE) {
+            } else if is(name, headers::STATE) {
                 // §4.4: of repeated ones the last counts.
                 state = Some(value);
             } else if let Some((prefix, key)) = name.split_at_checked(METADATA_PREFIX.len())
-                && prefix.eq_ignore_ascii_case(METADATA_PREFIX)
-                && let Ok(value) = std::str::from_utf8(value)
+                && is(prefix, METADATA_PREFIX)
+                && let (Ok(key), Ok(value)) = (std::str::from_utf8(key), std::str::from_utf8(value))
             {
                 metadata.push((key, value));
             }
@@ -449,6 +449,11 @@ impl Call {
         // Last: who gets it finds everything as it is from then on.
         self.question.answer(verdict.reply);
     }
+}
+
+/// Whether a header has this name.
+fn is(name: &[u8], known: &str) -> bool {
+    name.eq_ignore_ascii_case(known.as_bytes())
 }
 
 impl Call {

@@ -153,7 +153,7 @@ impl Client {
         H: Fn(&mut dyn FnMut(&str, &[u8])),
     {
         if let Some(sender) = self.http2_sender() {
-            return self.send_over_http2(sender, request).await;
+            return Box::pin(self.send_over_http2(sender, request)).await;
         }
         if let Some(connection) = self.take_idle() {
             match self.send_over_http1(connection, request).await {
@@ -163,9 +163,10 @@ impl Client {
                 answer => return answer.map_err(SendFault::from),
             }
         }
-        match self.connect(request.uri).await? {
+        // Boxed, for an event's way is to stay small where there is a connection already.
+        match Box::pin(self.connect(request.uri)).await? {
             Connected::Http1(connection) => Ok(self.send_over_http1(connection, request).await?),
-            Connected::Http2(sender) => self.send_over_http2(sender, request).await,
+            Connected::Http2(sender) => Box::pin(self.send_over_http2(sender, request)).await,
         }
     }
 
@@ -352,17 +353,15 @@ enum Connected {
 
 impl AnswerHeaders {
     /// Gives every header, in order: its name, in whatever case, and its value.
-    pub(crate) fn each<'a>(&'a self, mut give: impl FnMut(&'a str, &'a [u8])) {
+    pub(crate) fn each<'a>(&'a self, mut give: impl FnMut(&'a [u8], &'a [u8])) {
         match self {
             Self::Lines(lines) => {
                 for line in lines.split(|&byte| byte == b'\n') {
                     let Some(colon) = line.iter().position(|&byte| byte == b':') else { continue };
-                    if let Ok(name) = std::str::from_utf8(&line[..colon]) {
-                        give(name, line[colon + 1..].trim_ascii());
-                    }
+                    give(&line[..colon], line[colon + 1..].trim_ascii());
                 }
             }
-            Self::Map(map) => map.iter().for_each(|(name, value)| give(name.as_str(), value.as_bytes())),
+            Self::Map(map) => map.iter().for_each(|(name, value)| give(name.as_ref(), value.as_bytes())),
         }
     }
 }

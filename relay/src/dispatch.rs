@@ -123,7 +123,8 @@ impl Desk {
         let key = question.key;
         let call = Call::new(question, upstream, event, memory, begun, now_unix_ms);
         let Some(call) = call.enter() else { return };
-        let task = tokio::spawn(call.run());
+        // Boxed, for the runtime moves a task several times before it runs.
+        let task = tokio::spawn(Box::pin(call.run()));
         if let Some(key) = key {
             self.open().insert(key, task.abort_handle());
         }

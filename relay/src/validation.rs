@@ -147,7 +147,7 @@ async fn request(client: &Client, method: Method, uri: &Uri, origin: &str) -> Re
 fn judge(answer: &Answer, origin: &str) -> Result<(), Denial> {
     let mut allows = false;
     answer.headers.each(|name, value| {
-        allows |= name.eq_ignore_ascii_case(headers::ALLOWED_ORIGIN)
+        allows |= name.eq_ignore_ascii_case(headers::ALLOWED_ORIGIN.as_bytes())
             && value.split(|&byte| byte == b',').any(|value| is_allowed(value.trim_ascii(), origin));
     });
     match answer.status {
