@@ -4,6 +4,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bounds;
+mod listeners;
 mod order;
+mod stop;
+mod token;
 mod trouble;
+mod validation;
 mod wire;
