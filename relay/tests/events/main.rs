@@ -5,6 +5,7 @@
 mod support;
 
 mod bounds;
+mod http2;
 mod listeners;
 mod order;
 mod stop;
