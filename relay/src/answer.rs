@@ -6,7 +6,9 @@
 //! no two can wait for each other.
 
 use bytes::Bytes;
+use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout;
 
 use crate::client::{Body, SendFault};
 
@@ -16,6 +18,9 @@ pub(crate) const SMALL_ANSWERS_MAX: usize = 1024;
 pub(crate) const SMALL_BYTES_MAX: usize = 64 * 1024;
 /// For all that is larger, in bytes; also the largest answer, whatever is configured.
 pub(crate) const LARGE_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// The beginning of a body that only explains is waited for so long.
+const START_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The memory for answers.
 #[derive(Debug)]
@@ -45,6 +50,12 @@ impl Room {
         Self { small: Semaphore::new(SMALL_ANSWERS_MAX), large: Semaphore::new(LARGE_BYTES_MAX) }
     }
 
+    /// Answers being read, and the bytes that are set aside for large ones.
+    pub(crate) fn taken(&self) -> (usize, usize) {
+        let taken = |of: &Semaphore, all| all - of.available_permits();
+        (taken(&self.small, SMALL_ANSWERS_MAX), taken(&self.large, LARGE_BYTES_MAX))
+    }
+
     /// Reads a whole body of at most `bytes_max`.
     pub(crate) async fn read(&self, body: &mut Body, bytes_max: usize) -> Result<Bytes, BodyFault> {
         let bytes_max = bytes_max.min(LARGE_BYTES_MAX);
@@ -70,11 +81,11 @@ impl Room {
     }
 }
 
-/// The beginning of a body, as far as it comes.
+/// The beginning of a body, as far as it comes before long.
 pub(crate) async fn read_start(body: &mut Body, bytes_max: usize) -> Bytes {
     let mut bytes = Vec::new();
     // What comes before a fault is as good as any beginning.
-    let _ = body.read(&mut bytes, bytes_max).await;
+    let _ = timeout(START_PATIENCE, body.read(&mut bytes, bytes_max)).await;
     bytes.truncate(bytes_max);
     bytes.into()
 }

@@ -19,7 +19,7 @@ use tracing::Level;
 
 use crate::answer::{BodyFault, read_start};
 use crate::breaker::{Admission, BreakerState, End};
-use crate::client::{Answer, AnswerHeaders, Outgoing, SendFault};
+use crate::client::{Answer, AnswerHeaders, Body, Outgoing, SendFault};
 use crate::dispatch::{Question, event_attributes};
 use crate::gate::Inside;
 use crate::headers::{self, RequestId};
@@ -48,6 +48,8 @@ pub(crate) struct Call {
     turn: Option<Turn>,
     inside: Option<Inside>,
     is_probe: bool,
+    /// Of an answer's body, when nobody needs it.
+    rest: Option<Body>,
     began: Instant,
     trace: Trace,
     has_ended: bool,
@@ -110,6 +112,7 @@ impl Call {
             turn: Some(begun.turn),
             inside: None,
             is_probe: false,
+            rest: None,
             began: Instant::now(),
             trace: Trace::default(),
             has_ended: false,
@@ -147,6 +150,10 @@ impl Call {
             Err(_) => Verdict::failed(Outcome::Timeout, 504, self.timeout_cause()),
         };
         self.end(verdict);
+        // What nobody waits for any more.
+        if let Some(rest) = self.rest.take() {
+            rest.pass_over().await;
+        }
     }
 
     /// Attempts, until one is the last.
@@ -279,6 +286,7 @@ impl Call {
             EventSubject::Connect if is_last || !again => Reply::Refused(self.refusal(&mut answer).await),
             _ => Reply::Failed(status),
         };
+        self.rest = Some(answer.body).filter(|_| is_last || !again);
         Verdict { outcome, reply, cause: format!("the handler answered {status}").into(), again }
     }
 
@@ -323,8 +331,10 @@ impl Call {
         let is_connect = match self.event.subject {
             EventSubject::Connect => true,
             EventSubject::User(_) => false,
-            // Nobody waits for more.
-            _ => return Verdict::success(Reply::Answered(None)),
+            _ => {
+                self.rest = Some(answer.body);
+                return Verdict::success(Reply::Answered(None));
+            }
         };
         let state = match state.map(|state| (state.len() <= STATE_BYTES_MAX, HeaderValue::from_bytes(state)))
         {
@@ -409,7 +419,11 @@ impl Call {
     fn end(&mut self, verdict: Verdict) {
         self.has_ended = true;
         self.turn = None;
-        self.inside = None;
+        // As long as the rest has to be waited for, its connection is one of those that may be open at a time.
+        self.rest = self.rest.take().and_then(|mut rest| (!rest.is_over()).then_some(rest));
+        if self.rest.is_none() {
+            self.inside = None;
+        }
         let end = match verdict.outcome {
             Outcome::ServerError | Outcome::Unreachable => End::Failed,
             Outcome::Timeout if self.trace.attempts > 0 => End::Failed,

@@ -27,6 +27,7 @@ use crate::StartError;
 use crate::headers::{self, Values};
 use crate::http1::{self, Fault, Framing, Progress};
 use crate::https::{self, whole};
+use crate::lookup::Lookup;
 use crate::memory::Turn;
 use crate::upstream::{HttpVersion, UpstreamSettings};
 
@@ -35,6 +36,10 @@ const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 /// An idle connection is kept this long: less than the 5 seconds of Node's servers, so that none is used just when
 /// its server closes it.
 const IDLE: Duration = Duration::from_secs(4);
+/// What is passed over of an answer that nobody needs, in bytes: more costs more than another connection.
+const PASSED_OVER_BYTES_MAX: usize = 64 * 1024;
+/// It is waited for so long.
+const PASSED_OVER_PATIENCE: Duration = Duration::from_secs(1);
 /// A silent HTTP/2 connection is asked this often whether it is there, and given up when it says nothing as long.
 const PING: Duration = Duration::from_secs(10);
 
@@ -44,7 +49,7 @@ pub(crate) struct Client(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    connector: HttpsConnector<HttpConnector>,
+    connector: HttpsConnector<HttpConnector<Lookup>>,
     http: HttpVersion,
     is_https: bool,
     /// The value of `Host`.
@@ -120,7 +125,7 @@ impl Client {
         let is_https = uri.scheme_str() == Some("https");
         let roots = if is_https { https::system_roots() } else { rustls::RootCertStore::empty() };
         let tls = https::tls(roots, settings.ca_file.as_deref())?;
-        let mut tcp = HttpConnector::new();
+        let mut tcp = HttpConnector::new_with_resolver(Lookup::new());
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http();
@@ -269,6 +274,7 @@ impl Client {
             .timer(TokioTimer::new())
             .keep_alive_interval(PING)
             .keep_alive_timeout(PING)
+            .max_header_list_size(http1::HEAD_BYTES_MAX as u32)
             .handshake(stream);
         let (sender, connection) = handshake.await.map_err(|error| SendFault::from_http2(&error))?;
         // Its end shows where it is used.
@@ -284,6 +290,11 @@ impl Client {
             HttpVersion::Http2 => true,
             HttpVersion::Auto => self.0.is_https && !self.0.chose_http1.load(Ordering::Relaxed),
         }
+    }
+
+    /// Connections that wait for a request.
+    pub(crate) fn idle(&self) -> usize {
+        lock(&self.0.idle).connections.len()
     }
 
     fn http2_sender(&self) -> Option<http2::SendRequest<EventBody>> {
@@ -401,12 +412,35 @@ impl Body {
     }
 }
 
+impl Body {
+    /// Whether nothing has to be waited for any more: what has been received is passed over.
+    pub(crate) fn is_over(&mut self) -> bool {
+        match &mut self.0 {
+            Kind::Http1 { connection: Some(connection), framing, is_last: false, .. } => !matches!(
+                connection.decode(framing, &mut Vec::new(), PASSED_OVER_BYTES_MAX),
+                Ok(Progress::Starved)
+            ),
+            // A connection that ends with its answer is not worth waiting for, a stream can be given up for itself.
+            Kind::Http1 { .. } | Kind::Http2(_) => true,
+        }
+    }
+
+    /// Passes over what is left, for a moment and if it is little, so that its connection can be used again.
+    pub(crate) async fn pass_over(mut self) {
+        if !self.is_over() {
+            let _ =
+                tokio::time::timeout(PASSED_OVER_PATIENCE, self.read(&mut Vec::new(), PASSED_OVER_BYTES_MAX))
+                    .await;
+        }
+    }
+}
+
 impl Drop for Body {
     fn drop(&mut self) {
         let Kind::Http1 { client, connection, framing, is_last: false } = &mut self.0 else { return };
         let Some(mut connection) = connection.take() else { return };
         // What has been received may be the rest.
-        if let Ok(Progress::Done) = connection.decode(framing, &mut Vec::new(), http1::HEAD_BYTES_MAX) {
+        if let Ok(Progress::Done) = connection.decode(framing, &mut Vec::new(), PASSED_OVER_BYTES_MAX) {
             client.put_idle(connection);
         }
     }

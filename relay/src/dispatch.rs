@@ -16,6 +16,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
+use crate::RelayReport;
 use crate::answer::Room;
 use crate::call::Call;
 use crate::exchange::{Answer, Ask, Exchange};
@@ -25,7 +26,8 @@ use crate::memory::{Begun, Memory};
 use crate::signature::Signer;
 use crate::upstream::Upstream;
 
-/// What all events share. It lives on the relay's thread.
+/// What all events share. It is used on the relay's thread; others only look at it.
+#[derive(Debug)]
 pub(crate) struct Desk {
     exchange: Arc<Exchange>,
     pub(crate) signer: Arc<Signer>,
@@ -172,6 +174,12 @@ impl Desk {
             // What the task drops, answers.
             task.abort();
         }
+    }
+
+    pub(crate) fn report(&self) -> RelayReport {
+        let (answers, large_answer_bytes) = self.room.taken();
+        let (events, questions) = (self.events.load(Ordering::Relaxed), self.open().len());
+        RelayReport { events, questions, answers, large_answer_bytes }
     }
 
     /// Whether the relay is about to end.

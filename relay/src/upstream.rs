@@ -165,6 +165,8 @@ impl Upstream {
             in_flight: self.gate.in_flight(),
             queued: self.gate.waiting(),
             queued_bytes: self.gate.waiting_bytes(),
+            idle_connections: self.client.idle(),
+            origins: self.validations.origins(),
             events: self.record.events(),
             attempts: self.record.attempts(),
             retries: self.record.retries(),

@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use hyper::header::HeaderValue;
 use hyper::{Method, Uri};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
@@ -74,8 +74,13 @@ impl Validations {
         verdict.said
     }
 
+    /// Origins that are remembered.
+    pub(crate) fn origins(&self) -> usize {
+        self.lock().len()
+    }
+
     fn of(&self, origin: &str) -> Arc<Kept<Verdict>> {
-        let mut origins = self.origins.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut origins = self.lock();
         let found = origins.iter().position(|(known, _)| **known == *origin);
         match found {
             Some(0) => {}
@@ -86,6 +91,10 @@ impl Validations {
             }
         }
         origins[0].1.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<(Box<str>, Arc<Kept<Verdict>>)>> {
+        self.origins.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -187,6 +196,43 @@ fn host(authority: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What is kept after each of these was said, one after the other: what is used then, and the pause before the
+    /// next question in seconds; 0 if it is not used at all.
+    fn told(said: &[Result<(), Denial>]) -> Vec<(Result<(), Denial>, u64, bool)> {
+        let mut last = None;
+        let mut told = Vec::new();
+        for said in said {
+            let before = Instant::now();
+            let kept = verdict(said.clone(), last.take());
+            let pause = (kept.due - before).as_secs_f64().round() as u64;
+            told.push((kept.value.said.clone(), pause, kept.usable_until.is_none()));
+            last = Some(kept);
+        }
+        told
+    }
+
+    #[test]
+    fn a_yes_lasts_until_a_no_and_pauses_after_a_no_double() {
+        let no = Err(Denial::Refused("no".into()));
+        let nobody = Err(Denial::Unreachable("nobody".into()));
+        let nos: Vec<_> = told(&vec![no.clone(); 9]).into_iter().map(|(_, pause, _)| pause).collect();
+        assert_eq!(nos, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+        let none: Vec<_> = told(&vec![nobody.clone(); 4]).into_iter().map(|(_, pause, _)| pause).collect();
+        assert_eq!(none, [1, 1, 1, 1]);
+        assert_eq!(
+            told(&[Ok(()), nobody.clone(), nobody.clone(), Ok(()), nobody, no.clone(), Ok(())]),
+            [
+                (Ok(()), 60, true),
+                (Ok(()), 1, true),
+                (Ok(()), 2, true),
+                (Ok(()), 60, true),
+                (Ok(()), 1, true),
+                (no, 2, false),
+                (Ok(()), 60, true),
+            ]
+        );
+    }
 
     #[test]
     fn hosts_match_ignoring_case_and_port() {
