@@ -543,3 +543,85 @@ impl Drop for Call {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dispatch::Desk;
+    use crate::exchange::Exchange;
+    use crate::signature::Signer;
+    use crate::upstream::{HandlerAuth, HttpVersion, UpstreamSettings};
+    use ringhub_hub::event::Caller;
+    use ringhub_hub::{ConnectionId, CoreId, Ticket};
+    use ringhub_protocol::events::UrlTemplate;
+    use ringhub_protocol::name::HubName;
+    use ringhub_protocol::pubsub::DataType;
+
+    fn upstream() -> Arc<Upstream> {
+        let settings = UpstreamSettings {
+            hub: HubName::parse("chat").unwrap(),
+            place: 0,
+            template: UrlTemplate::parse("http://127.0.0.1:1/", &mut |_| unreachable!()).unwrap(),
+            auth: HandlerAuth::None,
+            validate: false,
+            http: HttpVersion::Http1,
+            timeout: Duration::from_secs(1),
+            connect_timeout: Duration::from_secs(1),
+            retry_delays: Vec::new(),
+            answer_bytes_max: 1,
+            concurrency_max: 1,
+            queue_max: 1,
+            queue_bytes_max: 1,
+            breaker_failures: 1,
+            ca_file: None,
+            forward_refusals: true,
+            inspect_bodies: false,
+        };
+        Upstream::new(settings).unwrap()
+    }
+
+    /// Whatever happens: an answer comes, the place is free, and the next of the connection may go.
+    #[test]
+    fn a_panic_on_its_way_is_an_answer() {
+        let exchange = Arc::new(Exchange::new(1));
+        let desk = Desk::new(exchange.clone(), Signer::new(&["key"]));
+        let upstream = upstream();
+        let caller = Arc::new(Caller {
+            hub: HubName::parse("chat").unwrap(),
+            id: ConnectionId { node: 0, core: CoreId(0), slot: 0, random: 0 },
+            origin: "localhost".into(),
+            memory: std::sync::OnceLock::new(),
+        });
+        let memory = Memory::of(&caller);
+        let event = Event {
+            caller,
+            user: None,
+            subprotocol: None,
+            subject: EventSubject::User("a".into()),
+            data_type: DataType::Text,
+            body: Bytes::new(),
+            metadata: None,
+            handler: None,
+            listeners: Vec::new(),
+            ticket: Some(Ticket(7)),
+        };
+        let begun = memory.begin(&event.subject);
+        let question = Question::new(&desk, CoreId(0), 3, event.ticket);
+        let call = Call::new(question, upstream.clone(), Box::new(event), memory.clone(), begun, 0);
+        let call = call.enter().expect("there is a place");
+        assert_eq!((upstream.report().in_flight, desk.report().events), (1, 1));
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let task = async move {
+            let _call = call;
+            panic!("as a bug would");
+        };
+        assert!(runtime.block_on(async { tokio::spawn(task).await }).is_err());
+        let answer = exchange.next_answer(CoreId(0)).expect("an answer");
+        assert_eq!((answer.hub, answer.ticket, answer.reply), (3, Ticket(7), Reply::Failed(500)));
+        assert!(exchange.next_answer(CoreId(0)).is_none());
+        let report = upstream.report();
+        assert_eq!((report.in_flight, report.calls[0].outcome), (0, Outcome::Internal));
+        assert_eq!(desk.report().events, 0);
+        assert!(memory.begin(&EventSubject::Connected).turn.is_first());
+    }
+}

@@ -199,7 +199,7 @@ pub(crate) struct Question {
 }
 
 impl Question {
-    fn new(desk: &Arc<Desk>, core: CoreId, hub: u32, ticket: Option<Ticket>) -> Self {
+    pub(crate) fn new(desk: &Arc<Desk>, core: CoreId, hub: u32, ticket: Option<Ticket>) -> Self {
         desk.events.fetch_add(1, Ordering::Relaxed);
         Self { desk: desk.clone(), key: ticket.map(|ticket| (core, hub, ticket)) }
     }

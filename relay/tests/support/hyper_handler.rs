@@ -24,7 +24,6 @@ pub(crate) struct Asked {
     pub(crate) version: hyper::Version,
     pub(crate) headers: hyper::HeaderMap,
     pub(crate) body: Bytes,
-    pub(crate) connection: usize,
 }
 
 pub(crate) type Answering = Pin<Box<dyn Future<Output = Response<Full<Bytes>>> + Send>>;
@@ -125,7 +124,7 @@ impl Shared {
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         is_http2: bool,
     ) {
-        let number = self.connections.fetch_add(1, Ordering::Relaxed);
+        self.connections.fetch_add(1, Ordering::Relaxed);
         let shared = self.clone();
         let service = service_fn(move |request: Request<Incoming>| {
             let shared = shared.clone();
@@ -140,7 +139,6 @@ impl Shared {
                         version: head.version,
                         headers: head.headers,
                         body: Bytes::new(),
-                        connection: number,
                     });
                     asked.len() - 1
                 };
