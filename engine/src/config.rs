@@ -7,6 +7,7 @@
 
 pub(crate) mod keys;
 pub(crate) mod reference;
+mod secrets;
 mod value;
 
 pub(crate) use keys::{
@@ -23,7 +24,7 @@ use std::fmt::{self, Write};
 use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
-use value::Raw;
+use value::{Environment, Raw};
 
 /// The effective configuration.
 #[derive(Debug, Clone, Default)]
@@ -46,7 +47,7 @@ impl Config {
     /// Reads the file, if any, then the environment, then `flags` (key names with values as typed).
     pub(crate) fn load(
         file: Option<&Path>,
-        environment: &dyn Fn(&str) -> Option<String>,
+        environment: Environment<'_>,
         flags: &[(&'static str, String)],
     ) -> Result<Self, ConfigError> {
         let mut config = Self::default();
@@ -58,15 +59,15 @@ impl Config {
                 problem: format!("cannot be read: {error}"),
                 fix: "Name an existing file with --config, or leave it out: every key has a default.".into(),
             })?;
-            config.read_file(path, &text)?;
+            config.read_file(path, &text, environment)?;
         }
         for key in keys::all().filter(|key| key.has_env()) {
             let Some(text) = environment(&key.env_name()) else { continue };
-            config.set_text(key.section, key.name, &text, Source::Environment)?;
+            config.set_text(key.section, key.name, Raw::typed(&text, environment), Source::Environment)?;
         }
         for (full_name, text) in flags {
             let (section, name) = full_name.split_once('.').expect("flags name keys in full");
-            config.set_text(section, name, text, Source::Flag)?;
+            config.set_text(section, name, Raw::typed(text, environment), Source::Flag)?;
         }
         config.check_whole()?;
         config.read_key_files()?;
@@ -81,7 +82,19 @@ impl Config {
                 self.fault(key, unfit.problem.into(), unfit.fix)
             })?;
         }
-        Ok(())
+        self.check_listeners()
+    }
+
+    /// Their bound is over all hubs.
+    fn check_listeners(&self) -> Result<(), ConfigError> {
+        let mut files = self.hubs.iter().flat_map(|(name, hub)| {
+            let entries = 0..hub.event_listeners.len();
+            entries.map(move |index| format!("{}.event_listeners[{index}].file", hub_path(name)))
+        });
+        files.nth(keys::LISTENERS_MAX).map_or(Ok(()), |key| {
+            let problem = format!("there may be at most {} listeners over all hubs", keys::LISTENERS_MAX);
+            Err(self.fault(key, problem, "Remove what is over."))
+        })
     }
 
     /// Takes access keys from the files that are named for them.
@@ -95,11 +108,11 @@ impl Config {
                 let problem = format!("and keys.{name} are both set");
                 return Err(self.fault(key(), problem, "Keep one of the two."));
             }
-            let text = read_key_file(&file).map_err(|error| {
+            let text = secrets::of_file(&file).map_err(|error| {
                 let problem = format!("{} cannot be read: {error}", file.display());
                 self.fault(key(), problem, "Name a file this process may read.")
             })?;
-            let secret = Secret::parse(text.trim_end_matches(['\r', '\n']))
+            let secret = Secret::parse(&text)
                 .map_err(|rule| self.fault(key(), format!("the text of {} {rule}", file.display()), ""))?;
             let slot = if name == "primary" { &mut self.keys.primary } else { &mut self.keys.secondary };
             *slot = Some(secret);
@@ -234,7 +247,7 @@ impl Config {
     #[cfg(test)]
     pub(crate) fn from_text(text: &str) -> Result<Self, ConfigError> {
         let mut config = Self::default();
-        config.read_file(Path::new("ringhub.toml"), text)?;
+        config.read_file(Path::new("ringhub.toml"), text, &|_| None)?;
         config.check_whole()?;
         Ok(config)
     }
@@ -254,7 +267,12 @@ impl Config {
         ]
     }
 
-    fn read_file(&mut self, path: &Path, text: &str) -> Result<(), ConfigError> {
+    fn read_file(
+        &mut self,
+        path: &Path,
+        text: &str,
+        environment: Environment<'_>,
+    ) -> Result<(), ConfigError> {
         let place = Place { path, text };
         let root = DeTable::parse(text).map_err(|error| ConfigError {
             file: Some(path.to_owned()),
@@ -267,7 +285,7 @@ impl Config {
             let section = name.get_ref().as_ref();
             if section == "hubs" {
                 for (name, value) in place.table(section, value)? {
-                    self.read_hub(&place, name, value)?;
+                    self.read_hub(&place, name, value, environment)?;
                 }
                 continue;
             }
@@ -276,7 +294,7 @@ impl Config {
                 let known = keys::TOP.iter().map(|shape| shape.path).chain(["hubs.NAME"]);
                 return Err(place.unknown(name.span().start, "section", section, known));
             };
-            Reading { place: &place, sources }.section(section, known, value)?;
+            Reading { place: &place, sources, environment }.section(section, known, value)?;
             self.sources = std::mem::take(sources);
         }
         Ok(())
@@ -287,6 +305,7 @@ impl Config {
         place: &Place<'_>,
         name: &Spanned<Cow<'_, str>>,
         value: &Spanned<DeValue<'_>>,
+        environment: Environment<'_>,
     ) -> Result<(), ConfigError> {
         let hub = HubName::parse(name.get_ref()).map_err(|error| {
             place.error(
@@ -306,13 +325,19 @@ impl Config {
         }
         let path = hub_path(&hub);
         let section = self.hubs.entry(hub).or_default();
-        Reading { place, sources: &mut self.sources }.section(&path, section, value)
+        Reading { place, sources: &mut self.sources, environment }.section(&path, section, value)
     }
 
-    fn set_text(&mut self, section: &str, name: &str, text: &str, source: Source) -> Result<(), ConfigError> {
+    fn set_text(
+        &mut self,
+        section: &str,
+        name: &str,
+        raw: Raw<'_>,
+        source: Source,
+    ) -> Result<(), ConfigError> {
         let known = self.top_mut().into_iter().find(|known| known.shape().path == section);
         let known = known.expect("variables and flags name keys in full");
-        known.set(name, Raw::Text(text)).map_err(|problem| {
+        known.set(name, raw).map_err(|problem| {
             let key = keys::all().find(|key| key.section == section && key.name == name);
             let key = match source {
                 Source::Environment => key.map(keys::Key::env_name),
@@ -360,6 +385,7 @@ fn needs_restart(key: &str) -> bool {
 struct Reading<'a> {
     place: &'a Place<'a>,
     sources: &'a mut BTreeMap<String, Source>,
+    environment: Environment<'a>,
 }
 
 impl Reading<'_> {
@@ -379,21 +405,11 @@ impl Reading<'_> {
                 self.sub(path, section, sub, value)?;
                 continue;
             }
-            // Taking it and calling nobody would look like working.
-            if (shape.path, name) == ("hubs.NAME", "event_handlers") {
-                return Err(place.error(
-                    at,
-                    &full_name,
-                    "event handlers are not built yet".into(),
-                    "Remove it; events without a handler get the answer of a hub that has none.",
-                ));
-            }
             if !shape.keys.iter().any(|key| key.name == name) {
                 return Err(unknown_key(place, at, shape, name));
             }
-            section
-                .set(name, Raw::Toml(value.get_ref()))
-                .map_err(|problem| place.error(at, &full_name, problem, ""))?;
+            let raw = Raw::of_file(value.get_ref(), self.environment);
+            section.set(name, raw).map_err(|problem| place.error(at, &full_name, problem, ""))?;
             self.sources.insert(full_name, Source::File(place.path.to_owned(), place.line(at)));
         }
         if keys::TOP.iter().any(|top| top.path == path) {
@@ -460,17 +476,6 @@ fn unknown_key(place: &Place<'_>, at: usize, shape: &Shape, name: &str) -> Confi
     let full_name = format!("{}.{name}", shape.path);
     place.unknown(at, "key", &full_name, names.iter().map(String::as_str))
 }
-
-/// The text of a file that is small if it holds a key.
-fn read_key_file(path: &Path) -> std::io::Result<String> {
-    use std::io::Read;
-    let mut text = String::new();
-    std::fs::File::open(path)?.take(KEY_FILE_BYTES_MAX).read_to_string(&mut text)?;
-    Ok(text)
-}
-
-/// Most bytes read of a file with a key; the rest is left.
-const KEY_FILE_BYTES_MAX: u64 = 64 << 10;
 
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,12 +3,14 @@
 
 #[macro_use]
 mod define;
+mod events;
 mod firewall;
 mod hub;
 mod limits;
 mod oidc;
 mod server;
 
+pub(crate) use events::LISTENERS_MAX;
 pub(crate) use firewall::{CountBy, Firewall};
 pub(crate) use hub::{AnonymousPolicy, Hub};
 pub(crate) use limits::Limits;

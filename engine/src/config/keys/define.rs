@@ -1,10 +1,21 @@
 //! How a section and a key of few words are defined: once, with everything that is known of them.
 
+/// A key's name: its field's, unless that is a word of the language (`kind as "type"`).
+macro_rules! key_name {
+    ($field:ident) => {
+        stringify!($field)
+    };
+    ($field:ident $name:literal) => {
+        $name
+    };
+}
+
 macro_rules! section {
     (
         $(#[doc = $about:literal])+
         $section:ident in $path:literal {
-            $( $(#[doc = $doc:literal])+ $field:ident: $kind:ty = $default:expr, $range:expr $(, $words:literal)?; )*
+            $( $(#[doc = $doc:literal])+ $field:ident $(as $name:literal)?: $kind:ty = $default:expr, $range:expr
+                $(, $words:literal)?; )*
         }
         $(tables { $( $table:ident: $table_kind:ty; )+ })?
         $(lists { $( $list:ident: $entry:ty, $entries_max:expr; )+ })?
@@ -25,7 +36,7 @@ macro_rules! section {
                 about: &[$($about),+],
                 keys: &[$( Key {
                     section: $path,
-                    name: stringify!($field),
+                    name: key_name!($field $($name)?),
                     about: &[$($doc),+],
                     default_words: concat!($($words)?),
                     kind: || <$kind as Setting>::kind(&$range),
@@ -64,7 +75,7 @@ macro_rules! section {
             #[allow(unused_variables, reason = "a section may have no keys")]
             fn set(&mut self, name: &str, raw: Raw<'_>) -> Result<(), String> {
                 match name {
-                    $( stringify!($field) => self.$field = Setting::read(raw, &$range)?, )*
+                    $( key_name!($field $($name)?) => self.$field = Setting::read(raw, &$range)?, )*
                     _ => unreachable!("only known keys are set"),
                 }
                 #[allow(unreachable_code, reason = "a section may have no keys")]
@@ -72,18 +83,18 @@ macro_rules! section {
             }
 
             fn show(&self) -> Vec<(&'static str, String)> {
-                let all = [$( (stringify!($field), self.$field.show()) ),*];
+                let all = [$( (key_name!($field $($name)?), self.$field.show()) ),*];
                 all.into_iter().filter(|(_, value): &(_, String)| !value.is_empty()).collect()
             }
 
             fn reveal(&self) -> Vec<(&'static str, String)> {
-                let all = [$( (stringify!($field), self.$field.reveal()) ),*];
+                let all = [$( (key_name!($field $($name)?), self.$field.reveal()) ),*];
                 all.into_iter().filter(|(_, value): &(_, String)| !value.is_empty()).collect()
             }
 
             fn files(&self) -> Vec<PathBuf> {
-                let all: Vec<Option<PathBuf>> = vec![$( self.$field.file() ),*];
-                all.into_iter().flatten().collect()
+                let all: Vec<Vec<PathBuf>> = vec![$( self.$field.files() ),*];
+                all.concat()
             }
 
             fn sub_mut(&mut self, name: &str) -> &mut dyn Section {
@@ -124,14 +135,21 @@ macro_rules! choice {
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub(crate) enum $choice { $( $(#[doc = $doc])+ $variant, )+ }
 
+        words! { $choice { $( $variant = $word, )+ } }
+    };
+}
+
+/// The same for a type of another crate.
+macro_rules! words {
+    ($choice:ident { $( $variant:ident = $word:literal, )+ }) => {
         impl Setting for $choice {
             fn kind(_: &RangeInclusive<u64>) -> String {
                 [$( concat!("`\"", $word, "\"`") ),+].join(" or ")
             }
 
             fn read(raw: Raw<'_>, _: &RangeInclusive<u64>) -> Result<Self, String> {
-                match String::read(raw, &ANY).as_deref() {
-                    $( Ok($word) => Ok(Self::$variant), )+
+                match raw.text() {
+                    $( Some($word) => Ok(Self::$variant), )+
                     _ => Err(["must be ", &[$( concat!("\"", $word, "\"") ),+].join(" or ")].concat()),
                 }
             }

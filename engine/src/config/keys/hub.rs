@@ -1,5 +1,6 @@
 //! What may differ from hub to hub.
 
+use super::events::{EventHandler, EventListener, HANDLERS_MAX, LISTENERS_MAX, OnUserEventFailure};
 use super::{ANY, Key, Section, Shape, Sub, Unfit};
 use crate::config::value::{Raw, Setting};
 use ringhub_protocol::origin::OriginPattern;
@@ -22,9 +23,20 @@ section! {
         connections_max: u64 = 0, 0..=100_000_000;
         /// Seconds a connection may last; then it is closed and the client has to connect anew. 0 for no bound.
         connection_lifetime_seconds: u64 = 0, 0..=604_800;
+        /// What becomes of a client with a subprotocol when an event of it fails for which it asked no acknowledgement.
+        /// `log`: it is not told. `close`: it is told `disconnected` and closed with 1011. A raw client is always
+        /// closed with 1011; who asked for an acknowledgement gets one that says it failed.
+        on_user_event_failure: OnUserEventFailure = OnUserEventFailure::Log, ANY;
+        /// Events of one connection that wait while one is being handled; at one more, nothing is read from its
+        /// socket until one is done.
+        events_queued_max: u64 = 16, 1..=10_000;
     }
     tables {
         reliable: Reliable;
+    }
+    lists {
+        event_handlers: EventHandler, HANDLERS_MAX;
+        event_listeners: EventListener, LISTENERS_MAX;
     }
 }
 
