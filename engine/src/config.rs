@@ -5,17 +5,20 @@
 //! wrong type or a value out of bounds stops the start with file, line, key and fix; a secret never appears
 //! in an error or in [`Config::to_text`]; a value that got in here is legal everywhere else.
 
+mod fault;
 pub(crate) mod keys;
 pub(crate) mod reference;
 mod secrets;
 mod value;
 
+pub(crate) use fault::ConfigError;
 pub(crate) use keys::{
     AnonymousPolicy, ClientCertificates, CountBy, Firewall, Hub, Issuer, Keys, Limits, Oidc, ProxyProtocol,
     Section, Server, Tls, TlsVersion,
 };
 pub(crate) use value::Secret;
 
+use fault::{Place, in_order};
 use keys::{Shape, Sub};
 use ringhub_protocol::name::HubName;
 use std::borrow::Cow;
@@ -39,9 +42,6 @@ pub(crate) struct Config {
     /// Where each value that is not a default came from, by its full name.
     sources: BTreeMap<String, Source>,
 }
-
-/// A key of a table and its value, with their places in the file.
-type Entry<'t, 'i> = (&'t Spanned<Cow<'i, str>>, &'t Spanned<DeValue<'i>>);
 
 impl Config {
     /// Reads the file, if any, then the environment, then `flags` (key names with values as typed).
@@ -497,128 +497,11 @@ impl fmt::Display for Source {
     }
 }
 
-/// A configuration that cannot be used, for the operator: where, what, and how to mend it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ConfigError {
-    /// The file, if a file is at fault.
-    pub(crate) file: Option<PathBuf>,
-    /// Its line, from 1.
-    pub(crate) line: Option<usize>,
-    /// The key in full, the variable or the flag.
-    pub(crate) key: Option<String>,
-    /// What is wrong, without the value if it is secret.
-    pub(crate) problem: String,
-    /// What to do, a sentence; empty if the problem says it.
-    pub(crate) fix: String,
-}
-
-impl std::error::Error for ConfigError {}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(file) = &self.file {
-            write!(f, "{}", file.display())?;
-            if let Some(line) = self.line {
-                write!(f, ":{line}")?;
-            }
-            f.write_str(": ")?;
-        }
-        if let Some(key) = &self.key {
-            write!(f, "{key}: ")?;
-        }
-        f.write_str(&self.problem)?;
-        if !self.fix.is_empty() {
-            write!(f, "\n  fix: {}", self.fix)?;
-        }
-        Ok(())
-    }
-}
-
-/// A file being read, for messages.
-struct Place<'a> {
-    path: &'a Path,
-    text: &'a str,
-}
-
-impl Place<'_> {
-    fn line(&self, offset: usize) -> usize {
-        self.text.as_bytes()[..offset.min(self.text.len())].iter().filter(|&&byte| byte == b'\n').count() + 1
-    }
-
-    fn error(&self, offset: usize, key: &str, problem: String, fix: &str) -> ConfigError {
-        ConfigError {
-            file: Some(self.path.to_owned()),
-            line: Some(self.line(offset)),
-            key: Some(key.to_owned()),
-            problem,
-            fix: fix.to_owned(),
-        }
-    }
-
-    fn unknown<'n>(
-        &self,
-        offset: usize,
-        what: &str,
-        name: &str,
-        known: impl Iterator<Item = &'n str>,
-    ) -> ConfigError {
-        let nearest = nearest(name, known);
-        self.error(offset, name, format!("unknown {what}"), &format!("Did you mean {nearest}?"))
-    }
-
-    fn table<'t, 'i>(
-        &self,
-        section: &str,
-        value: &'t Spanned<DeValue<'i>>,
-    ) -> Result<Vec<Entry<'t, 'i>>, ConfigError> {
-        match value.get_ref() {
-            DeValue::Table(table) => Ok(in_order(table)),
-            _ => Err(self.error(
-                value.span().start,
-                section,
-                "this is a section, not a value".into(),
-                &format!("Write [{section}] on a line of its own and the keys below it."),
-            )),
-        }
-    }
-}
-
-/// A table as it stands in the file, so that the first fault is the one reported.
-fn in_order<'t, 'i>(table: &'t DeTable<'i>) -> Vec<(&'t Spanned<Cow<'i, str>>, &'t Spanned<DeValue<'i>>)> {
-    let mut entries: Vec<_> = table.iter().collect();
-    entries.sort_by_key(|(name, _)| name.span().start);
-    entries
-}
-
 /// A hub's section as one writes it.
 fn hub_path(name: &HubName) -> String {
     let name = name.as_str();
     let bare = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
     if bare { format!("hubs.{name}") } else { format!("hubs.\"{name}\"") }
-}
-
-/// The known name a person most likely meant: the least edits, the last part of the name counting first,
-/// since a key in the wrong section is as common as a slip of the finger.
-fn nearest<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> &'n str {
-    let last = |name: &str| name.rsplit('.').next().unwrap_or_default().to_owned();
-    known
-        .min_by_key(|candidate| (edits(&last(name), &last(candidate)), edits(name, candidate)))
-        .expect("there are known names")
-}
-
-/// Levenshtein distance in bytes; an adjacent swap counts two.
-fn edits(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.bytes().enumerate() {
-            let substituted = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]

@@ -185,13 +185,6 @@ fn what_check_prints_reads_back_the_same() {
     assert_eq!(second.firewall.traffic_rules.len(), 2);
 }
 
-#[test]
-fn nearest_prefers_the_last_part() {
-    assert_eq!(edits("kitten", "sitting"), 3);
-    assert_eq!(edits("", "abc"), 3);
-    assert_eq!(nearest("server.cors", ["server.cores", "server.listen"].into_iter()), "server.cores");
-}
-
 /// Replacing an issuer's authorities was told as a reload, and the old ones stayed trusted.
 #[test]
 fn files_that_are_read_at_the_start_only_are_not_watched() {
