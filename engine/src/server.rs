@@ -21,6 +21,7 @@ use crate::reload::{self, Commit, Reloader, Trigger};
 use crate::rest::RestApi;
 use crate::throttle::Throttle;
 use crate::trace::{self, Log};
+use crate::upstreams::Upstreams;
 use ringhub_hub::{CoreId, CoreSet, Limits};
 use ringhub_protocol::name::{GroupName, HubName, UserId};
 use ringhub_protocol::rest::{ClientType, Filters, GenerateToken};
@@ -93,6 +94,8 @@ pub(crate) fn serve(arguments: &cli::Serve) -> Result<(), Failure> {
     if !config.server.access_keys && verifier.issuers().handles().next().is_none() {
         tracing::warn!("access keys are off and there is no OIDC issuer: nobody can make REST calls");
     }
+    let upstreams = Arc::new(Upstreams::default());
+    upstreams.commit(upstreams.prepare(&config).map_err(Failure::usage)?);
     let process = Arc::new(ProcessCounts::default());
     let door = Arc::new(Doorkeeper::new(verifier.clone(), Rules::new(&config), process.clone()));
     let draining = Arc::new(AtomicBool::new(false));
@@ -114,6 +117,7 @@ pub(crate) fn serve(arguments: &cli::Serve) -> Result<(), Failure> {
         on_loopback,
         rows_max: bytes(config.limits.admin_rows_max).into(),
         process: process.clone(),
+        upstreams: upstreams.clone(),
         started: Instant::now(),
     });
     let http = Arc::new(Http {
@@ -130,7 +134,8 @@ pub(crate) fn serve(arguments: &cli::Serve) -> Result<(), Failure> {
     let arguments = arguments.clone();
     let file = arguments.file().map(Path::to_owned);
     let mut reloader = Reloader::new(move || arguments.config(), config, process, now_unix);
-    let parts = Parts { log, generated, verifier, door, rest, http, cores, control: server.control() };
+    let control = server.control();
+    let parts = Parts { log, generated, verifier, door, rest, http, upstreams, cores, control };
     reloader.register(move |config| parts.prepare(config));
     reloader.register(move |config| prepare_tls(tls.as_ref(), config));
     let reload = reload::start(reloader, file).map_err(Failure::running)?;
@@ -143,7 +148,7 @@ pub(crate) fn serve(arguments: &cli::Serve) -> Result<(), Failure> {
     draining.store(true, Ordering::Relaxed);
     finish(server, signals);
     if let Some(relay) = relay {
-        relay.stop();
+        relay.stop(Duration::ZERO);
         relay.join();
     }
     Ok(())
@@ -190,6 +195,7 @@ pub(crate) fn echo(arguments: &cli::Echo) -> Result<(), Failure> {
         on_loopback: false,
         rows_max: 0.into(),
         process: Arc::default(),
+        upstreams: Arc::default(),
         started: Instant::now(),
     });
     let http = Arc::new(Http { head_bytes_max: settings.sockets.head_bytes_max.into(), rest, admin });
@@ -262,13 +268,15 @@ fn filters(cores: &[Arc<CoreShared>], kept_max: usize) -> Box<[(Mutex<Filters>, 
 
 /// The side thread, if there is something for it to do.
 fn start_relay(verifier: &Verifier) -> Result<Option<Relay>, Failure> {
-    let settings = ringhub_relay::Settings { issuers: verifier.issuers().handles().cloned().collect() };
-    if settings.issuers.is_empty() {
+    let issuers: Vec<_> = verifier.issuers().handles().cloned().collect();
+    if issuers.is_empty() {
         return Ok(None);
     }
+    let exchange = Arc::new(ringhub_relay::exchange::Exchange::new(0));
+    let settings = ringhub_relay::Settings { issuers, exchange, signer: ringhub_relay::Signer::new(&[]) };
     Relay::start(settings).map(Some).map_err(|error| match error {
         StartError::CaFile { .. } => Failure::usage(format!("oidc.issuers: ca_file: {error}")),
-        StartError::Thread(_) => Failure::running(error),
+        StartError::Handler { .. } | StartError::Thread(_) => Failure::running(error),
     })
 }
 
@@ -356,12 +364,12 @@ fn settings(config: &Config, cores: u16) -> Settings {
 }
 
 /// A bound as a size; keys are bounded far below what 64 bits hold.
-fn bytes(bound: u64) -> usize {
+pub(crate) fn bytes(bound: u64) -> usize {
     usize::try_from(bound).unwrap_or(usize::MAX)
 }
 
 /// A bound as a small number.
-fn small(bound: u64) -> u32 {
+pub(crate) fn small(bound: u64) -> u32 {
     u32::try_from(bound).unwrap_or(u32::MAX)
 }
 
@@ -455,6 +463,7 @@ struct Parts {
     door: Arc<Doorkeeper>,
     rest: Arc<RestApi>,
     http: Arc<Http>,
+    upstreams: Arc<Upstreams>,
     cores: u16,
     control: Control,
 }
@@ -466,10 +475,11 @@ impl Parts {
         let (terms, rules) = (Terms::new(config, &key), Rules::new(config));
         let settings = settings(config, self.cores);
         let set_log = self.log.prepare(&config.server.log)?;
+        let built = self.upstreams.prepare(config)?;
         let limits = config.limits.clone();
-        let Self { verifier, door, rest, http, control, .. } = self;
-        let (verifier, door, rest, http, control) =
-            (verifier.clone(), door.clone(), rest.clone(), http.clone(), control.clone());
+        let Self { verifier, door, rest, http, upstreams, control, .. } = self;
+        let (verifier, door, rest, http, upstreams, control) =
+            (verifier.clone(), door.clone(), rest.clone(), http.clone(), upstreams.clone(), control.clone());
         Ok(Box::new(move || {
             set_log();
             verifier.set_terms(terms);
@@ -478,6 +488,7 @@ impl Parts {
             rest.throttle.set_rate(limits.rest_calls_per_second_max);
             http.admin.rows_max.store(bytes(limits.admin_rows_max), Ordering::Relaxed);
             http.head_bytes_max.store(settings.sockets.head_bytes_max, Ordering::Relaxed);
+            upstreams.commit(built);
             control.apply(settings);
         }))
     }
