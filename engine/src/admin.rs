@@ -391,7 +391,8 @@ mod tests {
     #[test]
     fn pages_and_what_is_none() {
         let admin = admin(true);
-        for path in ["/", "/console.js", "/console.css", "/stats", "/metrics"] {
+        for path in ["/", "/console.js", "/console.css", "/upstreams.js", "/stats", "/upstreams", "/metrics"]
+        {
             assert_eq!(ask(&admin, "GET", path, HOST_LINE).0, 200, "{path}");
         }
         assert_eq!(ask(&admin, "HEAD", "/", HOST_LINE), (200, String::new()));
@@ -434,6 +435,16 @@ mod tests {
         assert_eq!(rows.len(), 2, "bounded");
         assert_eq!((rows[0]["closedUnix"].as_u64(), rows[0]["code"].as_u64()), (Some(3), Some(1007)));
         assert_eq!(rows[0]["reason"], "not \"JSON\"");
+    }
+
+    #[test]
+    fn handlers_are_asked_for_by_hub_and_place() {
+        let admin = admin(true);
+        let empty = (200, r#"{"handlers":[],"listeners":[]}"#.to_owned());
+        assert_eq!(ask(&admin, "GET", "/upstreams?hub=chat&handler=0", HOST_LINE), empty);
+        for query in ["handler=first", "handler=-1", "hub=%"] {
+            assert_eq!(ask(&admin, "GET", &format!("/upstreams?{query}"), HOST_LINE).0, 400, "{query}");
+        }
     }
 
     #[test]
