@@ -13,8 +13,8 @@ mod value;
 
 pub(crate) use fault::ConfigError;
 pub(crate) use keys::{
-    AnonymousPolicy, ClientCertificates, CountBy, Firewall, Hub, Issuer, Keys, Limits, Oidc, ProxyProtocol,
-    Section, Server, Tls, TlsVersion,
+    AnonymousPolicy, Auth, AuthKind, ClientCertificates, CountBy, EventHandler, EventListener, Firewall, Hub,
+    Issuer, Keys, Limits, Oidc, OnUserEventFailure, ProxyProtocol, Section, Server, Tls, TlsVersion,
 };
 pub(crate) use value::Secret;
 
@@ -498,7 +498,7 @@ impl fmt::Display for Source {
 }
 
 /// A hub's section as one writes it.
-fn hub_path(name: &HubName) -> String {
+pub(crate) fn hub_path(name: &HubName) -> String {
     let name = name.as_str();
     let bare = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
     if bare { format!("hubs.{name}") } else { format!("hubs.\"{name}\"") }
