@@ -13,8 +13,8 @@ mod value;
 
 pub(crate) use fault::ConfigError;
 pub(crate) use keys::{
-    AnonymousPolicy, Auth, AuthKind, ClientCertificates, CountBy, EventHandler, Firewall, Hub, Issuer, Keys,
-    Limits, Oidc, ProxyProtocol, Section, Server, Tls, TlsVersion,
+    AnonymousPolicy, Auth, AuthKind, ClientCertificates, CountBy, EventHandler, EventListener, Firewall, Hub,
+    Issuer, Keys, Limits, Oidc, OnUserEventFailure, ProxyProtocol, Section, Server, Tls, TlsVersion,
 };
 pub(crate) use value::Secret;
 

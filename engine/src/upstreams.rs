@@ -3,7 +3,7 @@
 //! What must stay true: one whose settings a reload leaves alone stays the same, so that its connections, its breaker,
 //! its counts and its last calls live on; one that changed begins anew. What cannot be built changes nothing.
 
-use crate::config::{Auth, AuthKind, Config, EventHandler, hub_path};
+use crate::config::{Auth, AuthKind, Config, EventHandler, OnUserEventFailure, hub_path};
 use crate::server::{bytes, small};
 use arc_swap::ArcSwap;
 use ringhub_hub::event::{Route, Routes};
@@ -66,7 +66,11 @@ impl Upstreams {
         let current = self.current.load();
         let mut built = Built::default();
         for (hub, section) in config.hubs() {
-            let mut routes = Routes::default();
+            let mut routes = Routes {
+                origin: origin(config),
+                close_on_failure: section.on_user_event_failure == OnUserEventFailure::Close,
+                ..Routes::default()
+            };
             for (place, handler) in section.event_handlers.iter().enumerate() {
                 let handler = current.handler(filter(handler), handler_settings(hub, place, handler))?;
                 routes
@@ -86,11 +90,6 @@ impl Upstreams {
         self.current.store(Arc::new(built));
     }
 
-    /// Who wants to hear what of a hub; `None` if nobody wants anything.
-    pub(crate) fn routes(&self, hub: &HubName) -> Option<Arc<Routes>> {
-        self.current.load().routes.get(hub).cloned()
-    }
-
     /// What there is to see of them now.
     pub(crate) fn views(&self) -> Views {
         let current = self.current.load();
@@ -104,6 +103,11 @@ impl Upstreams {
 }
 
 impl Built {
+    /// Who wants to hear what of a hub; `None` if nobody wants anything.
+    pub(crate) fn routes(&self, hub: &HubName) -> Option<Arc<Routes>> {
+        self.routes.get(hub).cloned()
+    }
+
     /// A handler with these settings: the one there is, or a new one.
     fn handler(&self, wants: EventFilter, settings: UpstreamSettings) -> Result<Handler, String> {
         let authorities = settings.ca_file.as_deref().and_then(read);
@@ -124,6 +128,14 @@ impl Built {
 /// Every state of a handler with its name.
 pub(crate) const STATES: [(BreakerState, &str); 3] =
     [(BreakerState::Closed, "working"), (BreakerState::Open, "resting"), (BreakerState::Probing, "probing")];
+
+/// How the server is called, where no client has said it.
+fn origin(config: &Config) -> Box<str> {
+    match config.server.public_endpoints.first() {
+        Some(endpoint) => endpoint.host().into(),
+        None => config.server.listen[0].reachable().socket.ip().to_string().into(),
+    }
+}
 
 /// What stands in a file of authorities; that it cannot be read is said when a handler is built with it.
 fn read(file: &Path) -> Option<Vec<u8>> {
@@ -259,8 +271,11 @@ pub(crate) mod tests {
     #[test]
     fn hubs_have_their_handlers_in_order_with_what_they_want() {
         let upstreams = with(&format!("[hubs.none]\n{ONE}{TWO}{OTHER}"));
-        assert!(upstreams.routes(&hub("none")).is_none() && upstreams.routes(&hub("unheard")).is_none());
-        let routes = upstreams.routes(&hub("A")).unwrap();
+        assert!(
+            upstreams.current.load().routes(&hub("none")).is_none()
+                && upstreams.current.load().routes(&hub("unheard")).is_none()
+        );
+        let routes = upstreams.current.load().routes(&hub("A")).unwrap();
         let places: Vec<usize> = routes
             .handlers
             .iter()
@@ -286,11 +301,11 @@ pub(crate) mod tests {
         let same: Vec<bool> =
             before.iter().zip(&after).map(|(before, after)| Arc::ptr_eq(before, after)).collect();
         assert_eq!(same, [true, false, true], "what a handler wants is not a matter of how it is asked");
-        let routes = upstreams.routes(&hub("a")).unwrap();
+        let routes = upstreams.current.load().routes(&hub("a")).unwrap();
         assert!(routes.handlers[0].filter.matches(Subject::User("x")));
         assert_eq!(after[1].settings().timeout, Duration::from_secs(7));
         reload(&upstreams, "").unwrap();
-        assert!(handlers(&upstreams).is_empty() && upstreams.routes(&hub("a")).is_none());
+        assert!(handlers(&upstreams).is_empty() && upstreams.current.load().routes(&hub("a")).is_none());
     }
 
     /// Replacing them was told as a reload, and the old ones stayed trusted.

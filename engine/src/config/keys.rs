@@ -10,7 +10,7 @@ mod limits;
 mod oidc;
 mod server;
 
-pub(crate) use events::{Auth, AuthKind, EventHandler, LISTENERS_MAX};
+pub(crate) use events::{Auth, AuthKind, EventHandler, EventListener, LISTENERS_MAX, OnUserEventFailure};
 pub(crate) use firewall::{CountBy, Firewall};
 pub(crate) use hub::{AnonymousPolicy, Hub};
 pub(crate) use limits::Limits;

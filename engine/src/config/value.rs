@@ -9,6 +9,7 @@ pub(crate) use events::{Output, PresenceEvents};
 use crate::net::Address;
 use ipnet::IpNet;
 use ringhub_protocol::origin::OriginPattern;
+use ringhub_protocol::uri::without_port;
 use std::fmt;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -171,6 +172,12 @@ impl Endpoint {
     /// The URL.
     pub(crate) fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Its host, without a port.
+    pub(crate) fn host(&self) -> &str {
+        let (_, rest) = self.0.split_once("://").expect("it was parsed");
+        without_port(rest.split('/').next().unwrap_or_default())
     }
 
     fn parse(text: &str) -> Option<Self> {
