@@ -68,7 +68,7 @@ struct HubRow {
     value: u64,
 }
 
-fn hub_rows(counters: &HubCounters) -> [HubRow; 18] {
+fn hub_rows(counters: &HubCounters) -> [HubRow; 21] {
     use Kind::{Counter, Gauge};
     [
         ("connections", "Connections now, sessions without a socket included", Gauge, counters.connections),
@@ -83,6 +83,19 @@ fn hub_rows(counters: &HubCounters) -> [HubRow; 18] {
             counters.permissions_refused,
         ),
         ("duplicates", "Requests answered Duplicate", Counter, counters.duplicates),
+        (
+            "events",
+            "Events that handlers were asked about, or only listeners heard",
+            Counter,
+            counters.events,
+        ),
+        ("events_failed", "Events whose handler gave no usable answer", Counter, counters.events_failed),
+        (
+            "events_held",
+            "Times nothing more was read from a client because as many of its events waited as may",
+            Counter,
+            counters.events_held,
+        ),
         ("events_unhandled", "Events nobody handles", Counter, counters.events_unhandled),
         ("groups_refused", "Joins refused at the bound of groups", Counter, counters.groups_refused),
         ("recovered", "Sessions recovered", Counter, counters.recovered),

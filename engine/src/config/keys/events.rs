@@ -149,7 +149,7 @@ words! {
 }
 
 choice! {
-    /// What becomes of a client with a subprotocol whose event failed, if it asked for no acknowledgement.
+    /// What becomes of a client with a subprotocol whose event failed without an acknowledgement to say so.
     OnUserEventFailure {
         /// It is not told.
         Log = "log",
