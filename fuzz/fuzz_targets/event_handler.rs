@@ -1,6 +1,6 @@
 //! What operators, clients and handlers put into events. The first letter says what the lines after it are:
-//! `t` a URL template, a hub, an event; `r` a request to connect; `e` an event's attributes and its body; `c` an answer to
-//! `connect`; `u` an answer to a user event. URLs and headers are legal for the HTTP client that sends them, what is
+//! `t` a URL template, a hub, an event; `r` a request to connect; `e` an event's attributes and its body; `c` an answer
+//! to `connect`; `u` an answer to a user event. URLs and headers are legal for the HTTP client that sends them, what is
 //! written as JSON is read by another reader, and what is taken from an answer can be told to a client.
 #![no_main]
 

@@ -11,7 +11,7 @@ use ringhub_hub::{
     Answer, Budget, Chunk, ConnectionId, CoreId, Effects, Hub, Limits, Part, RequestId, Sink, SocketKey, Time,
 };
 use ringhub_protocol::auth::role::Action;
-use ringhub_protocol::name::{GroupName, HubName, UserId};
+use ringhub_protocol::name::{EventName, GroupName, HubName, UserId};
 use ringhub_protocol::pubsub::{ClientMessage, Data, Subprotocol};
 use ringhub_protocol::rest::{Filter, GroupChange, Operation, Page, Permission, Target};
 use ringhub_protocol::ws::CloseCode;
@@ -224,9 +224,15 @@ fuzz_target!(|ops: Vec<Op>| {
             }
             Op::Say { client, what } => {
                 if let Some((from, _)) = pick(client) {
-                    let message = match what % 4 {
+                    let message = match what % 6 {
                         0 => ClientMessage::Ping,
-                        1 => ClientMessage::Invoke { invocation_id: "1".into() },
+                        1 | 4 => ClientMessage::Invoke {
+                            invocation_id: "1".into(),
+                            event: (what % 6 == 1).then(|| EventName::parse("ask").expect("a legal name")),
+                            data: Data::text("?"),
+                            metadata: None,
+                        },
+                        5 => ClientMessage::CancelInvocation { invocation_id: "1".into() },
                         2 => ClientMessage::Stream { stream_id: "s".into() },
                         _ => ClientMessage::GroupState { ack_id: Some(1) },
                     };

@@ -78,12 +78,12 @@ impl Hub {
                 }
             }
             ClientMessage::Ping => self.tell(slot, &Told::Pong),
-            ClientMessage::Invoke { invocation_id } => {
+            ClientMessage::Invoke { invocation_id, .. } => {
                 let message = "No event handler is configured.";
                 let error = AckError::NotFound;
                 self.tell(slot, &Told::InvokeRefused { invocation_id: &invocation_id, error, message });
             }
-            ClientMessage::CancelInvocation => {}
+            ClientMessage::CancelInvocation { .. } => {}
             ClientMessage::Stream { stream_id } => {
                 let (name, message) = ("BadRequest", "Streams are not supported.");
                 self.tell(slot, &Told::StreamClosed { stream_id: &stream_id, name, message });
