@@ -59,7 +59,10 @@ fn check_response(invocation_id: &str, data: Data<'_>) {
         json::invoke_response(&mut out, invocation_id, data);
         serde_json::from_slice::<&serde_json::value::RawValue>(&out).expect("what is written is JSON");
         if let Ok(response) = serde_json::from_slice::<Value>(&out) {
-            assert_eq!((&response["invocationId"], &response["success"]), (&invocation_id.into(), &true.into()));
+            assert_eq!(
+                (&response["invocationId"], &response["success"]),
+                (&invocation_id.into(), &true.into())
+            );
             assert_eq!(response.get("data").is_some(), data.is_some());
         }
     }
