@@ -107,6 +107,11 @@ impl GroupPatterns {
         Ok(Self(checked.into()))
     }
 
+    /// The patterns, as they were read.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|pattern| &**pattern)
+    }
+
     /// Whether `group` is one of them.
     pub fn matches(&self, group: &str) -> bool {
         let is_like = |pattern: &str| match pattern.strip_suffix('*') {

@@ -6,6 +6,7 @@
 //! who holds the keys.
 
 pub mod answer;
+pub mod body;
 pub mod cloudevents;
 pub mod connect;
 pub mod filter;

@@ -13,8 +13,8 @@ pub const TEMPLATE_BYTES_MAX: usize = 4 * 1024;
 /// Most `{hub}` and `{event}` of a template.
 pub const PARAMETERS_MAX: usize = 16;
 
-/// Longest URL that comes of a template, in bytes: names of hubs and events have at most 128 characters, each of which
-/// takes at most three when it is percent-encoded.
+/// Longest URL that comes of a template, in bytes: names of hubs and events have at most 128 characters, each of
+/// which takes at most three when it is percent-encoded.
 pub const URL_BYTES_MAX: usize = TEMPLATE_BYTES_MAX + PARAMETERS_MAX * 3 * 128;
 
 /// Where a secret in a template comes from.
@@ -47,8 +47,8 @@ enum Part {
 }
 
 impl UrlTemplate {
-    /// Reads a template; `secret` finds the text of a secret, or says why not. The text is put in as it is: it must be
-    /// legal in a URL, without the line end of its file.
+    /// Reads a template; `secret` finds the text of a secret, or says why not. The text is put in as it is: it must
+    /// be legal in a URL, without the line end of its file.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -91,22 +91,35 @@ impl UrlTemplate {
         url
     }
 
-    /// The template as configured, secrets as `…`, for logs and the inspector.
+    /// The template as configured, for logs and the inspector: secrets, and what may be one ([`masked`]), as `…`.
     pub fn shown(&self) -> String {
-        self.to_string()
+        let parts = self.parts.iter().map(|part| match part {
+            Part::Text(text) => text,
+            Part::Hub => "{hub}",
+            Part::Event => "{event}",
+            Part::Secret(_) => "…",
+        });
+        masked(&parts.collect::<String>())
     }
+}
+
+/// A template with `…` for every value of its query but parameters: people write secrets there in so many words
+/// (`?code=…`).
+pub fn masked(template: &str) -> String {
+    let Some((path, query)) = template.split_once('?') else { return template.to_owned() };
+    let is_parameter = |value: &str| value.starts_with('{') && value.find('}') == Some(value.len() - 1);
+    let pairs = query.split('&').map(|pair| match pair.split_once('=') {
+        Some((_, value)) if value.is_empty() || is_parameter(value) => pair.to_owned(),
+        Some((name, _)) => format!("{name}=…"),
+        None if pair.is_empty() || is_parameter(pair) => pair.to_owned(),
+        None => "…".to_owned(),
+    });
+    format!("{path}?{}", pairs.collect::<Vec<_>>().join("&"))
 }
 
 impl fmt::Display for UrlTemplate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.parts.iter().try_for_each(|part| {
-            f.write_str(match part {
-                Part::Text(text) => text,
-                Part::Hub => "{hub}",
-                Part::Event => "{event}",
-                Part::Secret(_) => "…",
-            })
-        })
+        f.write_str(&self.shown())
     }
 }
 
@@ -298,8 +311,8 @@ mod tests {
         UrlTemplate::parse(text, &mut secret).map_err(|error| error.to_string())
     }
 
-    /// `vectors/events/templates.txt`: a template, and on the next line its URL for hub `chat` and event `a.b`, or what
-    /// is wrong with it.
+    /// `vectors/events/templates.txt`: a template, and on the next line its URL for hub `chat` and event `a.b`, or
+    /// what is wrong with it.
     #[test]
     fn templates() {
         let vectors = include_str!("../../tests/vectors/events/templates.txt");
@@ -318,6 +331,18 @@ mod tests {
         assert_eq!(template.shown(), "https://app/{hub}/{event}?code=…&more=…");
         assert_eq!(format!("{template:?}"), template.shown());
         assert_eq!(template.expand("chat", "connect"), "https://app/chat/connect?code=s3cret==&more=a%2Fb");
+        for (written, shown) in [
+            ("http://app/a=b&c", "http://app/a=b&c"),
+            ("http://app/?code=literal", "http://app/?code=…"),
+            ("http://app/?literal", "http://app/?…"),
+            (
+                "http://app/?&a=&b={hub}&c=x{event}&{event}&d=lit=eral?&e={env:CODE}",
+                "http://app/?&a=&b={hub}&c=…&{event}&d=…&e=…",
+            ),
+            ("http://app/?a={hub}literal{event}", "http://app/?a=…"),
+        ] {
+            assert_eq!(parse(written).unwrap().shown(), shown);
+        }
         let error = parse("https://app/{env:LINE}").unwrap_err();
         assert!(error.contains("{env:LINE}") && !error.contains("hidden"), "{error}");
         let error = parse("https://user:hidden@app/").unwrap_err();
