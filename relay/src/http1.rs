@@ -163,20 +163,20 @@ impl<S: Read + Write + Unpin> Connection<S> {
         loop {
             let unread = &self.buffer[self.start..self.end];
             // Not for every byte of a head that comes byte by byte; but nonsense may show in the first.
-            if seen == 0 || ends_head(&unread[seen.saturating_sub(3)..]) {
-                if let Some((length, head)) = parse_head(unread).map_err(Fault::Nonsense)? {
-                    self.start += length;
-                    match head {
-                        Some(head) => return Ok(head),
-                        // RFC 9110 §15.2: interim answers may come first.
-                        None if skipped + length > HEAD_BYTES_MAX => {
-                            return Err(Fault::Nonsense("too many interim answers"));
-                        }
-                        None => {
-                            skipped += length;
-                            seen = 0;
-                            continue;
-                        }
+            if (seen == 0 || ends_head(&unread[seen.saturating_sub(3)..]))
+                && let Some((length, head)) = parse_head(unread).map_err(Fault::Nonsense)?
+            {
+                self.start += length;
+                match head {
+                    Some(head) => return Ok(head),
+                    // RFC 9110 §15.2: interim answers may come first.
+                    None if skipped + length > HEAD_BYTES_MAX => {
+                        return Err(Fault::Nonsense("too many interim answers"));
+                    }
+                    None => {
+                        skipped += length;
+                        seen = 0;
+                        continue;
                     }
                 }
             }
@@ -663,7 +663,7 @@ mod tests {
     #[test]
     fn what_comes_after_an_answer_ends_the_connection() {
         let bytes = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhiHTTP/1.1 200 OK\r\n";
-        assert_eq!(read(pieces(&[bytes]), LIMIT).unwrap().3, false);
+        assert!(!read(pieces(&[bytes]), LIMIT).unwrap().3);
     }
 
     #[test]

@@ -53,7 +53,7 @@ impl Service<Name> for Lookup {
         let kept = self.0.clone();
         Box::pin(async move {
             let known = kept.get(|last| look_up(name.clone(), last)).await;
-            known.map(|addresses| addresses.to_vec().into_iter())
+            known.map(|addresses| Vec::from(&*addresses).into_iter())
         })
     }
 }

@@ -36,8 +36,11 @@ pub(crate) struct Validations {
     /// Where it is asked.
     uri: Uri,
     /// The last needed first.
-    origins: Mutex<Vec<(Box<str>, Arc<Kept<Verdict>>)>>,
+    origins: Mutex<Vec<Origin>>,
 }
+
+/// An origin, and what is known of it.
+type Origin = (Box<str>, Arc<Kept<Verdict>>);
 
 /// What a handler says of an origin.
 #[derive(Debug, Clone)]
@@ -93,7 +96,7 @@ impl Validations {
         origins[0].1.clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<(Box<str>, Arc<Kept<Verdict>>)>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Origin>> {
         self.origins.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
