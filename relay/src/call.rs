@@ -554,42 +554,19 @@ mod tests {
     use crate::dispatch::Desk;
     use crate::exchange::Exchange;
     use crate::signature::Signer;
-    use crate::upstream::{HandlerAuth, HttpVersion, UpstreamSettings};
     use ringhub_hub::event::Caller;
     use ringhub_hub::{ConnectionId, CoreId, Ticket};
     use ringhub_protocol::events::UrlTemplate;
     use ringhub_protocol::name::HubName;
     use ringhub_protocol::pubsub::DataType;
 
-    fn upstream() -> Arc<Upstream> {
-        let settings = UpstreamSettings {
-            hub: HubName::parse("chat").unwrap(),
-            place: 0,
-            template: UrlTemplate::parse("http://127.0.0.1:1/", &mut |_| unreachable!()).unwrap(),
-            auth: HandlerAuth::None,
-            validate: false,
-            http: HttpVersion::Http1,
-            timeout: Duration::from_secs(1),
-            connect_timeout: Duration::from_secs(1),
-            retry_delays: Vec::new(),
-            answer_bytes_max: 1,
-            concurrency_max: 1,
-            queue_max: 1,
-            queue_bytes_max: 1,
-            breaker_failures: 1,
-            ca_file: None,
-            forward_refusals: true,
-            inspect_bodies: false,
-        };
-        Upstream::new(settings).unwrap()
-    }
-
     /// Whatever happens: an answer comes, the place is free, and the next of the connection may go.
     #[test]
     fn a_panic_on_its_way_is_an_answer() {
         let exchange = Arc::new(Exchange::new(1));
         let desk = Desk::new(exchange.clone(), Signer::new(&["key"]));
-        let upstream = upstream();
+        let template = UrlTemplate::parse("http://127.0.0.1:1/", &mut |_| unreachable!()).unwrap();
+        let upstream = Upstream::new(crate::upstream::tests::settings(template)).unwrap();
         let caller = Arc::new(Caller {
             hub: HubName::parse("chat").unwrap(),
             id: ConnectionId { node: 0, core: CoreId(0), slot: 0, random: 0 },

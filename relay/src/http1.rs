@@ -136,11 +136,13 @@ impl<S: Read + Write + Unpin> Connection<S> {
         let mut written = 0;
         poll_fn(|cx| {
             while written < self.out.len() + rest.len() {
-                let unwritten = match self.out.get(written..) {
-                    Some(head) => [IoSlice::new(head), IoSlice::new(rest)],
-                    None => [IoSlice::new(&rest[written - self.out.len()..]), IoSlice::new(&[])],
+                let io = Pin::new(&mut self.io);
+                let progress = match self.out.get(written..) {
+                    Some(head) if rest.is_empty() => io.poll_write(cx, head),
+                    Some(head) => io.poll_write_vectored(cx, &[IoSlice::new(head), IoSlice::new(rest)]),
+                    None => io.poll_write(cx, &rest[written - self.out.len()..]),
                 };
-                match Pin::new(&mut self.io).poll_write_vectored(cx, &unwritten)? {
+                match progress? {
                     Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                     Poll::Ready(bytes) => {
                         written += bytes;
@@ -322,6 +324,12 @@ fn poll_read(io: &mut (impl Read + Unpin), cx: &mut Context<'_>, into: &mut [u8]
     let mut buffer = ReadBuf::new(into);
     ready!(Pin::new(io).poll_read(cx, buffer.unfilled()))?;
     Poll::Ready(Ok(buffer.filled().len()))
+}
+
+/// Whether a header's value may stand in a head: nothing in it ends its line (RFC 9110 §5.5).
+pub(crate) fn is_value(value: &[u8]) -> bool {
+    // Without a way out in the middle, so that many bytes are looked at together.
+    !value.iter().fold(false, |is_bad, &byte| is_bad | (byte < b' ' && byte != b'\t') | (byte == 0x7f))
 }
 
 /// Whether a head may end here.
@@ -664,6 +672,14 @@ mod tests {
     fn what_comes_after_an_answer_ends_the_connection() {
         let bytes = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhiHTTP/1.1 200 OK\r\n";
         assert!(!read(pieces(&[bytes]), LIMIT).unwrap().3);
+    }
+
+    #[test]
+    fn values_hold_everything_but_what_ends_a_line() {
+        assert!(is_value(b"") && is_value(b"a\t~ \xff"));
+        for bad in [&b"a\nb"[..], b"\r", b"\0", b"0123456789012345678901234567890\x7f"] {
+            assert!(!is_value(bad), "{bad:?}");
+        }
     }
 
     #[test]
