@@ -5,11 +5,11 @@ use ringhub_hub::effect::{
     CloseCategory, Connect, Effect, Input, Introduction, Question, RefusedBy, Transport,
 };
 use ringhub_hub::event::{Event, EventSubject, Refusal, Reply, Route, Routes};
-use ringhub_hub::{Limits, SocketKey, Ticket, Time};
+use ringhub_hub::{CoreId, Hub, Limits, MeshItem, SocketKey, Ticket, Time};
 use ringhub_protocol::events::{
     Acceptance, EventFilter, GroupPatterns, Message, Presence, SystemEvents, UserEvents,
 };
-use ringhub_protocol::name::{GroupName, UserId};
+use ringhub_protocol::name::{GroupName, HubName, UserId};
 use ringhub_protocol::pubsub::{Data, DataType, Subprotocol};
 use ringhub_protocol::ws::CloseCode;
 use std::sync::Arc;
@@ -241,6 +241,31 @@ fn a_stop_refuses_who_is_asked_about_and_tells_the_end_of_who_was_let_in_after_a
     assert_eq!(names(&told), ["disconnected"]);
     assert_eq!(told[0].caller.id, asked[0].caller.id);
     assert!(!bench.hub.awaits_replies());
+}
+
+/// It was opened behind the stop, and as a reliable client waited for in a hub that is gone.
+#[test]
+fn who_was_let_in_while_other_cores_hear_of_its_groups_is_refused_by_a_stop_and_its_end_is_told() {
+    let mut bench = bench();
+    let (routes, name) = (routes(vec![every_event()], vec![]), HubName::parse("chat").unwrap());
+    bench.hub = Hub::new(name, CoreId(0), 2, 7, Limits::default(), Box::new(|_| "token".into()));
+    bench.hub.set_routes(Some(Arc::new(routes)));
+    let socket = knock(&mut bench, Subprotocol::ReliableJson, &[]);
+    let (_, ticket) = question(&mut bench);
+    bench.handle(Input::Reply(ticket, Reply::Accepted(Box::default())));
+    let agreement = bench.effects.iter().find_map(|effect| match effect {
+        Effect::Forward(CoreId(1), MeshItem::Interest(_, ticket)) => Some(*ticket),
+        _ => None,
+    });
+    bench.handle(Input::Stop);
+    let refused =
+        |effect: &Effect| matches!(effect, Effect::ConnectRefused(to, RefusedBy::Stop) if *to == socket);
+    assert!(bench.effects.iter().any(refused));
+    assert_eq!(names(&events(&mut bench)), ["disconnected"]);
+    bench.handle(Input::Mesh(CoreId(1), MeshItem::Agreed(agreement.expect("the other core is told"))));
+    bench.flush();
+    assert!(opened(&bench, socket).is_none() && events(&mut bench).is_empty());
+    assert_eq!(bench.hub.group_counts(), (0, 0));
 }
 
 #[test]
