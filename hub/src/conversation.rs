@@ -339,6 +339,20 @@ impl Hub {
         self.event(slot, EventSubject::Disconnected, DataType::Json, body, None)
     }
 
+    /// The stop is over: what is still asked is given up, and the ends that waited for an answer are told without it.
+    pub(crate) fn give_up_questions(&mut self, effects: &mut Effects) {
+        let mut given_up: Vec<_> = self.questions.drain().collect();
+        // Effects never follow the order of a map.
+        given_up.sort_unstable_by_key(|(ticket, _)| ticket.0);
+        for (ticket, asked) in given_up {
+            self.counters.events_failed += 1;
+            effects.push(Effect::CancelEvent(ticket));
+            if let Asked::Departed(departed) = asked {
+                effects.extend(departed.end.map(Effect::Event));
+            }
+        }
+    }
+
     fn announce_event(
         &mut self,
         slot: u32,

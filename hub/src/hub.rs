@@ -291,6 +291,7 @@ impl Hub {
                     self.end(slot, how, effects);
                 }
             }
+            Input::GiveUp => self.give_up_questions(effects),
         }
     }
 

@@ -268,6 +268,36 @@ fn who_was_let_in_while_other_cores_hear_of_its_groups_is_refused_by_a_stop_and_
     assert_eq!(bench.hub.group_counts(), (0, 0));
 }
 
+/// Whoever a slow handler had a question of was not told of: the core left with the question.
+#[test]
+fn a_stop_that_lasts_too_long_gives_up_questions_and_tells_the_ends_without_them() {
+    let mut bench = bench();
+    let clients = [bench.json(&[]), bench.json(&[])];
+    let ids = clients.map(|client| id_of(&bench, client));
+    events(&mut bench);
+    for client in clients {
+        bench.say(client, &event("asked", ""));
+        bench.say(client, &event("waits", ""));
+    }
+    let asked = events(&mut bench);
+    knock(&mut bench, Subprotocol::Raw, &[]);
+    bench.handle(Input::Stop);
+    assert_eq!(names(&events(&mut bench)), ["connect"], "handlers may answer until the deadline");
+    bench.effects.clear();
+    bench.handle(Input::GiveUp);
+    let cancelled = bench.effects.iter().filter(|effect| matches!(effect, Effect::CancelEvent(_))).count();
+    assert_eq!(cancelled, 3);
+    let told = events(&mut bench);
+    assert_eq!(
+        (names(&told), told[0].caller.id, told[1].caller.id),
+        (vec!["disconnected"; 2], ids[0], ids[1])
+    );
+    assert!(!bench.hub.awaits_replies());
+    answer(&mut bench, asked[0].ticket.unwrap(), None);
+    bench.handle(Input::GiveUp);
+    assert!(events(&mut bench).is_empty(), "once");
+}
+
 #[test]
 fn one_question_at_a_time_in_order_and_the_answer_before_the_ack() {
     let mut bench = talking();
