@@ -491,6 +491,34 @@ fn what_a_client_said_before_it_left_is_asked_about_and_then_its_end_is_told() {
     assert!(bench.texts(b).is_empty() && !bench.hub.awaits_replies());
 }
 
+/// Clients that spoke and left, over and over, left as much behind as there was memory.
+#[test]
+fn what_clients_leave_behind_has_a_bound_and_their_ends_are_told_all_the_same() {
+    let mut bench = Bench::new(Limits { departed_bytes_max: 600, ..Limits::default() });
+    bench.hub.set_routes(Some(Arc::new(routes(vec![every_event()], vec![]))));
+    let speak_and_leave = |bench: &mut Bench| {
+        let client = bench.json(&[]);
+        for name in ["one", "two"] {
+            bench.say(client, &event(name, ""));
+        }
+        bench.handle(Input::SocketLost(client));
+        bench.flush();
+        events(bench).remove(1).ticket.expect("an answer is awaited")
+    };
+    let [first, second, third] = [(); 3].map(|()| speak_and_leave(&mut bench));
+    assert_eq!(bench.hub.counters().events_dropped, 1);
+    answer(&mut bench, third, None);
+    assert_eq!(names(&events(&mut bench)), ["disconnected"]);
+    answer(&mut bench, first, None);
+    assert_eq!(names(&events(&mut bench)), ["two"]);
+    let fourth = speak_and_leave(&mut bench);
+    assert_eq!(bench.hub.counters().events_dropped, 1, "there is room again");
+    for ticket in [second, fourth] {
+        answer(&mut bench, ticket, None);
+        assert_eq!(names(&events(&mut bench)), ["two"]);
+    }
+}
+
 #[test]
 fn a_reliable_session_tells_of_its_end_only_when_it_is_over() {
     let mut bench = bench();
