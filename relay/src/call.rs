@@ -128,7 +128,11 @@ impl Call {
             return None;
         }
         let may_go = self.turn.as_ref().is_none_or(Turn::is_first);
-        self.inside = self.upstream.gate.enter(self.bytes(), may_go);
+        self.inside = match self.event.subject {
+            // §4.3: it is always sent, also when everybody leaves at once. Connections bound how many there are.
+            EventSubject::Disconnected => Some(self.upstream.gate.enter_always(self.bytes(), may_go)),
+            _ => self.upstream.gate.enter(self.bytes(), may_go),
+        };
         if self.inside.is_none() {
             self.end(Verdict::failed(Outcome::Overloaded, 503, "too many events wait for the handler"));
             return None;

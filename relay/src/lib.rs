@@ -53,6 +53,7 @@ pub use breaker::BreakerState;
 pub use signature::Signer;
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -143,12 +144,18 @@ impl Relay {
         let (stop, stopped) = watch::channel(None);
         let desk = Desk::new(settings.exchange, settings.signer);
         let run = move || {
-            runtime.block_on(async move {
+            let work = async {
                 for (https, issuer) in fresh {
                     tokio::spawn(keep_fresh(issuer, https));
                 }
                 desk.work(stopped).await;
-            });
+            };
+            if catch_unwind(AssertUnwindSafe(|| runtime.block_on(work))).is_err() {
+                // What cores ask would never be answered, and soon they would read nothing more from anybody. The
+                // panic's own message stands above this line.
+                eprintln!("ringhub: the side thread panicked; the process ends so that it can be restarted");
+                std::process::abort();
+            }
             // Not waiting for a name that is being looked up.
             runtime.shutdown_background();
         };
@@ -162,11 +169,9 @@ impl Relay {
         self.stop.send_replace(Some(grace));
     }
 
-    /// Waits until the thread has ended.
+    /// Waits until the thread has ended. A panic of it ends the process.
     pub fn join(self) {
-        if self.thread.join().is_err() {
-            tracing::error!("the relay's thread ended with a panic");
-        }
+        let _ = self.thread.join();
     }
 }
 
