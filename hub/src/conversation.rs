@@ -23,6 +23,9 @@ use ringhub_protocol::ws::CloseCode;
 use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
 
+/// Room for waiting events that an idle connection keeps.
+const WAITING_KEPT: usize = 2;
+
 /// One connection's part in it.
 pub(crate) struct Conversation {
     caller: Arc<Caller>,
@@ -259,6 +262,10 @@ impl Hub {
             && conversation.open.is_none()
             && let Some((purpose, event)) = conversation.waiting.pop_front()
         {
+            if conversation.waiting.is_empty() {
+                // A burst that is over leaves no room behind in an idle connection.
+                conversation.waiting.shrink_to(WAITING_KEPT);
+            }
             conversation.waiting_bytes -= event.bytes();
             self.release_reading(slot, effects);
             // The same event may have succeeded since it came.
