@@ -161,13 +161,9 @@ impl Client {
         if let Some(sender) = self.http2_sender() {
             return Box::pin(self.send_over_http2(sender, request)).await;
         }
+        // One that ends under the request is not replaced here: the handler may have heard it.
         if let Some(connection) = self.take_idle() {
-            match self.send_over_http1(connection, request).await {
-                // Its server closed it while the request was under way: that says nothing of the server. A second one
-                // is not tried, for it could be the request that did it.
-                Err(Fault::Gone(_)) => {}
-                answer => return answer.map_err(SendFault::from),
-            }
+            return Ok(self.send_over_http1(connection, request).await?);
         }
         // Boxed, for an event's way is to stay small where there is a connection already.
         match Box::pin(self.connect(request.uri)).await? {
@@ -187,7 +183,9 @@ impl Client {
         let Outgoing { method, uri, headers: give_headers, body, turn } = request;
         let write_head = |out: &mut Vec<u8>| {
             let path = uri.path_and_query().map_or("/", |path| path.as_str());
-            for part in [method.as_str(), " ", path, " HTTP/1.1\r\nhost: ", &self.0.host, "\r\n"] {
+            // RFC 9112 §3.2.1.
+            let slash = if path.starts_with('/') { "" } else { "/" };
+            for part in [method.as_str(), " ", slash, path, " HTTP/1.1\r\nhost: ", &self.0.host, "\r\n"] {
                 out.extend_from_slice(part.as_bytes());
             }
             give_headers(&mut |name, value| {
