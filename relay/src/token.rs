@@ -99,7 +99,14 @@ impl Endpoint {
         struct Granted {
             access_token: String,
             token_type: String,
-            expires_in: Option<u64>,
+            expires_in: Option<Seconds>,
+        }
+        // A number in RFC 6749 §5.1; some endpoints write it as a string.
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Seconds {
+            Number(u64),
+            Text(String),
         }
         let no_token = |may_pass, cause: String| NoToken { cause: cause.into(), may_pass };
         let body = self.https.post_form(&self.url, self.form.clone()).await.map_err(|error| {
@@ -117,12 +124,24 @@ impl Endpoint {
         if !granted.token_type.eq_ignore_ascii_case("bearer") {
             return Err(no_token(false, "token endpoint: the token is not a bearer token".to_owned()));
         }
-        let mut value = HeaderValue::from_str(&format!("Bearer {}", granted.access_token))
-            .map_err(|_| no_token(false, "token endpoint: the token cannot stand in a header".to_owned()))?;
+        let token = Some(granted.access_token).filter(|token| is_token(token));
+        let value = token.and_then(|token| HeaderValue::try_from(format!("Bearer {token}")).ok());
+        let mut value = value.ok_or_else(|| {
+            no_token(false, "token endpoint: the token cannot stand in a header".to_owned())
+        })?;
         value.set_sensitive(true);
-        let lifetime = granted.expires_in.map_or(LIFETIME_DEFAULT, Duration::from_secs);
+        let seconds = granted.expires_in.and_then(|seconds| match seconds {
+            Seconds::Number(seconds) => Some(seconds),
+            Seconds::Text(text) => text.parse().ok(),
+        });
+        let lifetime = seconds.map_or(LIFETIME_DEFAULT, Duration::from_secs);
         Ok((value, lifetime.min(LIFETIME_MAX)))
     }
+}
+
+/// Whether it is something, without blanks, that a header can hold.
+fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// What is kept of a fetch, after what was known before.
@@ -163,5 +182,28 @@ fn push_form_encoded(out: &mut String, text: &str) {
 impl std::fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Endpoint({:?})", self.url)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_renewed_in_time_and_a_failure_keeps_the_last() {
+        let now = Instant::now();
+        let seconds = |instant: Instant| (instant - now).as_secs_f64().round();
+        let token = |lifetime| Ok((HeaderValue::from_static("Bearer a"), Duration::from_secs(lifetime)));
+        let no_token = || Err(NoToken { cause: "no".into(), may_pass: true });
+        for (lifetime, due, end) in [(3600, 3540.0, 3570.0), (100, 90.0, 95.0), (0, 0.0, 0.0)] {
+            let kept = kept(token(lifetime), None);
+            assert_eq!((seconds(kept.due), seconds(kept.usable_until.unwrap())), (due, end), "{lifetime}");
+        }
+        let good = kept(token(3600), None);
+        let after = kept(no_token(), Some(good.clone()));
+        assert!(after.value.is_ok() && after.usable_until == good.usable_until);
+        assert_eq!(seconds(after.due), 1.0);
+        let ended = Answer { usable_until: Some(now), ..good };
+        assert!(kept(no_token(), Some(ended)).value.is_err());
     }
 }

@@ -2,9 +2,10 @@
 
 use super::{ANY, Key, SECONDS, Section, Shape, Sub, Unfit};
 use crate::config::secrets::{SecretText, Template};
-use crate::config::value::{Output, PresenceEvents, Raw, Setting};
+use crate::config::value::{PresenceEvents, Raw, Setting};
 use hyper::header::{HeaderName, HeaderValue};
 use ringhub_protocol::events::{GroupPatterns, SystemEvents, UserEvents};
+use ringhub_relay::listener::Destination;
 use ringhub_relay::oidc::IssuerSettings;
 use ringhub_relay::upstream::HttpVersion;
 use std::ops::RangeInclusive;
@@ -46,7 +47,7 @@ section! {
         answer_bytes_max: u64 = 16 << 20, 1024..=(64 << 20);
         /// Requests at a time.
         concurrency_max: u64 = 256, 1..=100_000;
-        /// Events that may wait for one of these; one more fails at once.
+        /// Events that may wait for one of these; one more fails at once, unless it is `disconnected`.
         queue_max: u64 = 10_000, 0..=10_000_000;
         /// Bytes of the events that wait; more fail at once.
         queue_bytes_max: u64 = 64 << 20, BYTES;
@@ -119,7 +120,7 @@ section! {
         /// The system events it wants: `connected` and `disconnected`. Nobody but a handler hears `connect`.
         system_events: SystemEvents = SystemEvents::default(), ANY;
         /// Where lines are written: the end of a file, which is made if need be, or standard output.
-        file: Option<Output> = None, ANY, "none; it must be given";
+        file: Option<Destination> = None, ANY, "none; it must be given";
         /// Events that may wait to be written; the oldest make room for more and are lost.
         queue_max: u64 = 10_000, 1..=10_000_000;
         /// Their bytes; the oldest make room for more and are lost.
