@@ -118,12 +118,12 @@ fn an_answer_of_16_mib_is_the_largest() {
         json.expect_silence();
     }
     // A smaller bound is a key; what fits it arrives whole.
-    let small = server_of(&handler, &format!("{USER}{NO_RETRIES}answer_bytes_max = 1000\n"));
+    let small = server_of(&handler, &format!("{USER}{NO_RETRIES}answer_bytes_max = 1024\n"));
     for chunked in ["", "c"] {
         let mut raw = small.open(Client::raw());
-        raw.send(&format!("1000{chunked}"));
-        raw.expect_binary(&[b'x'; 1000]);
-        raw.send(&format!("1001{chunked}"));
+        raw.send(&format!("1024{chunked}"));
+        raw.expect_binary(&[b'x'; 1024]);
+        raw.send(&format!("1025{chunked}"));
         raw.expect_close(1011);
     }
     let memory = server.process().resident_bytes();
