@@ -223,10 +223,13 @@ impl Handler {
         self.shared.lock().calls.clone()
     }
 
-    /// The requests of one connection so far.
+    /// The requests of one connection so far, by `ce-id`: which of two connections was read first is for the scheduler
+    /// of this machine to say. HTTP/2 is what shows the order on the wire.
     pub fn calls_of(&self, connection_id: &str) -> Vec<Call> {
         let of = |call: &Call| call.header("ce-connectionId") == Some(connection_id);
-        self.calls().into_iter().filter(of).collect()
+        let mut calls: Vec<_> = self.calls().into_iter().filter(of).collect();
+        calls.sort_by_key(Call::id);
+        calls
     }
 
     /// Waits until there have been so many requests that validate, and returns them all.
@@ -352,19 +355,20 @@ impl Shared {
         self.changed.notify_all();
     }
 
-    /// Records a request and asks the script.
-    fn answer(&self, call: Call) -> Answer {
-        let validates = call.validates();
-        {
-            let mut state = self.lock();
-            let record = if validates { &mut state.validations } else { &mut state.calls };
-            record.push(call.clone());
-        }
+    fn record(&self, call: &Call) {
+        let mut state = self.lock();
+        let record = if call.validates() { &mut state.validations } else { &mut state.calls };
+        record.push(call.clone());
+        drop(state);
         self.changed.notify_all();
+    }
+
+    /// Asks the script.
+    fn answer(&self, call: &Call) -> Answer {
         match &self.validation {
-            Some(validation) if validates => validation(&call),
-            None if validates => Answer::status(200).header("WebHook-Allowed-Origin", "*"),
-            _ => (self.script)(&call),
+            Some(validation) if call.validates() => validation(call),
+            None if call.validates() => Answer::status(200).header("WebHook-Allowed-Origin", "*"),
+            _ => (self.script)(call),
         }
     }
 }

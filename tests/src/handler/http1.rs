@@ -50,7 +50,8 @@ fn serve(
     };
     let mut unread = Vec::new();
     while let Some(call) = read_call(&mut stream, &mut unread, number)? {
-        let answer = shared.answer(call);
+        shared.record(&call);
+        let answer = shared.answer(&call);
         // The other side may have had enough; what it says by that is judged below.
         let written = stream.write_all(&answer.bytes()).and_then(|()| stream.flush());
         match answer.then {
@@ -84,7 +85,8 @@ fn read_call(stream: &mut dyn Duplex, unread: &mut Vec<u8>, connection: usize) -
             return Ok(None);
         }
     };
-    let head = String::from_utf8(unread.drain(..head_len).collect()).map_err(io::Error::other)?;
+    let head: Vec<u8> = unread.drain(..head_len).collect();
+    let head = String::from_utf8_lossy(&head);
     let mut lines = head.trim_end().split("\r\n");
     let mut first = lines.next().unwrap_or_default().split(' ');
     let mut word = || first.next().unwrap_or_default().to_owned();

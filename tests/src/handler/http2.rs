@@ -74,7 +74,9 @@ async fn exchange(
         headers: head.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect(),
         body: body.collect().await.map(|body| body.to_bytes().to_vec()).unwrap_or_default(),
     };
-    let answer = spawn_blocking(move || shared.answer(call)).await.expect("the script panicked");
+    // Here and now: what is recorded is the order of the streams.
+    shared.record(&call);
+    let answer = spawn_blocking(move || shared.answer(&call)).await.expect("the script panicked");
     if answer.then != Then::Next {
         return pending().await;
     }
