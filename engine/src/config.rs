@@ -5,16 +5,20 @@
 //! wrong type or a value out of bounds stops the start with file, line, key and fix; a secret never appears
 //! in an error or in [`Config::to_text`]; a value that got in here is legal everywhere else.
 
+mod fault;
 pub(crate) mod keys;
 pub(crate) mod reference;
+mod secrets;
 mod value;
 
+pub(crate) use fault::ConfigError;
 pub(crate) use keys::{
-    AnonymousPolicy, ClientCertificates, CountBy, Firewall, Hub, Issuer, Keys, Limits, Oidc, ProxyProtocol,
-    Section, Server, Tls, TlsVersion,
+    AnonymousPolicy, Auth, AuthKind, ClientCertificates, CountBy, EventHandler, EventListener, Firewall, Hub,
+    Issuer, Keys, Limits, Oidc, OnUserEventFailure, ProxyProtocol, Section, Server, Tls, TlsVersion,
 };
 pub(crate) use value::Secret;
 
+use fault::{Place, in_order};
 use keys::{Shape, Sub};
 use ringhub_protocol::name::HubName;
 use std::borrow::Cow;
@@ -23,7 +27,7 @@ use std::fmt::{self, Write};
 use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
-use value::Raw;
+use value::{Environment, Raw};
 
 /// The effective configuration.
 #[derive(Debug, Clone, Default)]
@@ -39,14 +43,11 @@ pub(crate) struct Config {
     sources: BTreeMap<String, Source>,
 }
 
-/// A key of a table and its value, with their places in the file.
-type Entry<'t, 'i> = (&'t Spanned<Cow<'i, str>>, &'t Spanned<DeValue<'i>>);
-
 impl Config {
     /// Reads the file, if any, then the environment, then `flags` (key names with values as typed).
     pub(crate) fn load(
         file: Option<&Path>,
-        environment: &dyn Fn(&str) -> Option<String>,
+        environment: Environment<'_>,
         flags: &[(&'static str, String)],
     ) -> Result<Self, ConfigError> {
         let mut config = Self::default();
@@ -58,15 +59,15 @@ impl Config {
                 problem: format!("cannot be read: {error}"),
                 fix: "Name an existing file with --config, or leave it out: every key has a default.".into(),
             })?;
-            config.read_file(path, &text)?;
+            config.read_file(path, &text, environment)?;
         }
         for key in keys::all().filter(|key| key.has_env()) {
             let Some(text) = environment(&key.env_name()) else { continue };
-            config.set_text(key.section, key.name, &text, Source::Environment)?;
+            config.set_text(key.section, key.name, Raw::typed(&text, environment), Source::Environment)?;
         }
         for (full_name, text) in flags {
             let (section, name) = full_name.split_once('.').expect("flags name keys in full");
-            config.set_text(section, name, text, Source::Flag)?;
+            config.set_text(section, name, Raw::typed(text, environment), Source::Flag)?;
         }
         config.check_whole()?;
         config.read_key_files()?;
@@ -81,7 +82,19 @@ impl Config {
                 self.fault(key, unfit.problem.into(), unfit.fix)
             })?;
         }
-        Ok(())
+        self.check_listeners()
+    }
+
+    /// Their bound is over all hubs.
+    fn check_listeners(&self) -> Result<(), ConfigError> {
+        let mut files = self.hubs.iter().flat_map(|(name, hub)| {
+            let entries = 0..hub.event_listeners.len();
+            entries.map(move |index| format!("{}.event_listeners[{index}].file", hub_path(name)))
+        });
+        files.nth(keys::LISTENERS_MAX).map_or(Ok(()), |key| {
+            let problem = format!("there may be at most {} listeners over all hubs", keys::LISTENERS_MAX);
+            Err(self.fault(key, problem, "Remove what is over."))
+        })
     }
 
     /// Takes access keys from the files that are named for them.
@@ -95,11 +108,11 @@ impl Config {
                 let problem = format!("and keys.{name} are both set");
                 return Err(self.fault(key(), problem, "Keep one of the two."));
             }
-            let text = read_key_file(&file).map_err(|error| {
+            let text = secrets::of_file(&file).map_err(|error| {
                 let problem = format!("{} cannot be read: {error}", file.display());
                 self.fault(key(), problem, "Name a file this process may read.")
             })?;
-            let secret = Secret::parse(text.trim_end_matches(['\r', '\n']))
+            let secret = Secret::parse(&text)
                 .map_err(|rule| self.fault(key(), format!("the text of {} {rule}", file.display()), ""))?;
             let slot = if name == "primary" { &mut self.keys.primary } else { &mut self.keys.secondary };
             *slot = Some(secret);
@@ -234,7 +247,7 @@ impl Config {
     #[cfg(test)]
     pub(crate) fn from_text(text: &str) -> Result<Self, ConfigError> {
         let mut config = Self::default();
-        config.read_file(Path::new("ringhub.toml"), text)?;
+        config.read_file(Path::new("ringhub.toml"), text, &|_| None)?;
         config.check_whole()?;
         Ok(config)
     }
@@ -254,7 +267,12 @@ impl Config {
         ]
     }
 
-    fn read_file(&mut self, path: &Path, text: &str) -> Result<(), ConfigError> {
+    fn read_file(
+        &mut self,
+        path: &Path,
+        text: &str,
+        environment: Environment<'_>,
+    ) -> Result<(), ConfigError> {
         let place = Place { path, text };
         let root = DeTable::parse(text).map_err(|error| ConfigError {
             file: Some(path.to_owned()),
@@ -267,7 +285,7 @@ impl Config {
             let section = name.get_ref().as_ref();
             if section == "hubs" {
                 for (name, value) in place.table(section, value)? {
-                    self.read_hub(&place, name, value)?;
+                    self.read_hub(&place, name, value, environment)?;
                 }
                 continue;
             }
@@ -276,7 +294,7 @@ impl Config {
                 let known = keys::TOP.iter().map(|shape| shape.path).chain(["hubs.NAME"]);
                 return Err(place.unknown(name.span().start, "section", section, known));
             };
-            Reading { place: &place, sources }.section(section, known, value)?;
+            Reading { place: &place, sources, environment }.section(section, known, value)?;
             self.sources = std::mem::take(sources);
         }
         Ok(())
@@ -287,6 +305,7 @@ impl Config {
         place: &Place<'_>,
         name: &Spanned<Cow<'_, str>>,
         value: &Spanned<DeValue<'_>>,
+        environment: Environment<'_>,
     ) -> Result<(), ConfigError> {
         let hub = HubName::parse(name.get_ref()).map_err(|error| {
             place.error(
@@ -306,13 +325,19 @@ impl Config {
         }
         let path = hub_path(&hub);
         let section = self.hubs.entry(hub).or_default();
-        Reading { place, sources: &mut self.sources }.section(&path, section, value)
+        Reading { place, sources: &mut self.sources, environment }.section(&path, section, value)
     }
 
-    fn set_text(&mut self, section: &str, name: &str, text: &str, source: Source) -> Result<(), ConfigError> {
+    fn set_text(
+        &mut self,
+        section: &str,
+        name: &str,
+        raw: Raw<'_>,
+        source: Source,
+    ) -> Result<(), ConfigError> {
         let known = self.top_mut().into_iter().find(|known| known.shape().path == section);
         let known = known.expect("variables and flags name keys in full");
-        known.set(name, Raw::Text(text)).map_err(|problem| {
+        known.set(name, raw).map_err(|problem| {
             let key = keys::all().find(|key| key.section == section && key.name == name);
             let key = match source {
                 Source::Environment => key.map(keys::Key::env_name),
@@ -360,6 +385,7 @@ fn needs_restart(key: &str) -> bool {
 struct Reading<'a> {
     place: &'a Place<'a>,
     sources: &'a mut BTreeMap<String, Source>,
+    environment: Environment<'a>,
 }
 
 impl Reading<'_> {
@@ -379,21 +405,11 @@ impl Reading<'_> {
                 self.sub(path, section, sub, value)?;
                 continue;
             }
-            // Taking it and calling nobody would look like working.
-            if (shape.path, name) == ("hubs.NAME", "event_handlers") {
-                return Err(place.error(
-                    at,
-                    &full_name,
-                    "event handlers are not built yet".into(),
-                    "Remove it; events without a handler get the answer of a hub that has none.",
-                ));
-            }
             if !shape.keys.iter().any(|key| key.name == name) {
                 return Err(unknown_key(place, at, shape, name));
             }
-            section
-                .set(name, Raw::Toml(value.get_ref()))
-                .map_err(|problem| place.error(at, &full_name, problem, ""))?;
+            let raw = Raw::of_file(value.get_ref(), self.environment);
+            section.set(name, raw).map_err(|problem| place.error(at, &full_name, problem, ""))?;
             self.sources.insert(full_name, Source::File(place.path.to_owned(), place.line(at)));
         }
         if keys::TOP.iter().any(|top| top.path == path) {
@@ -461,17 +477,6 @@ fn unknown_key(place: &Place<'_>, at: usize, shape: &Shape, name: &str) -> Confi
     place.unknown(at, "key", &full_name, names.iter().map(String::as_str))
 }
 
-/// The text of a file that is small if it holds a key.
-fn read_key_file(path: &Path) -> std::io::Result<String> {
-    use std::io::Read;
-    let mut text = String::new();
-    std::fs::File::open(path)?.take(KEY_FILE_BYTES_MAX).read_to_string(&mut text)?;
-    Ok(text)
-}
-
-/// Most bytes read of a file with a key; the rest is left.
-const KEY_FILE_BYTES_MAX: u64 = 64 << 10;
-
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Source {
@@ -492,128 +497,11 @@ impl fmt::Display for Source {
     }
 }
 
-/// A configuration that cannot be used, for the operator: where, what, and how to mend it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ConfigError {
-    /// The file, if a file is at fault.
-    pub(crate) file: Option<PathBuf>,
-    /// Its line, from 1.
-    pub(crate) line: Option<usize>,
-    /// The key in full, the variable or the flag.
-    pub(crate) key: Option<String>,
-    /// What is wrong, without the value if it is secret.
-    pub(crate) problem: String,
-    /// What to do, a sentence; empty if the problem says it.
-    pub(crate) fix: String,
-}
-
-impl std::error::Error for ConfigError {}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(file) = &self.file {
-            write!(f, "{}", file.display())?;
-            if let Some(line) = self.line {
-                write!(f, ":{line}")?;
-            }
-            f.write_str(": ")?;
-        }
-        if let Some(key) = &self.key {
-            write!(f, "{key}: ")?;
-        }
-        f.write_str(&self.problem)?;
-        if !self.fix.is_empty() {
-            write!(f, "\n  fix: {}", self.fix)?;
-        }
-        Ok(())
-    }
-}
-
-/// A file being read, for messages.
-struct Place<'a> {
-    path: &'a Path,
-    text: &'a str,
-}
-
-impl Place<'_> {
-    fn line(&self, offset: usize) -> usize {
-        self.text.as_bytes()[..offset.min(self.text.len())].iter().filter(|&&byte| byte == b'\n').count() + 1
-    }
-
-    fn error(&self, offset: usize, key: &str, problem: String, fix: &str) -> ConfigError {
-        ConfigError {
-            file: Some(self.path.to_owned()),
-            line: Some(self.line(offset)),
-            key: Some(key.to_owned()),
-            problem,
-            fix: fix.to_owned(),
-        }
-    }
-
-    fn unknown<'n>(
-        &self,
-        offset: usize,
-        what: &str,
-        name: &str,
-        known: impl Iterator<Item = &'n str>,
-    ) -> ConfigError {
-        let nearest = nearest(name, known);
-        self.error(offset, name, format!("unknown {what}"), &format!("Did you mean {nearest}?"))
-    }
-
-    fn table<'t, 'i>(
-        &self,
-        section: &str,
-        value: &'t Spanned<DeValue<'i>>,
-    ) -> Result<Vec<Entry<'t, 'i>>, ConfigError> {
-        match value.get_ref() {
-            DeValue::Table(table) => Ok(in_order(table)),
-            _ => Err(self.error(
-                value.span().start,
-                section,
-                "this is a section, not a value".into(),
-                &format!("Write [{section}] on a line of its own and the keys below it."),
-            )),
-        }
-    }
-}
-
-/// A table as it stands in the file, so that the first fault is the one reported.
-fn in_order<'t, 'i>(table: &'t DeTable<'i>) -> Vec<(&'t Spanned<Cow<'i, str>>, &'t Spanned<DeValue<'i>>)> {
-    let mut entries: Vec<_> = table.iter().collect();
-    entries.sort_by_key(|(name, _)| name.span().start);
-    entries
-}
-
 /// A hub's section as one writes it.
-fn hub_path(name: &HubName) -> String {
+pub(crate) fn hub_path(name: &HubName) -> String {
     let name = name.as_str();
     let bare = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
     if bare { format!("hubs.{name}") } else { format!("hubs.\"{name}\"") }
-}
-
-/// The known name a person most likely meant: the least edits, the last part of the name counting first,
-/// since a key in the wrong section is as common as a slip of the finger.
-fn nearest<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> &'n str {
-    let last = |name: &str| name.rsplit('.').next().unwrap_or_default().to_owned();
-    known
-        .min_by_key(|candidate| (edits(&last(name), &last(candidate)), edits(name, candidate)))
-        .expect("there are known names")
-}
-
-/// Levenshtein distance in bytes; an adjacent swap counts two.
-fn edits(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.bytes().enumerate() {
-            let substituted = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ mod rest;
 mod server;
 mod throttle;
 mod trace;
+mod upstreams;
 
 use clap::Parser;
 use cli::Verb;

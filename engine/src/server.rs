@@ -21,11 +21,13 @@ use crate::reload::{self, Commit, Reloader, Trigger};
 use crate::rest::RestApi;
 use crate::throttle::Throttle;
 use crate::trace::{self, Log};
+use crate::upstreams::{Built, Upstreams};
 use ringhub_hub::{CoreId, CoreSet, Limits};
 use ringhub_protocol::name::{GroupName, HubName, UserId};
 use ringhub_protocol::rest::{ClientType, Filters, GenerateToken};
 use ringhub_protocol::ws::DecoderLimits;
-use ringhub_relay::{Relay, StartError};
+use ringhub_relay::exchange::Exchange;
+use ringhub_relay::{Relay, Signer, StartError};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::fmt::Display;
@@ -82,7 +84,10 @@ pub(crate) fn serve(arguments: &cli::Serve) -> Result<(), Failure> {
              fix: set RINGHUB_PRIMARY_KEY, or primary in [keys], to at least 32 bytes; or listen on 127.0.0.1",
         ));
     }
-    let settings = settings(&config, cores(&config));
+    let upstreams = Arc::new(Upstreams::default());
+    let built = upstreams.prepare(&config).map_err(Failure::usage)?;
+    let settings = settings(&config, cores(&config), &built);
+    upstreams.commit(built);
     let tls = tls(&config.tls, settings.listen.iter().chain(&settings.admin_listen))?;
     check_system(settings.cores)?;
     let on_loopback = all_loopback(&config.server.admin_listen);
@@ -122,15 +127,28 @@ pub(crate) fn serve(arguments: &cli::Serve) -> Result<(), Failure> {
         admin: admin.clone(),
     });
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(Failure::running)?;
-    let relay = start_relay(&verifier)?;
-    let server = start(settings, Mode::Serve, door.clone(), http.clone(), tls.clone(), &shared)
+    let exchange = Arc::new(Exchange::new(cores));
+    let signer = Signer::new(&signing_keys(&config, &key));
+    let relay = start_relay(&verifier, exchange.clone(), signer.clone())?;
+    let server = start(settings, Mode::Serve, door.clone(), http.clone(), tls.clone(), exchange, &shared)
         .map_err(Failure::running)?;
     let _ = admin.service.set(server.service[0].reachable());
     let banner = banner(&server, &config, &key);
     let arguments = arguments.clone();
     let file = arguments.file().map(Path::to_owned);
     let mut reloader = Reloader::new(move || arguments.config(), config, process, now_unix);
-    let parts = Parts { log, generated, verifier, door, rest, http, cores, control: server.control() };
+    let parts = Parts {
+        log,
+        generated,
+        verifier,
+        door,
+        rest,
+        http,
+        signer,
+        upstreams,
+        cores,
+        control: server.control(),
+    };
     reloader.register(move |config| parts.prepare(config));
     reloader.register(move |config| prepare_tls(tls.as_ref(), config));
     let reload = reload::start(reloader, file).map_err(Failure::running)?;
@@ -142,10 +160,9 @@ pub(crate) fn serve(arguments: &cli::Serve) -> Result<(), Failure> {
     tracing::info!("stopping; a second signal stops at once");
     draining.store(true, Ordering::Relaxed);
     finish(server, signals);
-    if let Some(relay) = relay {
-        relay.stop();
-        relay.join();
-    }
+    // The cores have said all; what they told event handlers last may still be on its way.
+    relay.stop(RELAY_GRACE);
+    relay.join();
     Ok(())
 }
 
@@ -172,7 +189,7 @@ pub(crate) fn echo(arguments: &cli::Echo) -> Result<(), Failure> {
             outbox_bytes_max: 64 << 20,
             ..SocketSettings::default()
         },
-        ..settings(&config, 1)
+        ..settings(&config, 1, &Built::default())
     };
     let rest = Arc::new(RestApi {
         verifier: verifier.clone(),
@@ -195,7 +212,8 @@ pub(crate) fn echo(arguments: &cli::Echo) -> Result<(), Failure> {
     let http = Arc::new(Http { head_bytes_max: settings.sockets.head_bytes_max.into(), rest, admin });
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(Failure::running)?;
     let server =
-        start(settings, Mode::Echo, verifier, http, tls, &[Arc::default()]).map_err(Failure::running)?;
+        start(settings, Mode::Echo, verifier, http, tls, Arc::new(Exchange::new(1)), &[Arc::default()])
+            .map_err(Failure::running)?;
     let Address { scheme, socket } = server.service[0];
     say(&format!("echo on {}://{socket}\n", scheme.websocket()));
     signals.forever().next();
@@ -260,16 +278,20 @@ fn filters(cores: &[Arc<CoreShared>], kept_max: usize) -> Box<[(Mutex<Filters>, 
     cores.iter().map(|core| (Mutex::new(Filters::new(kept_max)), core.clone())).collect()
 }
 
-/// The side thread, if there is something for it to do.
-fn start_relay(verifier: &Verifier) -> Result<Option<Relay>, Failure> {
-    let settings = ringhub_relay::Settings { issuers: verifier.issuers().handles().cloned().collect() };
-    if settings.issuers.is_empty() {
-        return Ok(None);
-    }
-    Relay::start(settings).map(Some).map_err(|error| match error {
+/// How long a stop waits for what event handlers are told last.
+const RELAY_GRACE: Duration = Duration::from_secs(10);
+
+fn start_relay(verifier: &Verifier, exchange: Arc<Exchange>, signer: Arc<Signer>) -> Result<Relay, Failure> {
+    let issuers = verifier.issuers().handles().cloned().collect();
+    Relay::start(ringhub_relay::Settings { issuers, exchange, signer }).map_err(|error| match error {
         StartError::CaFile { .. } => Failure::usage(format!("oidc.issuers: ca_file: {error}")),
-        StartError::Thread(_) => Failure::running(error),
+        StartError::Handler { .. } | StartError::Thread(_) => Failure::running(error),
     })
+}
+
+/// The keys that events are signed with, the primary first.
+fn signing_keys<'a>(config: &'a Config, primary: &'a Secret) -> Vec<&'a str> {
+    [Some(primary), config.keys.secondary.as_ref()].into_iter().flatten().map(Secret::expose).collect()
 }
 
 /// `ringhub cert`.
@@ -303,11 +325,11 @@ fn tls<'a>(
 }
 
 /// What the cores need, from the configuration.
-fn settings(config: &Config, cores: u16) -> Settings {
+fn settings(config: &Config, cores: u16, upstreams: &Built) -> Settings {
     let limits = &config.limits;
     // A share each: which core a client lands on is the kernel's choice, and evenly spread.
     let connections_max = bytes(limits.connections_max.div_ceil(u64::from(cores)));
-    let hub_settings = |hub: &Hub| HubSettings {
+    let hub_settings = |name: Option<&HubName>, hub: &Hub| HubSettings {
         limits: Limits {
             recovery_window_ms: hub.reliable.recovery_window_seconds * 1000,
             recovery_grace_ms: hub.reliable.recovery_grace_seconds * 1000,
@@ -320,8 +342,11 @@ fn settings(config: &Config, cores: u16) -> Settings {
             control_bytes_max: bytes(limits.control_bytes_max),
             permission_literals_max: bytes(limits.permission_literals_max),
             permission_patterns_max: bytes(limits.permission_patterns_max),
+            events_waiting_max: bytes(hub.events_queued_max),
+            events_waiting_bytes_max: bytes(limits.message_bytes_max),
         },
         keepalive: Duration::from_secs(hub.websocket_keepalive_seconds),
+        routes: name.and_then(|name| upstreams.routes(name)),
     };
     let default = Settings::default();
     Settings {
@@ -331,6 +356,7 @@ fn settings(config: &Config, cores: u16) -> Settings {
             trusted: config.server.trusted_proxies.clone(),
             header: config.server.proxy_protocol == ProxyProtocol::V2,
         },
+        origin: config.server.public_endpoints.first().map(|endpoint| endpoint.host().into()),
         cores,
         sockets: SocketSettings {
             sockets_max: connections_max,
@@ -346,8 +372,8 @@ fn settings(config: &Config, cores: u16) -> Settings {
             close_deadline: Duration::from_secs(limits.close_deadline_seconds),
             ..default.sockets
         },
-        hubs: config.hubs().map(|(name, hub)| (name.clone(), hub_settings(hub))).collect(),
-        hub_default: hub_settings(&Hub::default()),
+        hubs: config.hubs().map(|(name, hub)| (name.clone(), hub_settings(Some(name), hub))).collect(),
+        hub_default: hub_settings(None, &Hub::default()),
         hubs_max: bytes(limits.hubs_max),
         stop_deadline: Duration::from_secs(limits.stop_deadline_seconds),
         closed_max: bytes(limits.admin_rows_max),
@@ -356,12 +382,12 @@ fn settings(config: &Config, cores: u16) -> Settings {
 }
 
 /// A bound as a size; keys are bounded far below what 64 bits hold.
-fn bytes(bound: u64) -> usize {
+pub(crate) fn bytes(bound: u64) -> usize {
     usize::try_from(bound).unwrap_or(usize::MAX)
 }
 
 /// A bound as a small number.
-fn small(bound: u64) -> u32 {
+pub(crate) fn small(bound: u64) -> u32 {
     u32::try_from(bound).unwrap_or(u32::MAX)
 }
 
@@ -455,6 +481,8 @@ struct Parts {
     door: Arc<Doorkeeper>,
     rest: Arc<RestApi>,
     http: Arc<Http>,
+    signer: Arc<Signer>,
+    upstreams: Arc<Upstreams>,
     cores: u16,
     control: Control,
 }
@@ -464,20 +492,24 @@ impl Parts {
     fn prepare(&self, config: &Config) -> Result<Commit, String> {
         let key = primary_key(config, self.generated.as_ref())?;
         let (terms, rules) = (Terms::new(config, &key), Rules::new(config));
-        let settings = settings(config, self.cores);
+        let built = self.upstreams.prepare(config)?;
+        let settings = settings(config, self.cores, &built);
         let set_log = self.log.prepare(&config.server.log)?;
         let limits = config.limits.clone();
-        let Self { verifier, door, rest, http, control, .. } = self;
-        let (verifier, door, rest, http, control) =
-            (verifier.clone(), door.clone(), rest.clone(), http.clone(), control.clone());
+        let signing_keys: Vec<String> = signing_keys(config, &key).into_iter().map(str::to_owned).collect();
+        let Self { verifier, door, rest, http, signer, upstreams, control, .. } = self;
+        let (verifier, door, rest, http) = (verifier.clone(), door.clone(), rest.clone(), http.clone());
+        let (signer, upstreams, control) = (signer.clone(), upstreams.clone(), control.clone());
         Ok(Box::new(move || {
             set_log();
             verifier.set_terms(terms);
+            signer.set(&signing_keys.iter().map(String::as_str).collect::<Vec<_>>());
             door.set_rules(rules);
             rest.body_bytes_max.store(bytes(limits.rest_body_bytes_max), Ordering::Relaxed);
             rest.throttle.set_rate(limits.rest_calls_per_second_max);
             http.admin.rows_max.store(bytes(limits.admin_rows_max), Ordering::Relaxed);
             http.head_bytes_max.store(settings.sockets.head_bytes_max, Ordering::Relaxed);
+            upstreams.commit(built);
             control.apply(settings);
         }))
     }
@@ -522,7 +554,7 @@ mod tests {
     /// The data plane's own defaults and the configuration's say the same.
     #[test]
     fn defaults_agree() {
-        let ours = settings(&Config::default(), 1);
+        let ours = settings(&Config::default(), 1, &Built::default());
         let theirs = Settings::default();
         let hub = |settings: &Settings| {
             let mut limits = settings.hub_default.limits;

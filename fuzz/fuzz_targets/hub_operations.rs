@@ -1,25 +1,33 @@
 //! Sequences of operations on one core's hub, flushed with any budget. Nothing may panic; every socket gets
 //! whole frames in the encoding it speaks, data messages in the order they were published and sequence ids without
 //! a gap, however fan-outs are sliced, as long as nothing can expire; what sockets are told can expire are whole
-//! frames in order; and when everyone has gone, nothing is left.
+//! frames in order; event handlers are asked about one event of a connection at a time and told of the end of whoever
+//! they were told of; and when everyone has gone, nothing is left.
 #![no_main]
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use ringhub_hub::effect::{Connect, Effect, Input, Recover, Transport};
+use ringhub_hub::effect::{Connect, Effect, Input, Introduction, Question, Recover, Transport};
+use ringhub_hub::event::{Event, EventSubject, Refusal, Reply, Route, Routes};
 use ringhub_hub::{
-    Answer, Budget, Chunk, ConnectionId, CoreId, Effects, Hub, Limits, Part, RequestId, Sink, SocketKey, Time,
+    Answer, Budget, Chunk, ConnectionId, CoreId, Effects, Hub, Limits, Part, RequestId, Sink, SocketKey, Ticket,
+    Time,
 };
 use ringhub_protocol::auth::role::Action;
-use ringhub_protocol::name::{GroupName, HubName, UserId};
-use ringhub_protocol::pubsub::{ClientMessage, Data, Subprotocol};
+use ringhub_protocol::events::{EventFilter, Message, Presence, SystemEvents, UserEvents};
+use ringhub_protocol::name::{EventName, GroupName, HubName, UserId};
+use ringhub_protocol::pubsub::{ClientMessage, Data, DataType, Subprotocol};
 use ringhub_protocol::rest::{Filter, GroupChange, Operation, Page, Permission, Target};
 use ringhub_protocol::ws::CloseCode;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 #[derive(Arbitrary, Debug)]
 enum Op {
-    Connect { kind: u8, group: Option<u8>, raw_group: Option<u8> },
+    Connect { kind: u8, group: Option<u8>, raw_group: Option<u8>, asks: bool },
+    Event { client: u8, ack_id: Option<u8>, invoke: bool },
+    Cancel { client: u8 },
+    Reply { which: u8, what: u8 },
     Recover { client: u8 },
     Join { client: u8, group: u8, ack_id: Option<u8> },
     Leave { client: u8, group: u8, ack_id: Option<u8> },
@@ -143,11 +151,14 @@ fuzz_target!(|ops: Vec<Op>| {
         connections_max: 8,
         control_bytes_max: 500,
         permission_literals_max: 2,
+        events_waiting_max: 2,
         ..Limits::default()
     };
     let mut hub = Hub::new(HubName::parse("h").unwrap(), CoreId(0), 1, 1, limits, Box::new(|_| "t".into()));
     let (mut now, mut effects, mut next, mut number) = (Time(0), Effects::new(), 0u32, 0u64);
     let (mut clients, mut wires) = (Vec::<Client>::new(), Wires::default());
+    let mut handler = Handler::default();
+    hub.set_routes(Some(Handler::routes()));
     let large = "x".repeat(40_000);
     for op in ops {
         let pick = |n: u8| {
@@ -166,7 +177,7 @@ fuzz_target!(|ops: Vec<Op>| {
         number += 1;
         let ack = |id: Option<u8>| id.map(u64::from);
         match op {
-            Op::Connect { kind, group: first, raw_group } => {
+            Op::Connect { kind, group: first, raw_group, asks } => {
                 let subprotocol = KINDS[usize::from(kind) % KINDS.len()];
                 let connect = Connect {
                     socket: socket(),
@@ -178,6 +189,7 @@ fuzz_target!(|ops: Vec<Op>| {
                     groups: first.map(group).into_iter().collect(),
                     raw_group: raw_group.map(|n| (group(n), n > 100)),
                     arrival: Default::default(),
+                    introduction: asks.then(introduction),
                 };
                 hub.handle(now, Input::Connect(Box::new(connect)), &mut effects);
             }
@@ -226,11 +238,41 @@ fuzz_target!(|ops: Vec<Op>| {
                 if let Some((from, _)) = pick(client) {
                     let message = match what % 4 {
                         0 => ClientMessage::Ping,
-                        1 => ClientMessage::Invoke { invocation_id: "1".into() },
+                        1 => ClientMessage::Invoke {
+                            invocation_id: "1".into(),
+                            event: None,
+                            data: Data::text(""),
+                            metadata: None,
+                        },
                         2 => ClientMessage::Stream { stream_id: "s".into() },
                         _ => ClientMessage::GroupState { ack_id: Some(1) },
                     };
                     hub.handle(now, Input::Message(from, message), &mut effects);
+                }
+            }
+            Op::Event { client, ack_id, invoke } => {
+                if let Some((from, _)) = pick(client) {
+                    let (event, data) = (EventName::parse("e").unwrap(), Data::text("x"));
+                    let message = if invoke {
+                        let event = Some(event);
+                        ClientMessage::Invoke { invocation_id: "1".into(), event, data, metadata: None }
+                    } else {
+                        ClientMessage::Event { event, ack_id: ack(ack_id), data, metadata: None }
+                    };
+                    hub.handle(now, Input::Message(from, message), &mut effects);
+                }
+            }
+            Op::Cancel { client } => {
+                if let Some((from, _)) = pick(client) {
+                    let message = ClientMessage::CancelInvocation { invocation_id: "1".into() };
+                    hub.handle(now, Input::Message(from, message), &mut effects);
+                }
+            }
+            Op::Reply { which, what } => {
+                if !handler.questions.is_empty() {
+                    let question = usize::from(which) % handler.questions.len();
+                    let reply = handler.answer(question, what, number);
+                    hub.handle(now, reply, &mut effects);
                 }
             }
             Op::Acknowledge { client, id } => {
@@ -376,9 +418,17 @@ fuzz_target!(|ops: Vec<Op>| {
             }
             Op::FlushAll => wires.flush_all(&mut hub),
         }
-        take(&mut hub, &mut effects, &mut clients);
+        take(&mut hub, &mut effects, &mut clients, &mut handler);
     }
     hub.handle(now, Input::Stop, &mut effects);
+    take(&mut hub, &mut effects, &mut clients, &mut handler);
+    while !handler.questions.is_empty() {
+        let reply = handler.answer(0, 1, number);
+        hub.handle(now, reply, &mut effects);
+        take(&mut hub, &mut effects, &mut clients, &mut handler);
+    }
+    assert!(!hub.awaits_replies());
+    handler.finish();
     wires.flush_all(&mut hub);
     hub.handle_timeout(now, &mut effects);
     assert_eq!((hub.counters().connections, hub.counters().suspended), (0, 0));
@@ -386,8 +436,83 @@ fuzz_target!(|ops: Vec<Op>| {
     assert!(!hub.is_dirty());
 });
 
+/// The application server: it is asked and told, and must see every connection's events in order.
+#[derive(Default)]
+struct Handler {
+    questions: Vec<(Ticket, ConnectionId, bool)>,
+    connections: HashMap<ConnectionId, Known>,
+}
+
+/// What it knows of a connection.
+#[derive(Default)]
+struct Known {
+    open: bool,
+    here: bool,
+    ended: bool,
+}
+
+impl Handler {
+    fn routes() -> Arc<Routes> {
+        let system = SystemEvents { connect: true, connected: true, disconnected: true };
+        let presence = Presence { joined: true, left: true, ..Presence::default() };
+        let filter = EventFilter { system, user: UserEvents::All, presence };
+        Arc::new(Routes { handlers: vec![Route { filter, target: Arc::new(()) }], ..Routes::default() })
+    }
+
+    fn take(&mut self, event: &Event) {
+        let known = self.connections.entry(event.caller.id).or_default();
+        assert!(!known.ended, "{event:?} after the end");
+        match event.subject {
+            EventSubject::Connected => assert!(!std::mem::replace(&mut known.here, true) || !known.open),
+            EventSubject::Disconnected => {
+                assert!(known.here && !known.open);
+                known.ended = true;
+            }
+            _ => {}
+        }
+        if let Some(ticket) = event.ticket {
+            assert!(!std::mem::replace(&mut known.open, true), "one question at a time");
+            let is_connect = event.subject == EventSubject::Connect;
+            self.questions.push((ticket, event.caller.id, is_connect));
+        }
+    }
+
+    fn answer(&mut self, question: usize, what: u8, number: u64) -> Input<'static> {
+        let (ticket, id, is_connect) = self.questions.swap_remove(question);
+        let known = self.connections.get_mut(&id).expect("it was asked about");
+        known.open = false;
+        let message = |text: String| Message { data_type: DataType::Text, bytes: text.into(), metadata: None };
+        let reply = match what % 4 {
+            0 if is_connect => {
+                known.here = true;
+                Reply::Accepted(Box::default())
+            }
+            1 => Reply::Failed(500),
+            2 if is_connect => {
+                Reply::Refused(Refusal { status: 401, content_type: None, body: "no".into() })
+            }
+            2 => Reply::Answered(Some(message(number.to_string()))),
+            _ => Reply::Answered(None),
+        };
+        Input::Reply(ticket, reply)
+    }
+
+    fn finish(&self) {
+        for (id, known) in &self.connections {
+            assert_eq!(known.here, known.ended, "{id}");
+        }
+    }
+}
+
+/// Of a client whose hub asks its handler first.
+fn introduction() -> Box<Introduction> {
+    let question =
+        Question { body: "{}".into(), websocket_key: "dGhlIHNhbXBsZSBub25jZQ==".into(), offered: Box::default() };
+    Box::new(Introduction { origin: "o".into(), subprotocol: None, question: Some(question) })
+}
+
 /// Learns who was opened and who is gone.
-fn take(hub: &mut Hub, effects: &mut Effects, clients: &mut Vec<Client>) {
+fn take(hub: &mut Hub, effects: &mut Effects, clients: &mut Vec<Client>, handler: &mut Handler) {
     for effect in effects.drain(..) {
         match effect {
             Effect::Opened(transport) => {
@@ -399,6 +524,7 @@ fn take(hub: &mut Hub, effects: &mut Effects, clients: &mut Vec<Client>) {
                     clients.remove(0);
                 }
             }
+            Effect::Event(event) => handler.take(&event),
             Effect::Answer(request, _) => assert_eq!(request, RequestId(1)),
             Effect::Forward(..) => panic!("there is one core"),
             _ => {}
@@ -422,6 +548,11 @@ fn frame_len(frame: &[u8]) -> usize {
 
 /// Whole unmasked frames, whose numbers and ids go up from the last ones.
 fn check(mut bytes: &[u8], (last_number, last_id): &mut (u64, u64), gaps: bool) {
+    // The upgrade's answer, where the hub writes it.
+    if bytes.starts_with(b"HTTP/") {
+        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").expect("a whole head");
+        bytes = &bytes[end + 4..];
+    }
     while let [first, _, ..] = bytes {
         assert_eq!(first & 0x70, 0);
         let (header, len) = frame_lens(bytes);

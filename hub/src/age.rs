@@ -55,7 +55,7 @@ impl Hub {
         if self.limits.lifetime_ms == 0 {
             return self.aging.shrink_to_fit();
         }
-        let live = self.connections.iter().filter(|(_, connection)| !connection.ended);
+        let live = self.connections.iter().filter(|(_, connection)| !connection.absent);
         self.aging.extend(live.map(|(slot, connection)| {
             (connection.opened, ConnectionKey { slot: slot as u32, generation: connection.generation })
         }));

@@ -2,9 +2,11 @@
 //!
 //! Two records per connection: [`Hot`] is what a fan-out touches, walked densely; [`Connection`] is the rest.
 //! A connection that ended stays in its slot until the turn is flushed, because the log may still hold bytes
-//! for it; by then nothing finds it any more.
+//! for it; by then nothing finds it any more. Nor does anything find one that has its slot, and so its id, while
+//! others still decide whether it may come in.
 
 use crate::ack::AckWindow;
+use crate::conversation::Conversation;
 use crate::encoding::Encoding;
 use crate::group::Membership;
 use crate::permission::Permissions;
@@ -95,7 +97,8 @@ pub(crate) struct Connection {
     pub(crate) id: ConnectionId,
     pub(crate) generation: u32,
     pub(crate) format: Format,
-    pub(crate) ended: bool,
+    /// Not open yet, or ended: nobody finds it.
+    pub(crate) absent: bool,
     pub(crate) user: Option<UserId>,
     /// Its neighbours among the connections of that user.
     pub(crate) beside: Beside,
@@ -105,6 +108,8 @@ pub(crate) struct Connection {
     pub(crate) acks: AckWindow,
     pub(crate) raw_group: Option<Box<(GroupName<'static>, bool)>>,
     pub(crate) arrival: Arrival,
+    /// What it has to do with event handlers, if anything yet.
+    pub(crate) conversation: Option<Box<Conversation>>,
     pub(crate) opened: Time,
     /// Log position of the recovery of this turn: own control messages before it are dropped, data before it
     /// is sent after the replay.

@@ -1,13 +1,16 @@
 //! What goes into a hub and what it asks for.
 
 use crate::envelope::Content;
+use crate::event::{Event, Refusal, Reply};
 use crate::{Chunk, ConnectionId, ConnectionKey, CoreId, Envelope, RequestId, SocketKey, Ticket};
+use bytes::Bytes;
 use core::net::IpAddr;
 use ringhub_protocol::name::{GroupName, UserId};
 use ringhub_protocol::pubsub::{ClientMessage, Data, Subprotocol};
 use ringhub_protocol::rest::Operation;
 use ringhub_protocol::ws::CloseCode;
 use std::any::Any;
+use std::sync::Arc;
 
 /// Everything that can happen to a hub.
 pub enum Input<'a> {
@@ -41,6 +44,8 @@ pub enum Input<'a> {
     /// A REST call that arrived at this core, with the body of a send (when it expires is the operation's to
     /// say). Answered by [`Effect::Answer`].
     Operation(RequestId, &'a Operation, Option<Content<'a>>),
+    /// What came of an event that was asked about ([`Effect::Event`] with a ticket).
+    Reply(Ticket, Reply),
     /// From another core's hub of the same name, in the order it was sent.
     Mesh(CoreId, MeshItem),
     /// The server stops: close everyone with 1001.
@@ -77,6 +82,29 @@ pub struct Connect {
     pub raw_group: Option<(GroupName<'static>, bool)>,
     /// How it came here.
     pub arrival: Arrival,
+    /// What event handlers may want to know of it; there if the hub has any.
+    pub introduction: Option<Box<Introduction>>,
+}
+
+/// What a hub with event handlers has to know of a new client besides.
+pub struct Introduction {
+    /// How the server is called, as the applications' SDKs know it: a host.
+    pub origin: Box<str>,
+    /// The subprotocol of the upgrade's answer, as the client spelled it.
+    pub subprotocol: Option<Arc<str>>,
+    /// There if a handler may decide about the client.
+    pub question: Option<Question>,
+}
+
+/// What is asked before a client comes in, and what its upgrade is answered with then. [`Connect::prologue`] is
+/// written by the hub in this case, for a handler may choose the subprotocol.
+pub struct Question {
+    /// The body of the event.
+    pub body: Bytes,
+    /// `Sec-WebSocket-Key` of the upgrade.
+    pub websocket_key: Box<str>,
+    /// The subprotocols the client offers, in order.
+    pub offered: Box<[Box<str>]>,
 }
 
 /// What the outside knows of a client and the hub only keeps: the hub's choices depend on none of it.
@@ -90,7 +118,7 @@ pub struct Arrival {
 
 /// Something the outside holds for as long as the connection lasts, without a socket too: it is dropped when the
 /// connection ends for good, or is refused.
-pub type Pass = std::sync::Arc<dyn Any + Send + Sync>;
+pub type Pass = Arc<dyn Any + Send + Sync>;
 
 /// A client that comes back (`client-protocols` §6.3). Its reconnection token has been verified.
 pub struct Recover {
@@ -113,8 +141,18 @@ pub enum Effect {
     Opened(Transport),
     /// There is no such session: answer 101, then close 1008.
     RecoverRefused(SocketKey, Vec<u8>),
-    /// The hub is full: answer 503.
-    ConnectRefused(SocketKey),
+    /// Answer the upgrade with an error.
+    ConnectRefused(SocketKey, RefusedBy),
+    /// An event handler answered the upgrade instead of the hub.
+    ConnectAnswered(SocketKey, Refusal),
+    /// Hand this to event handlers and listeners; the order of one hub's events is kept.
+    Event(Box<Event>),
+    /// Nobody waits for the answer to this any more; it is still to come.
+    CancelEvent(Ticket),
+    /// Read nothing more from this client: as many of its events wait as may.
+    Hold(SocketKey),
+    /// Go on reading.
+    Release(SocketKey),
     /// After this turn's flush, end the socket. Its connection forgot it already.
     Close(SocketKey, CloseHow),
     /// Hand this to another core's hub of the same name; order per core is kept.
@@ -136,6 +174,17 @@ pub enum Effect {
         /// Why, as a metric's label.
         category: CloseCategory,
     },
+}
+
+/// Why an upgrade is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefusedBy {
+    /// The hub has as many connections as it may have: 503.
+    Limit,
+    /// The server stops: 503.
+    Stop,
+    /// The event handler could not be asked, or its answer makes no sense: 500.
+    Handler,
 }
 
 /// How a socket ends.
@@ -161,13 +210,14 @@ pub enum CloseCategory {
     BadRequest,
     Unauthorized,
     EventHandlerNotFound,
+    SendEventFailed,
     Lost,
     Throttled,
 }
 
 impl CloseCategory {
     /// Every category, in the order of the metrics.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Normal,
         Self::ClosedByAppServer,
         Self::ServiceReload,
@@ -176,6 +226,7 @@ impl CloseCategory {
         Self::BadRequest,
         Self::Unauthorized,
         Self::EventHandlerNotFound,
+        Self::SendEventFailed,
         Self::Lost,
         Self::Throttled,
     ];
@@ -191,6 +242,7 @@ impl CloseCategory {
             Self::BadRequest => "BadRequest",
             Self::Unauthorized => "Unauthorized",
             Self::EventHandlerNotFound => "EventHandlerNotFound",
+            Self::SendEventFailed => "SendEventFailed",
             Self::Lost => "Lost",
             Self::Throttled => "Throttled",
         }
@@ -277,15 +329,15 @@ pub enum MeshItem {
     /// A publication for the receiver's members; answered by [`MeshItem::Done`] if a REST call waits for it.
     Publish(Envelope, Option<Ticket>),
     /// A REST call's part for this core, other than a send; answered by [`MeshItem::Done`].
-    Operation(std::sync::Arc<Operation>, Ticket),
+    Operation(Arc<Operation>, Ticket),
     /// The ticket's part of this core is done.
     Done(Ticket, Outcome),
     /// This core has a first member of the group; answered by [`MeshItem::Agreed`].
-    Interest(std::sync::Arc<str>, Ticket),
+    Interest(Arc<str>, Ticket),
     /// The receiver of this knows.
     Agreed(Ticket),
     /// This core has no member of the group any more.
-    NoInterest(std::sync::Arc<str>),
+    NoInterest(Arc<str>),
 }
 
 impl MeshItem {

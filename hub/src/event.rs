@@ -16,13 +16,42 @@ use std::sync::{Arc, OnceLock};
 /// Where an event goes: the outside's own record of a handler or a listener.
 pub type Target = Pass;
 
-/// Who wants to hear what of a hub.
+/// Who wants to hear what of a hub, and what happens if they fail.
 #[derive(Default)]
 pub struct Routes {
     /// In order: the first that wants an event gets it, and answers.
     pub handlers: Vec<Route>,
     /// All that want an event get a copy.
     pub listeners: Vec<Route>,
+    /// [`Caller::origin`] of connections that are older than the hub's handlers.
+    pub origin: Box<str>,
+    /// Whether a PubSub client is closed when an event fails for which it wants no ack; else that is only counted.
+    pub close_on_failure: bool,
+}
+
+impl Routes {
+    /// Whether the upgrade of a client is to be asked about.
+    pub fn asks_on_connect(&self) -> bool {
+        self.handlers.iter().any(|route| route.filter.matches(Subject::Connect))
+    }
+
+    /// Whether anybody wants to hear who joins and leaves groups.
+    pub fn want_presence(&self) -> bool {
+        self.handlers.iter().chain(&self.listeners).any(|route| route.filter.wants_presence())
+    }
+
+    /// Who is to handle an event, and who else hears it; `None` if nobody wants it.
+    pub(crate) fn of(&self, subject: Subject<'_>) -> Option<(Option<Target>, Vec<Target>)> {
+        let handler = self.handlers.iter().find(|route| route.filter.matches(subject));
+        let handler = handler.map(|route| Target::clone(&route.target));
+        // Never `connect`: whoever only listens hears of who is in (§9).
+        let listeners = self
+            .listeners
+            .iter()
+            .filter(|route| subject != Subject::Connect && route.filter.matches(subject));
+        let listeners: Vec<Target> = listeners.map(|route| Target::clone(&route.target)).collect();
+        (handler.is_some() || !listeners.is_empty()).then_some((handler, listeners))
+    }
 }
 
 /// One of them.

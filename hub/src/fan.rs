@@ -316,6 +316,7 @@ mod tests {
                 groups: Vec::new(),
                 raw_group: None,
                 arrival: Default::default(),
+                introduction: None,
             };
             hub.handle(Time(0), Input::Connect(Box::new(connect)), &mut effects);
             assert!(matches!(effects.pop(), Some(Effect::Opened(_))));

@@ -203,7 +203,7 @@ pub(crate) fn check_bounds(
     slot: u32,
     overflowed: &mut Vec<ConnectionKey>,
 ) {
-    if session.is_over(limits) && !connection.ended {
+    if session.is_over(limits) && !connection.absent {
         overflowed.push(ConnectionKey { slot, generation: connection.generation });
     }
 }

@@ -6,19 +6,21 @@
 
 use crate::Sink;
 use crate::connection::{Connection, Hot, NONE};
+use crate::conversation::Asked;
 use crate::directory::{Agreement, Directory, Hash};
-use crate::effect::{CloseCategory, CloseHow, Connect, Transport};
+use crate::effect::{CloseCategory, CloseHow, Transport};
+use crate::event::{Reply, Routes};
 use crate::fan::Budget;
 use crate::flush::{Flush, Scratch};
 use crate::group::{Group, Membership};
 use crate::interest::Waiter;
-use crate::lifecycle::Ending;
+use crate::lifecycle::{Connecting, Ending};
 use crate::operation::Pending;
 use crate::session::Session;
 use crate::turn::{Stage, Turn};
 use crate::users::Users;
 use crate::{
-    ConnectionId, ConnectionKey, CoreId, Effects, Input, Limits, Paged, Pass, SocketKey, Ticket, Time,
+    ConnectionId, ConnectionKey, CoreId, Effect, Effects, Input, Limits, Paged, Pass, SocketKey, Ticket, Time,
 };
 use core::net::IpAddr;
 use hashbrown::HashMap;
@@ -47,8 +49,14 @@ pub struct Hub {
     pub(crate) users: Users,
     pub(crate) directory: Directory,
     pub(crate) agreements: HashMap<Ticket, Agreement<Waiter>, Hash>,
-    /// Clients that wait for agreement on their token's groups.
-    pub(crate) connecting: Paged<(Box<Connect>, u32)>,
+    /// Clients that wait for an event handler, or for agreement on their groups.
+    pub(crate) connecting: Paged<Connecting>,
+    /// Who wants to hear what happens, if anybody does.
+    pub(crate) routes: Option<Arc<Routes>>,
+    /// Whether one of them wants to hear who joins and leaves.
+    pub(crate) tells_presence: bool,
+    /// Events whose answer is still to come.
+    pub(crate) questions: HashMap<Ticket, Asked, Hash>,
     pub(crate) pending: HashMap<Ticket, Pending, Hash>,
     pub(crate) next_ticket: u64,
     pub(crate) next_generation: u32,
@@ -85,6 +93,12 @@ pub struct Counters {
     pub forbidden: u64,
     /// Requests answered `Duplicate`.
     pub duplicates: u64,
+    /// Events that handlers were asked about, or only listeners heard.
+    pub events: u64,
+    /// Events whose handler gave no usable answer.
+    pub events_failed: u64,
+    /// Times nothing more was read from a client because as many of its events waited as may.
+    pub events_held: u64,
     /// Events nobody handles.
     pub events_unhandled: u64,
     /// Joins refused because the connection is in too many groups.
@@ -162,6 +176,9 @@ impl Hub {
             directory: Directory::new(hash.clone()),
             agreements: HashMap::with_hasher(hash.clone()),
             connecting: Paged::new(),
+            routes: None,
+            tells_presence: false,
+            questions: HashMap::with_hasher(hash.clone()),
             pending: HashMap::with_hasher(hash),
             next_ticket: 0,
             next_generation: 0,
@@ -255,8 +272,18 @@ impl Hub {
             Input::Operation(request, operation, content) => {
                 self.operate(now, request, operation, content, effects);
             }
+            Input::Reply(ticket, reply) => match self.questions.remove(&ticket) {
+                Some(Asked::Connecting(entry)) => self.connect_replied(now, entry, reply, effects),
+                Some(Asked::Refused(end)) if matches!(reply, Reply::Accepted(_)) => {
+                    effects.push(Effect::Event(end));
+                }
+                Some(Asked::Connection(key)) => self.event_replied(key, reply, effects),
+                Some(Asked::Departed(departed)) => self.departed_replied(departed, effects),
+                Some(Asked::Refused(_)) | None => {}
+            },
             Input::Mesh(from, item) => self.mesh(now, from, item, effects),
             Input::Stop => {
+                self.refuse_connecting(effects);
                 let reason = "The server is shutting down.";
                 let how =
                     Ending { code: CloseCode::GOING_AWAY, reason, category: CloseCategory::ServiceReload };
@@ -317,6 +344,11 @@ impl Hub {
     /// What the outside holds for a connection.
     pub fn pass(&self, key: ConnectionKey) -> Option<&Pass> {
         self.connections[self.find(key)? as usize].arrival.pass.as_ref()
+    }
+
+    /// What a connection speaks.
+    pub fn subprotocol(&self, key: ConnectionKey) -> Option<Subprotocol> {
+        Some(self.connections[self.find(key)? as usize].subprotocol())
     }
 
     /// Whether [`Hub::flush`] has anything to do.
@@ -416,7 +448,7 @@ impl Hub {
     /// Connections in slot order, at most `max`, from slot `from` on.
     pub fn connections(&self, from: u32, max: usize) -> Vec<ConnectionRow> {
         let from = self.connections.iter().skip_while(|(slot, _)| *slot < from as usize);
-        let rows = from.filter(|(_, connection)| !connection.ended).take(max);
+        let rows = from.filter(|(_, connection)| !connection.absent).take(max);
         rows.map(|(slot, connection)| ConnectionRow {
             id: connection.id,
             user: connection.user.clone(),
@@ -438,7 +470,7 @@ impl Hub {
 impl Hub {
     pub(crate) fn find(&self, key: ConnectionKey) -> Option<u32> {
         let connection = self.connections.get(key.slot as usize)?;
-        (connection.generation == key.generation && !connection.ended).then_some(key.slot)
+        (connection.generation == key.generation && !connection.absent).then_some(key.slot)
     }
 
     /// The connection's slot, if it still holds the socket and its close frame is not yet in the log.
@@ -452,7 +484,7 @@ impl Hub {
     /// The connection with this id, if it is one of this core's.
     pub(crate) fn by_id(&self, id: &ConnectionId) -> Option<u32> {
         let connection = self.connections.get(id.slot as usize)?;
-        (connection.id == *id && !connection.ended).then_some(id.slot)
+        (connection.id == *id && !connection.absent).then_some(id.slot)
     }
 
     pub(crate) fn session(&mut self, slot: u32) -> Option<&mut Session> {
@@ -460,7 +492,7 @@ impl Hub {
     }
 
     pub(crate) fn live_slots(&self) -> Vec<u32> {
-        let live = self.connections.iter().filter(|(_, connection)| !connection.ended);
+        let live = self.connections.iter().filter(|(_, connection)| !connection.absent);
         live.map(|(slot, _)| slot as u32).collect()
     }
 
@@ -497,13 +529,16 @@ impl Hub {
     }
 
     /// Makes the connection a member, if it is not.
-    pub(crate) fn join(&mut self, slot: u32, index: u32) {
+    pub(crate) fn join(&mut self, slot: u32, index: u32, effects: &mut Effects) {
         let connection = &mut self.connections[slot as usize];
         let Err(at) = connection.membership(index) else { return };
         let group = &mut self.groups[index as usize];
         self.turn.before_join(group);
         let position = group.push(connection.format, slot);
         connection.memberships.insert(at, Membership { group: index, position });
+        if index != EVERYONE {
+            self.tell_joined(slot, index, effects);
+        }
     }
 
     /// Takes the connection out, if it is a member.
@@ -520,6 +555,9 @@ impl Hub {
         self.turn.before_leave(group, format, position, slot);
         if let Some(moved) = group.remove(format, position) {
             self.connections[moved as usize].moved(index, position);
+        }
+        if index != EVERYONE {
+            self.tell_left(slot, index, effects);
         }
         self.release(index, effects);
     }

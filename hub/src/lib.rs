@@ -46,6 +46,7 @@
 //!         groups: vec![GroupName::parse("g")?],
 //!         raw_group: None,
 //!         arrival: Arrival::default(),
+//!         introduction: None,
 //!     };
 //!     hub.handle(Time(0), Input::Connect(Box::new(connect)), &mut effects);
 //! }
@@ -68,6 +69,7 @@ mod ack;
 mod age;
 pub mod chunk;
 mod connection;
+mod conversation;
 mod directory;
 pub mod effect;
 mod encoding;

@@ -1,18 +1,24 @@
 //! Connections come, are recovered, lose their sockets and go.
 
 use crate::connection::{Connection, Format, Hot, NONE};
-use crate::effect::{CloseCategory, CloseHow, Connect, Effect, Recover, Transport};
+use crate::conversation::{Asked, Conversation};
+use crate::effect::{CloseCategory, CloseHow, Connect, Effect, Question, Recover, RefusedBy, Transport};
 use crate::encoding::Told;
+use crate::event::{Caller, EventSubject, Reply};
 use crate::group::Membership;
 use crate::hub::{EVERYONE, Hub};
 use crate::interest::Waiter;
 use crate::permission::Permissions;
 use crate::session::Session;
 use crate::users::Beside;
-use crate::{Chunk, ConnectionId, ConnectionKey, Effects, Sink, Time};
+use crate::{Chunk, ConnectionId, ConnectionKey, Effects, Sink, Ticket, Time};
+use ringhub_protocol::events::Acceptance;
 use ringhub_protocol::name::UserId;
+use ringhub_protocol::pubsub::{DataType, Subprotocol};
 use ringhub_protocol::ws::CloseCode;
 use ringhub_protocol::ws::close::write_close;
+use ringhub_protocol::ws::handshake::write_accept;
+use std::sync::{Arc, OnceLock};
 
 /// Bytes sent to a session that catches up, per turn.
 const PUMP_BYTES: usize = 64 << 10;
@@ -25,73 +31,179 @@ pub(crate) struct Ending<'a> {
     pub(crate) category: CloseCategory,
 }
 
+/// The reason of an end that was the client's own choice.
+pub(crate) const CLIENT_CLOSED: &str = "The client closed the connection.";
+
+/// A client on its way in.
+pub(crate) struct Connecting {
+    connect: Box<Connect>,
+    /// Its place among the connections, where nobody finds it yet.
+    slot: u32,
+    /// Agreements on its groups that are still to come.
+    agreements: u32,
+    /// The event handler's answer is still to come.
+    question: Option<(Ticket, Question)>,
+}
+
 impl Hub {
-    pub(crate) fn connect(&mut self, now: Time, connect: Box<Connect>, effects: &mut Effects) {
-        if self.connections.len() + self.connecting.len() >= self.limits.connections_max {
+    pub(crate) fn connect(&mut self, now: Time, mut connect: Box<Connect>, effects: &mut Effects) {
+        if self.connections.len() >= self.limits.connections_max {
             self.counters.connections_refused += 1;
-            return effects.push(Effect::ConnectRefused(connect.socket));
+            return effects.push(Effect::ConnectRefused(connect.socket, RefusedBy::Limit));
         }
-        let groups: Vec<u32> = connect.groups.iter().map(|group| self.group(group.as_str())).collect();
+        let slot = self.reserve(now, &mut connect);
+        let question = connect.introduction.as_mut().and_then(|introduction| introduction.question.take());
+        let mut connecting = Connecting { connect, slot, agreements: 0, question: None };
+        if let Some(question) = question {
+            let body = || question.body.clone();
+            if let Some(mut event) = self.event(slot, EventSubject::Connect, DataType::Json, body, None) {
+                let ticket = self.ticket();
+                event.ticket = Some(ticket);
+                connecting.question = Some((ticket, question));
+                let entry = self.connecting.insert(connecting);
+                self.questions.insert(ticket, Asked::Connecting(entry));
+                self.counters.events += 1;
+                return effects.push(Effect::Event(event));
+            }
+            // Nobody wants to be asked any more.
+            write_answer(&mut connecting.connect, &question);
+        }
+        self.agree(now, connecting, effects);
+    }
+
+    /// A place for the connection, so that it has an id; nobody finds it there until it is open.
+    fn reserve(&mut self, now: Time, connect: &mut Connect) -> u32 {
+        self.next_generation = self.next_generation.wrapping_add(1);
+        let slot = self.connections.vacant_key() as u32;
+        let id = ConnectionId { node: 0, core: self.core, slot, random: connect.random };
+        let conversation = connect.introduction.as_mut().map(|introduction| {
+            let origin = std::mem::take(&mut introduction.origin);
+            let caller = Caller { hub: self.name.clone(), id, origin, memory: OnceLock::new() };
+            Box::new(Conversation::new(Arc::new(caller), None))
+        });
+        self.connections.insert(Connection {
+            id,
+            generation: self.next_generation,
+            format: Format::of(connect.subprotocol),
+            absent: true,
+            user: connect.user.clone(),
+            beside: Beside::alone(slot),
+            permissions: Permissions::default(),
+            memberships: Vec::new(),
+            acks: Default::default(),
+            raw_group: None,
+            arrival: std::mem::take(&mut connect.arrival),
+            conversation,
+            opened: now,
+            floor: 0,
+            cut: u32::MAX,
+        });
+        let hot = Hot { socket: Hot::NO_SOCKET, epoch: 0, mixed: NONE, session: NONE };
+        match self.hot.get_mut(slot as usize) {
+            Some(place) => *place = hot,
+            None => self.hot.push(hot),
+        }
+        slot
+    }
+
+    /// The event handler has said what it thinks of a client.
+    pub(crate) fn connect_replied(&mut self, now: Time, entry: usize, reply: Reply, effects: &mut Effects) {
+        let mut connecting = self.connecting.remove(entry).expect("a question is answered once");
+        let (_, question) = connecting.question.take().expect("it was asked");
+        match reply {
+            Reply::Accepted(acceptance) => {
+                if accept(&mut connecting.connect, *acceptance, &question) {
+                    self.connections[connecting.slot as usize].user.clone_from(&connecting.connect.user);
+                    return self.agree(now, connecting, effects);
+                }
+                effects.push(Effect::ConnectRefused(connecting.connect.socket, RefusedBy::Handler));
+                effects.extend(self.disconnected_event(connecting.slot, REFUSED_LATER).map(Effect::Event));
+            }
+            Reply::Refused(refusal) => {
+                effects.push(Effect::ConnectAnswered(connecting.connect.socket, refusal));
+            }
+            Reply::Failed(_) | Reply::Answered(_) => {
+                self.counters.events_failed += 1;
+                effects.push(Effect::ConnectRefused(connecting.connect.socket, RefusedBy::Handler));
+            }
+        }
+        self.connections.remove(connecting.slot as usize);
+    }
+
+    /// Refuses clients whose event handler is still to answer.
+    pub(crate) fn refuse_connecting(&mut self, effects: &mut Effects) {
+        let asked: Vec<usize> =
+            self.connecting.iter().filter(|(_, c)| c.question.is_some()).map(|(e, _)| e).collect();
+        for entry in asked {
+            let connecting = self.connecting.remove(entry).expect("just seen");
+            let (ticket, _) = connecting.question.expect("just seen");
+            effects.push(Effect::ConnectRefused(connecting.connect.socket, RefusedBy::Stop));
+            effects.push(Effect::CancelEvent(ticket));
+            match self.disconnected_event(connecting.slot, REFUSED_LATER) {
+                Some(end) => drop(self.questions.insert(ticket, Asked::Refused(end))),
+                None => drop(self.questions.remove(&ticket)),
+            }
+            self.connections.remove(connecting.slot as usize);
+        }
+    }
+
+    /// Other cores must know of the client's groups before it is in.
+    fn agree(&mut self, now: Time, mut connecting: Connecting, effects: &mut Effects) {
+        let groups: Vec<u32> =
+            connecting.connect.groups.iter().map(|group| self.group(group.as_str())).collect();
         let entry = self.connecting.vacant_key();
-        let mut waiting = 0;
         for index in groups {
             self.groups[index as usize].reserved += 1;
-            waiting += u32::from(self.announce(index, Waiter::Connect(entry), effects).is_some());
+            connecting.agreements +=
+                u32::from(self.announce(index, Waiter::Connect(entry), effects).is_some());
         }
-        self.connecting.insert((connect, waiting));
-        if waiting == 0 {
+        let waits = connecting.agreements > 0;
+        self.connecting.insert(connecting);
+        if !waits {
             self.open(now, entry, effects);
         }
     }
 
     /// One of the agreements a connecting client waits for has come.
     pub(crate) fn connect_agreed(&mut self, now: Time, entry: usize, effects: &mut Effects) {
-        self.connecting[entry].1 -= 1;
-        if self.connecting[entry].1 == 0 {
+        self.connecting[entry].agreements -= 1;
+        if self.connecting[entry].agreements == 0 {
             self.open(now, entry, effects);
         }
     }
 
-    pub(crate) fn open(&mut self, now: Time, entry: usize, effects: &mut Effects) {
-        let (connect, _) = self.connecting.remove(entry).expect("a connect is opened once");
+    fn open(&mut self, now: Time, entry: usize, effects: &mut Effects) {
+        let Connecting { connect, slot, .. } =
+            self.connecting.remove(entry).expect("a connect is opened once");
         let connect = *connect;
         let format = Format::of(connect.subprotocol);
-        self.next_generation = self.next_generation.wrapping_add(1);
-        let slot = self.connections.vacant_key() as u32;
-        let key = ConnectionKey { slot, generation: self.next_generation };
-        let id = ConnectionId { node: 0, core: self.core, slot, random: connect.random };
         let roles = connect.roles.iter().map(|role| &**role);
-        self.connections.insert(Connection {
-            id,
-            generation: key.generation,
-            format,
-            ended: false,
-            user: connect.user,
-            beside: Beside::alone(slot),
-            permissions: Permissions::from_roles(roles, &self.limits),
-            memberships: Vec::with_capacity(1 + connect.groups.len()),
-            acks: Default::default(),
-            raw_group: connect.raw_group.map(Box::new),
-            arrival: connect.arrival,
-            opened: now,
-            floor: 0,
-            cut: u32::MAX,
-        });
-        let session = if format.is_reliable() { self.sessions.insert(Session::new()) as u32 } else { NONE };
-        let hot = Hot { socket: connect.socket, epoch: 0, mixed: NONE, session };
-        match self.hot.get_mut(slot as usize) {
-            Some(place) => *place = hot,
-            None => self.hot.push(hot),
+        let permissions = Permissions::from_roles(roles, &self.limits);
+        let connection = &mut self.connections[slot as usize];
+        connection.absent = false;
+        connection.format = format;
+        connection.user = connect.user;
+        connection.permissions = permissions;
+        connection.memberships = Vec::with_capacity(1 + connect.groups.len());
+        connection.raw_group = connect.raw_group.map(Box::new);
+        connection.opened = now;
+        let key = ConnectionKey { slot, generation: connection.generation };
+        if let (Some(conversation), Some(introduction)) = (&mut connection.conversation, connect.introduction)
+        {
+            conversation.set_subprotocol(introduction.subprotocol);
         }
+        let session = if format.is_reliable() { self.sessions.insert(Session::new()) as u32 } else { NONE };
+        self.hot[slot as usize] = Hot { socket: connect.socket, epoch: 0, mixed: NONE, session };
         let greeting = self.greeting(slot, connect.prologue);
         self.turn.frames(slot, |out| out.extend_from_slice(&greeting));
         self.users.insert(slot, &mut self.connections);
-        self.join(slot, EVERYONE);
+        self.tell_connected(slot, effects);
+        self.join(slot, EVERYONE, effects);
         for group in &connect.groups {
             let index = self.group(group.as_str());
             self.groups[index as usize].reserved -= 1;
             if self.may_join_one_more(slot, index) {
-                self.join(slot, index);
+                self.join(slot, index, effects);
             } else {
                 self.counters.groups_refused += 1;
                 self.release(index, effects);
@@ -141,6 +253,9 @@ impl Hub {
         session.greet(greeting);
         self.catching_up.push(key);
         effects.push(Effect::Opened(Transport { connection: key, socket }));
+        if self.connections[slot as usize].conversation.as_ref().is_some_and(|talk| talk.is_held()) {
+            effects.push(Effect::Hold(socket));
+        }
     }
 
     pub(crate) fn client_close(
@@ -159,8 +274,7 @@ impl Hub {
             self.suspend(now, slot);
         } else {
             let code = code.unwrap_or(CloseCode::NORMAL);
-            let how =
-                Ending { code, reason: "The client closed the connection.", category: CloseCategory::Normal };
+            let how = Ending { code, reason: CLIENT_CLOSED, category: CloseCategory::Normal };
             self.forget(slot, how, effects);
         }
     }
@@ -215,7 +329,8 @@ impl Hub {
         {
             self.leave_at(slot, group, position, effects);
         }
-        self.connections[slot as usize].ended = true;
+        self.tell_disconnected(slot, how.reason, effects);
+        self.connections[slot as usize].absent = true;
         self.users.remove(slot, &mut self.connections);
         if self.session(slot).is_some_and(|session| session.until.take().is_some()) {
             self.counters.suspended -= 1;
@@ -258,3 +373,39 @@ impl Hub {
         }
     }
 }
+
+/// What a client is let in with, as its event handler has it; false if it cannot be let in so.
+fn accept(connect: &mut Connect, acceptance: Acceptance, question: &Question) -> bool {
+    let Acceptance { user, groups, roles, subprotocol } = acceptance;
+    if let Some(user) = user {
+        connect.user = user;
+    }
+    if let Some(roles) = roles {
+        connect.roles = roles;
+    }
+    if !groups.is_empty() {
+        connect.groups = groups;
+    }
+    if let Some(chosen) = subprotocol {
+        let Some(offered) = question.offered.iter().find(|offered| offered.eq_ignore_ascii_case(&chosen))
+        else {
+            return false;
+        };
+        connect.subprotocol = Subprotocol::from_name(offered).unwrap_or(Subprotocol::Raw);
+        if let Some(introduction) = &mut connect.introduction {
+            introduction.subprotocol = Some(Arc::from(&**offered));
+        }
+    }
+    write_answer(connect, question);
+    true
+}
+
+/// The 101 of a client that was asked about.
+fn write_answer(connect: &mut Connect, question: &Question) {
+    let subprotocol =
+        connect.introduction.as_ref().and_then(|introduction| introduction.subprotocol.as_deref());
+    write_accept(&mut connect.prologue, &question.websocket_key, subprotocol);
+}
+
+/// The reason of an end that came before the beginning.
+const REFUSED_LATER: &str = "The connection was refused after the event handler had accepted it.";

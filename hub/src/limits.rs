@@ -28,6 +28,11 @@ pub struct Limits {
     pub permission_literals_max: usize,
     /// Patterns a connection's roles can have per action; the rest is ignored.
     pub permission_patterns_max: usize,
+    /// Events of one connection that wait behind the one that is asked about; then nothing more is read from it
+    /// until half of them are gone.
+    pub events_waiting_max: usize,
+    /// Their bytes; at more, the same.
+    pub events_waiting_bytes_max: usize,
 }
 
 impl Default for Limits {
@@ -44,6 +49,8 @@ impl Default for Limits {
             control_bytes_max: 64 << 10,
             permission_literals_max: 1_000,
             permission_patterns_max: 10,
+            events_waiting_max: 16,
+            events_waiting_bytes_max: 1 << 20,
         }
     }
 }

@@ -204,7 +204,7 @@ impl Flush<'_> {
                     }
                     let frames = &self.scratch.frames[from as usize..to as usize];
                     // The last words do not wait for what the session still owes.
-                    if sendable || connection.ended {
+                    if sendable || connection.absent {
                         arena.chunk.extend_from_slice(frames);
                     } else {
                         session.queue_control(frames, self.limits.control_bytes_max);
@@ -311,6 +311,7 @@ mod tests {
                 groups: Vec::new(),
                 raw_group: None,
                 arrival: Default::default(),
+                introduction: None,
             };
             hub.handle(Time(0), Input::Connect(Box::new(connect)), &mut effects);
         }

@@ -223,7 +223,7 @@ impl Hub {
         let mut all = true;
         for &slot in slots {
             if self.may_join_one_more(slot, index) {
-                self.join(slot, index);
+                self.join(slot, index, effects);
             } else {
                 self.counters.groups_refused += 1;
                 all = false;

@@ -1,5 +1,6 @@
 //! Requests of clients: joining, leaving, publishing, and their acks.
 
+use crate::conversation::Purpose;
 use crate::effect::CloseCategory;
 use crate::encoding::Told;
 use crate::envelope::{Content, EnvelopeTarget};
@@ -8,7 +9,7 @@ use crate::interest::Waiter;
 use crate::lifecycle::Ending;
 use crate::{ConnectionKey, Effect, Effects, Envelope, MeshItem, Time};
 use ringhub_protocol::auth::role::Action;
-use ringhub_protocol::name::{GroupName, UserId};
+use ringhub_protocol::name::{EventName, GroupName, UserId};
 use ringhub_protocol::pubsub::{AckError, ClientMessage, Data, Sender};
 use ringhub_protocol::ws::CloseCode;
 
@@ -36,7 +37,7 @@ impl Hub {
                         "The connection is in too many groups.",
                     );
                 }
-                self.join(slot, index);
+                self.join(slot, index, effects);
                 let key = ConnectionKey { slot, generation: self.connections[slot as usize].generation };
                 if self.announce(index, Waiter::Ack(key, ack_id), effects).is_none() {
                     self.ack(slot, ack_id);
@@ -60,17 +61,10 @@ impl Hub {
                 self.publish_from(slot, group.as_str(), no_echo, content, effects);
                 self.ack(slot, ack_id);
             }
-            ClientMessage::Event { ack_id, .. } => {
-                if self.repeated(slot, ack_id) {
-                    return;
+            ClientMessage::Event { event, ack_id, data, metadata } => {
+                if !self.repeated(slot, ack_id) {
+                    self.user_event(slot, Purpose::Event(ack_id), &event, data, metadata, effects);
                 }
-                self.counters.events_unhandled += 1;
-                self.nack(
-                    slot,
-                    ack_id,
-                    AckError::InternalServerError,
-                    "No event handler is configured for this event.",
-                );
             }
             ClientMessage::SequenceAck { sequence_id } => {
                 if let Some(session) = self.session(slot) {
@@ -78,12 +72,17 @@ impl Hub {
                 }
             }
             ClientMessage::Ping => self.tell(slot, &Told::Pong),
-            ClientMessage::Invoke { invocation_id } => {
-                let message = "No event handler is configured.";
-                let error = AckError::NotFound;
+            ClientMessage::Invoke { invocation_id, event: Some(event), data, metadata } => {
+                let purpose = Purpose::Invoke(invocation_id.into());
+                self.user_event(slot, purpose, &event, data, metadata, effects);
+            }
+            ClientMessage::Invoke { invocation_id, event: None, .. } => {
+                let (error, message) = (AckError::BadRequest, "Only events can be invoked.");
                 self.tell(slot, &Told::InvokeRefused { invocation_id: &invocation_id, error, message });
             }
-            ClientMessage::CancelInvocation => {}
+            ClientMessage::CancelInvocation { invocation_id } => {
+                self.cancel_invocation(slot, &invocation_id, effects);
+            }
             ClientMessage::Stream { stream_id } => {
                 let (name, message) = ("BadRequest", "Streams are not supported.");
                 self.tell(slot, &Told::StreamClosed { stream_id: &stream_id, name, message });
@@ -96,10 +95,8 @@ impl Hub {
 
     pub(crate) fn raw(&mut self, slot: u32, data: Data<'_>, effects: &mut Effects) {
         let Some((group, no_echo)) = self.connections[slot as usize].raw_group.as_deref().cloned() else {
-            self.counters.events_unhandled += 1;
-            let reason = "No event handler is configured for this event.";
-            let category = CloseCategory::EventHandlerNotFound;
-            return self.end(slot, Ending { code: CloseCode::INTERNAL_ERROR, reason, category }, effects);
+            let name = EventName::parse("message").expect("it is a legal name");
+            return self.user_event(slot, Purpose::Raw, &name, data, None, effects);
         };
         if !self.connections[slot as usize].permissions.allows(Action::SendToGroup, group.as_str()) {
             self.counters.forbidden += 1;

@@ -88,6 +88,7 @@ fn run(format: &str, members: u32, turns: u32, burst: u32) -> u64 {
             groups,
             raw_group: None,
             arrival: Default::default(),
+            introduction: None,
         };
         hub.handle(Time(0), Input::Connect(Box::new(connect)), &mut effects);
     }

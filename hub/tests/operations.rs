@@ -104,6 +104,7 @@ impl Cores {
             groups: groups.iter().map(|name| group(name)).collect(),
             raw_group: None,
             arrival: Default::default(),
+            introduction: None,
         };
         self.feed(core, Input::Connect(Box::new(connect)));
         self.settle();

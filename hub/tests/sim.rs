@@ -8,6 +8,8 @@
 //! - nobody gets a group's message after its leave was acknowledged, another hub's, or one that was denied;
 //! - reliable clients see every id once and in order over any number of sockets;
 //! - messages whose time is over may be missing, their ids too; none that waited in a queue arrives late;
+//! - an event handler is asked about one event of a connection at a time, in order, about each once, and never after
+//!   the connection's end; whoever it let in or was told of, it is told of their end; answers come in their order;
 //! - every request is answered, and when everyone has left, nothing is left.
 //!
 //! `RINGHUB_SIM_SEED=n` repeats one seed; `RINGHUB_SIM_STEPS=n` and `RINGHUB_SIM_SEEDS=n` make it longer.
@@ -26,20 +28,21 @@ fn run(setup: Setup, default_seeds: u64) {
         Ok(seed) => seed.parse().map(|seed| seed..seed + 1).expect("RINGHUB_SIM_SEED is a number"),
         Err(_) => 0..number("RINGHUB_SIM_SEEDS", default_seeds),
     };
-    let (mut deliveries, mut operations, mut sliced, mut expired) = (0, 0, 0, 0);
+    let (mut deliveries, mut operations, mut sliced, mut expired, mut answered) = (0, 0, 0, 0, 0);
     for seed in seeds {
         let outcome = std::panic::catch_unwind(|| {
             let mut world = World::new(setup, seed);
             (0..steps).for_each(|_| world.step());
             world.finish();
-            (world.deliveries, world.operations, world.sliced, world.expired)
+            (world.deliveries, world.operations, world.sliced, world.expired, world.handler.answered)
         });
         match outcome {
-            Ok((delivered, operated, cut, dropped)) => {
+            Ok((delivered, operated, cut, dropped, replies)) => {
                 deliveries += delivered;
                 operations += operated;
                 sliced += cut;
                 expired += dropped;
+                answered += replies;
             }
             Err(panic) => {
                 eprintln!(
@@ -50,10 +53,12 @@ fn run(setup: Setup, default_seeds: u64) {
         }
     }
     println!(
-        "{operations} operations, {deliveries} deliveries checked, {sliced} flushes sliced, {expired} expired"
+        "{operations} operations, {deliveries} deliveries checked, {sliced} flushes sliced, {expired} expired, \
+         {answered} questions answered"
     );
     assert!(deliveries > operations / 50, "the simulation must deliver something to check");
     assert!(sliced > operations / 1_000, "the simulation must cut fan-outs into slices");
+    assert!(answered > operations / 100, "the simulation must ask event handlers");
     assert_eq!(expired > operations / 1_000, setup.expiry, "{expired} messages expired");
 }
 
@@ -74,7 +79,7 @@ fn fan_outs_that_overlap() {
 
 #[test]
 fn many_groups_that_come_and_go() {
-    run(Setup { cores: 2, clients: 6, groups: 40, expiry: false }, 20);
+    run(Setup { cores: 2, clients: 8, groups: 40, expiry: false }, 20);
 }
 
 #[test]

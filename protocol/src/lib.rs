@@ -8,6 +8,7 @@
 //! | [`ws`] | WebSocket: upgrade, frames, masking, UTF-8, messages, close codes (RFC 6455) |
 //! | [`pubsub`] | the subprotocols `json.webpubsub.azure.v1` and `json.reliable.webpubsub.azure.v1`, raw clients |
 //! | [`auth`] | token claims, audiences, roles |
+//! | [`events`] | what application servers are told and what they answer: CloudEvents over HTTP |
 //! | [`rest`] | a data-plane call as a value, and its error body |
 //! | [`proxy`], [`forwarded`], [`origin`] | what proxies say of clients, and browsers of pages |
 //! | [`http`] | request heads, read strictly (RFC 9112) |

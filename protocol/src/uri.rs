@@ -53,6 +53,14 @@ fn hex_digit(digit: u8) -> Option<u8> {
     char::from(digit).to_digit(16).map(|value| value as u8)
 }
 
+/// The host of an authority or of a `Host` header; an IPv6 address keeps its brackets (RFC 3986 §3.2).
+pub fn without_port(authority: &str) -> &str {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) && !host.ends_with(':') => host,
+        _ => authority,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,5 +102,18 @@ mod tests {
         assert_eq!(pairs("a%26b=1"), Ok(vec![("a&b".to_owned(), "1".to_owned())]));
         assert_eq!(pairs("a=%"), Err(BadEscape));
         assert_eq!(query_pairs("a=%&b=1").filter(Result::is_ok).count(), 1);
+    }
+
+    #[test]
+    fn a_host_loses_its_port_only() {
+        for (authority, host) in [
+            ("example.com", "example.com"),
+            ("example.com:8080", "example.com"),
+            ("[::1]:8080", "[::1]"),
+            ("[::1]", "[::1]"),
+            ("", ""),
+        ] {
+            assert_eq!(without_port(authority), host);
+        }
     }
 }

@@ -9,6 +9,7 @@ use ringhub_hub::event::{Event, Reply};
 use ringhub_hub::{CoreId, Ticket};
 use std::fmt;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::Notify;
 
 /// Batches of one core that wait for the side thread; a core that has more keeps them as one.
@@ -38,6 +39,8 @@ pub struct Answer {
 pub struct Exchange {
     lines: Vec<Line>,
     asked: Notify,
+    /// Whose batch is looked for first, next time.
+    turn: AtomicUsize,
     bell: OnceLock<Box<dyn Fn(CoreId) + Send + Sync>>,
 }
 
@@ -50,7 +53,12 @@ impl Exchange {
     /// Lines for so many cores.
     pub fn new(cores: u16) -> Self {
         let line = |_| Line { asks: ArrayQueue::new(BATCHES_MAX), answers: SegQueue::new() };
-        Self { lines: (0..cores).map(line).collect(), asked: Notify::new(), bell: OnceLock::new() }
+        Self {
+            lines: (0..cores).map(line).collect(),
+            asked: Notify::new(),
+            turn: AtomicUsize::new(0),
+            bell: OnceLock::new(),
+        }
     }
 
     /// How a core is told of an answer; it is called from the side thread, after the answer can be seen. Once.
@@ -90,13 +98,21 @@ impl Exchange {
     pub(crate) async fn next_batch(&self) -> (CoreId, Vec<Ask>) {
         loop {
             // What is pushed after this look leaves a permit behind.
-            for (core, line) in (0..).map(CoreId).zip(&self.lines) {
-                if let Some(batch) = line.asks.pop() {
-                    return (core, batch);
-                }
+            if let Some(batch) = self.try_next_batch() {
+                return batch;
             }
             self.asked.notified().await;
         }
+    }
+
+    /// The next batch of any core, if there is one; the cores take turns.
+    pub(crate) fn try_next_batch(&self) -> Option<(CoreId, Vec<Ask>)> {
+        let cores = self.lines.len();
+        let first = self.turn.fetch_add(1, Ordering::Relaxed);
+        (0..cores).map(|at| (first + at) % cores).find_map(|core| {
+            let batch = self.lines[core].asks.pop()?;
+            Some((CoreId(core as u16), batch))
+        })
     }
 
     fn line(&self, core: CoreId) -> &Line {

@@ -2,9 +2,10 @@
 //! everything, and plain HTTP only where nobody can be in between.
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::Uri;
-use hyper::header::{ACCEPT, HOST, USER_AGENT};
+use hyper::header::{ACCEPT, CONTENT_TYPE, HOST, USER_AGENT};
+use hyper::http::request;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -33,7 +34,7 @@ const IDLE: Duration = Duration::from_secs(5);
 /// A client with its own set of trusted authorities.
 #[derive(Debug, Clone)]
 pub(crate) struct Https {
-    client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
 }
 
 /// Why there is no document. For the operator's log.
@@ -56,34 +57,37 @@ pub(crate) fn system_roots() -> RootCertStore {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if roots.is_empty() {
-        tracing::warn!("the system has no certificate authorities; https:// issuers need a ca_file");
+        tracing::warn!("the system has no certificate authorities; https:// URLs need a ca_file");
     }
     roots
 }
 
+/// TLS of a client that trusts `roots` and, if given, what is in `ca_file` (PEM).
+pub(crate) fn tls(mut roots: RootCertStore, ca_file: Option<&Path>) -> Result<ClientConfig, StartError> {
+    if let Some(path) = ca_file {
+        let fault = |problem: String| StartError::CaFile { file: path.display().to_string(), problem };
+        let mut added = 0;
+        for certificate in CertificateDer::pem_file_iter(path).map_err(|error| fault(error.to_string()))? {
+            let certificate = certificate.map_err(|error| fault(error.to_string()))?;
+            roots.add(certificate).map_err(|error| fault(error.to_string()))?;
+            added += 1;
+        }
+        if added == 0 {
+            return Err(fault("there is no certificate in it".to_owned()));
+        }
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    Ok(ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("the provider has suites for TLS 1.2 and 1.3")
+        .with_root_certificates(roots)
+        .with_no_client_auth())
+}
+
 impl Https {
     /// Trusts `roots` and, if given, what is in `ca_file` (PEM).
-    pub(crate) fn new(mut roots: RootCertStore, ca_file: Option<&Path>) -> Result<Self, StartError> {
-        if let Some(path) = ca_file {
-            let fault = |problem: String| StartError::CaFile { file: path.display().to_string(), problem };
-            let mut added = 0;
-            for certificate in
-                CertificateDer::pem_file_iter(path).map_err(|error| fault(error.to_string()))?
-            {
-                let certificate = certificate.map_err(|error| fault(error.to_string()))?;
-                roots.add(certificate).map_err(|error| fault(error.to_string()))?;
-                added += 1;
-            }
-            if added == 0 {
-                return Err(fault("there is no certificate in it".to_owned()));
-            }
-        }
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let tls = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("the provider has suites for TLS 1.2 and 1.3")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+    pub(crate) fn new(roots: RootCertStore, ca_file: Option<&Path>) -> Result<Self, StartError> {
+        let tls = tls(roots, ca_file)?;
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         let connector = HttpsConnectorBuilder::new()
@@ -101,18 +105,29 @@ impl Https {
 
     /// The body of a 200.
     pub(crate) async fn get(&self, address: &str) -> Result<Bytes, FetchError> {
-        let uri =
-            allowed(address).ok_or_else(|| FetchError::Address(address.chars().take(SHOWN_MAX).collect()))?;
-        tokio::time::timeout(FETCH_DEADLINE, self.get_slowly(uri)).await.unwrap_or(Err(FetchError::Late))
+        self.fetch(hyper::Request::get(allowed(address)?), Bytes::new()).await
     }
 
-    async fn get_slowly(&self, uri: Uri) -> Result<Bytes, FetchError> {
+    /// The body of a 200 to a form, which is encoded already.
+    pub(crate) async fn post_form(&self, address: &str, form: String) -> Result<Bytes, FetchError> {
+        let request =
+            hyper::Request::post(allowed(address)?).header(CONTENT_TYPE, "application/x-www-form-urlencoded");
+        self.fetch(request, form.into()).await
+    }
+
+    async fn fetch(&self, request: request::Builder, body: Bytes) -> Result<Bytes, FetchError> {
+        let slowly = self.fetch_slowly(request, body);
+        tokio::time::timeout(FETCH_DEADLINE, slowly).await.unwrap_or(Err(FetchError::Late))
+    }
+
+    async fn fetch_slowly(&self, request: request::Builder, body: Bytes) -> Result<Bytes, FetchError> {
+        let uri = request.uri_ref().expect("it was made with one");
         let authority = uri.authority().expect("an allowed URL has an authority").as_str().to_owned();
-        let request = hyper::Request::get(uri)
+        let request = request
             .header(HOST, authority)
             .header(ACCEPT, "application/json")
             .header(USER_AGENT, concat!("ringhub/", env!("CARGO_PKG_VERSION")))
-            .body(Empty::new())
+            .body(Full::new(body))
             .map_err(|error| FetchError::Broken(error.to_string()))?;
         let answer = self.client.request(request).await.map_err(|error| FetchError::Broken(whole(&error)))?;
         if answer.status() != hyper::StatusCode::OK {
@@ -128,19 +143,20 @@ impl Https {
 
 /// Whether a document may be fetched from there: HTTPS, or plain HTTP on this machine. No user, no fragment.
 pub(crate) fn is_allowed(address: &str) -> bool {
-    allowed(address).is_some()
+    allowed(address).is_ok()
 }
 
-fn allowed(address: &str) -> Option<Uri> {
-    let uri: Uri = address.parse().ok()?;
-    let authority = uri.authority()?;
+fn allowed(address: &str) -> Result<Uri, FetchError> {
+    let not_allowed = || FetchError::Address(address.chars().take(SHOWN_MAX).collect());
+    let uri: Uri = address.parse().map_err(|_| not_allowed())?;
+    let authority = uri.authority().ok_or_else(not_allowed)?;
     if authority.as_str().contains('@') || address.contains('#') || authority.host().is_empty() {
-        return None;
+        return Err(not_allowed());
     }
     match uri.scheme_str() {
-        Some("https") => Some(uri),
-        Some("http") if is_loopback(authority.host()) => Some(uri),
-        _ => None,
+        Some("https") => Ok(uri),
+        Some("http") if is_loopback(authority.host()) => Ok(uri),
+        _ => Err(not_allowed()),
     }
 }
 
@@ -151,7 +167,7 @@ fn is_loopback(host: &str) -> bool {
 }
 
 /// An error with its causes: the first line alone is "client error (Connect)".
-fn whole(error: &dyn Error) -> String {
+pub(crate) fn whole(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

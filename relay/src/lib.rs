@@ -1,51 +1,79 @@
 //! The side thread: what the server asks of other servers, on tokio, away from the cores.
 //!
-//! One thread, "ringhub-relay", with a current-thread runtime; tokio lives there and nowhere else. It is
-//! started only when there is something for it to do. For now that is keeping the keys of OIDC issuers
-//! ([`oidc`]).
+//! One thread, "ringhub-relay", with a current-thread runtime; tokio lives there and nowhere else. It keeps the keys
+//! of OIDC issuers ([`oidc`]) and carries events to application servers ([`exchange`], [`upstream`]).
 //!
 //! What must stay true: a core never waits for this thread. Cores read what it publishes through a swapped
-//! pointer, and what they ask of it is a flag. Everything it reads from the network has a bound and a
-//! deadline. Nothing here is on the way between two clients.
+//! pointer, and what they ask of it is a flag or an entry in a bounded queue. Everything it reads from the network
+//! has a bound and a deadline. Nothing here is on the way between two clients.
 //!
 //! ```no_run
-//! use ringhub_relay::{Relay, Settings, oidc};
+//! use ringhub_relay::exchange::Exchange;
+//! use ringhub_relay::{Relay, Settings, Signer, oidc};
+//! use std::sync::Arc;
+//! use std::time::Duration;
 //!
 //! let issuer = oidc::Issuer::new(oidc::IssuerSettings::new("https://login.example.com"));
-//! let relay = Relay::start(Settings { issuers: vec![issuer.clone()] })?;
+//! let exchange = Arc::new(Exchange::new(2));
+//! let signer = Signer::new(&["the primary access key"]);
+//! let relay = Relay::start(Settings { issuers: vec![issuer.clone()], exchange, signer })?;
 //! // Cores: None until the first keys are there.
 //! let keys = issuer.keys(1_700_000_000);
-//! relay.stop();
+//! relay.stop(Duration::from_secs(10));
 //! relay.join();
 //! # Ok::<(), ringhub_relay::StartError>(())
 //! ```
 #![forbid(unsafe_code)]
 
+mod answer;
+mod breaker;
+mod call;
+mod client;
+mod cookies;
+mod dispatch;
 pub mod exchange;
+mod gate;
+mod headers;
 mod https;
 pub mod jwks;
+mod kept;
+mod memory;
 pub mod oidc;
+mod order;
+pub mod report;
+mod signature;
+mod token;
 pub mod upstream;
+mod validation;
+
+pub use breaker::BreakerState;
+pub use signature::Signer;
 
 use std::io;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
+use dispatch::Desk;
+use exchange::Exchange;
 use https::Https;
 
 /// What the side thread is to do.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Settings {
     /// Whose keys to keep.
     pub issuers: Vec<Arc<oidc::Issuer>>,
+    /// Where cores ask.
+    pub exchange: Arc<Exchange>,
+    /// Signs events.
+    pub signer: Arc<Signer>,
 }
 
 /// The running side thread. Dropping it without [`Relay::stop`] leaves it running to the process's end.
 #[derive(Debug)]
 pub struct Relay {
-    stop: Arc<Notify>,
+    stop: watch::Sender<Option<Duration>>,
     thread: JoinHandle<()>,
 }
 
@@ -57,6 +85,14 @@ pub enum StartError {
     CaFile {
         /// As configured.
         file: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A handler cannot be used as it is configured.
+    #[error("{handler}: {problem}")]
+    Handler {
+        /// Its URL template, without secrets.
+        handler: String,
         /// What is wrong.
         problem: String,
     },
@@ -93,14 +129,14 @@ impl Relay {
             .thread_keep_alive(BLOCKING_THREAD_IDLE)
             .thread_name("ringhub-lookup")
             .build()?;
-        let stop = Arc::new(Notify::new());
-        let stopped = stop.clone();
+        let (stop, stopped) = watch::channel(None);
+        let desk = Desk::new(settings.exchange, settings.signer);
         let run = move || {
             runtime.block_on(async move {
                 for (https, issuer) in fresh {
                     tokio::spawn(keep_fresh(issuer, https));
                 }
-                stopped.notified().await;
+                desk.work(stopped).await;
             });
             // Not waiting for a name that is being looked up.
             runtime.shutdown_background();
@@ -109,9 +145,10 @@ impl Relay {
         Ok(Self { stop, thread })
     }
 
-    /// Asks the thread to end; what it was fetching is dropped. Returns at once.
-    pub fn stop(&self) {
-        self.stop.notify_one();
+    /// Asks the thread to end: events that were asked for before are sent, and those in flight have so long; what
+    /// else it was fetching is dropped. Returns at once.
+    pub fn stop(&self, grace: Duration) {
+        self.stop.send_replace(Some(grace));
     }
 
     /// Waits until the thread has ended.

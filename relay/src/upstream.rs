@@ -1,10 +1,22 @@
 //! Event handlers: where they are and how they are asked (`event-handlers` §2–5).
 
-use ringhub_protocol::events::UrlTemplate;
+use hyper::Uri;
+use hyper::header::{HeaderName, HeaderValue};
+use ringhub_protocol::events::{Subject, UrlTemplate};
 use ringhub_protocol::name::HubName;
+use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+
+use crate::StartError;
+use crate::breaker::Breaker;
+use crate::client::Client;
+use crate::gate::Gate;
+use crate::https::{self, Https};
+use crate::report::{Record, UpstreamReport};
+use crate::token::{Grant, Tokens};
+use crate::validation::Validations;
 
 /// One handler, as configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,19 +109,144 @@ pub enum HttpVersion {
 #[derive(Debug)]
 pub struct Upstream {
     settings: UpstreamSettings,
+    pub(crate) client: Client,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) breaker: Breaker,
+    pub(crate) validations: Validations,
+    pub(crate) authorization: Authorization,
+    pub(crate) record: Record,
+    uris: Uris,
+}
+
+/// How requests are authorized.
+#[derive(Debug)]
+pub(crate) enum Authorization {
+    None,
+    Header(HeaderName, HeaderValue),
+    Bearer(Tokens),
 }
 
 impl Upstream {
     /// A handler nobody has talked to yet.
     ///
     /// # Errors
-    /// A file of authorities that cannot be used.
-    pub fn new(settings: UpstreamSettings) -> Result<Arc<Self>, crate::StartError> {
-        Ok(Arc::new(Self { settings }))
+    /// A file of authorities that cannot be used, or a setting that cannot be followed.
+    pub fn new(settings: UpstreamSettings) -> Result<Arc<Self>, StartError> {
+        let uris = Uris::new(settings.hub.as_str(), &settings.template)?;
+        let validate = uris.get(Subject::User("validate"));
+        Ok(Arc::new(Self {
+            client: Client::new(&settings, &validate)?,
+            gate: Gate::new(settings.concurrency_max, settings.queue_max, settings.queue_bytes_max),
+            breaker: Breaker::new(settings.breaker_failures),
+            validations: Validations::new(validate),
+            authorization: Authorization::new(&settings)?,
+            record: Record::default(),
+            uris,
+            settings,
+        }))
     }
 
     /// As configured.
     pub fn settings(&self) -> &UpstreamSettings {
         &self.settings
+    }
+
+    /// What is known of it at this moment.
+    pub fn report(&self) -> UpstreamReport {
+        UpstreamReport {
+            hub: self.settings.hub.as_str().to_owned(),
+            place: self.settings.place,
+            url: self.settings.template.shown(),
+            breaker: self.breaker.state(),
+            in_flight: self.gate.in_flight(),
+            queued: self.gate.waiting(),
+            queued_bytes: self.gate.waiting_bytes(),
+            events: self.record.events(),
+            attempts: self.record.attempts(),
+            retries: self.record.retries(),
+            latency: self.record.latency(),
+            calls: self.record.calls(),
+        }
+    }
+
+    /// Where an event is sent.
+    pub(crate) fn uri(&self, subject: Subject<'_>) -> Uri {
+        self.uris.get(subject)
+    }
+}
+
+impl Authorization {
+    fn new(settings: &UpstreamSettings) -> Result<Self, StartError> {
+        let fault = |problem: &str| StartError::Handler {
+            handler: settings.template.shown(),
+            problem: problem.to_owned(),
+        };
+        match &settings.auth {
+            HandlerAuth::None => Ok(Self::None),
+            HandlerAuth::Header { name, value } => {
+                let name = HeaderName::from_bytes(name.as_bytes())
+                    .map_err(|_| fault("the name of its header is not one"))?;
+                let mut value = HeaderValue::from_str(value)
+                    .map_err(|_| fault("the value of its header cannot stand in a header"))?;
+                value.set_sensitive(true);
+                Ok(Self::Header(name, value))
+            }
+            HandlerAuth::ClientCredentials { token_url, client_id, client_secret, scope, resource } => {
+                if !https::is_allowed(token_url) {
+                    return Err(fault("its token URL is neither https:// nor http:// on loopback"));
+                }
+                let https = Https::new(https::system_roots(), settings.ca_file.as_deref())?;
+                let (scope, resource) = (scope.as_deref(), resource.as_deref());
+                Ok(Self::Bearer(Tokens::new(
+                    https,
+                    &Grant { token_url, client_id, client_secret, scope, resource },
+                )))
+            }
+        }
+    }
+}
+
+/// The URLs of one handler, as they are asked for.
+#[derive(Debug)]
+struct Uris {
+    hub: Box<str>,
+    template: UrlTemplate,
+    /// There if the event is not in it.
+    only: Option<Uri>,
+    by_event: Mutex<HashMap<Box<str>, Uri>>,
+}
+
+/// URLs of one handler that are kept; those of further events are made anew each time.
+const URIS_MAX: usize = 256;
+
+impl Uris {
+    fn new(hub: &str, template: &UrlTemplate) -> Result<Self, StartError> {
+        let fault = || StartError::Handler {
+            handler: template.shown(),
+            problem: "only http:// and https:// URLs are served".to_owned(),
+        };
+        let (one, other) = (template.expand(hub, "a"), template.expand(hub, "b"));
+        let uri: Uri = one.parse().map_err(|_| fault())?;
+        if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none_or(str::is_empty) {
+            return Err(fault());
+        }
+        let only = (one == other).then_some(uri);
+        Ok(Self { hub: hub.into(), template: template.clone(), only, by_event: Mutex::default() })
+    }
+
+    fn get(&self, subject: Subject<'_>) -> Uri {
+        if let Some(uri) = &self.only {
+            return uri.clone();
+        }
+        let event = subject.name();
+        let mut uris = self.by_event.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(uri) = uris.get(event) {
+            return uri.clone();
+        }
+        let uri: Uri = self.template.expand(&self.hub, event).parse().expect("a template gives legal URLs");
+        if uris.len() < URIS_MAX {
+            uris.insert(event.into(), uri.clone());
+        }
+        uri
     }
 }

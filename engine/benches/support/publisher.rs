@@ -48,6 +48,7 @@ impl Publisher {
             groups: Vec::new(),
             raw_group: None,
             arrival: Default::default(),
+            introduction: None,
         };
         hub.handle(Time(0), Input::Connect(Box::new(connect)), &mut effects);
         let opened = effects.drain(..).find_map(|effect| match effect {

@@ -104,6 +104,7 @@ impl Room {
             groups: groups.into_iter().map(|name| GroupName::parse(name).expect("a legal name")).collect(),
             raw_group: None,
             arrival: Default::default(),
+            introduction: None,
         };
         self.hub.handle(Time(0), Input::Connect(Box::new(connect)), &mut self.effects);
         for effect in self.effects.drain(..) {

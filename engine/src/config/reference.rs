@@ -45,7 +45,7 @@ fn sentence(lines: &[&str]) -> String {
 
 const INTRODUCTION: &str = r#"# Configuration
 
-This page is written from the definitions in `engine/src/config/keys.rs`; a test keeps it so.
+This page is written from the definitions below `engine/src/config/keys`; a test keeps it so.
 
 Every key has a default, and no file is needed. A value is taken from, in this order: a flag of
 `ringhub serve` (`--listen`, `--admin-listen`, `--cores`), the environment, the file named by `--config`
@@ -65,7 +65,16 @@ anonymous_connect_policy = "deny"
 
 [hubs.chat.reliable]
 recovery_window_seconds = 60
+
+[[hubs.chat.event_handlers]]
+url_template = "http://127.0.0.1:3000/eventhandler/{event}"
+user_event_pattern = "*"
+system_events = ["connect", "connected", "disconnected"]
 ```
+
+Secrets of event handlers can stand elsewhere: in `url_template`, `auth.value` and `auth.client_secret`, `{env:NAME}` is
+a variable of the environment and `{file:/path}` a file, without the line end after it. A reload reads such files again,
+and a changed one is a reload. What is secret is shown nowhere, nor are values in the query of a `url_template`.
 "#;
 
 #[cfg(test)]

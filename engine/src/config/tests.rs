@@ -1,4 +1,5 @@
 use super::*;
+use ringhub_protocol::events::{SystemEvents, UserEvents};
 
 fn from_text(text: &str) -> Result<Config, ConfigError> {
     Config::from_text(text)
@@ -57,10 +58,6 @@ fn bad_values_say_what_is_allowed() {
         ("server = 1", "ringhub.toml:1: server: this is a section"),
         ("[hubs.\"a b\"]", "ringhub.toml:1: hubs.a b: not a hub name"),
         ("[hubs.a]\n[hubs.A]", "ringhub.toml:2: hubs.a: this hub has a section already"),
-        (
-            "[hubs.a]\n[[hubs.a.event_handlers]]\nurl_template = \"x\"",
-            "ringhub.toml:2: hubs.a.event_handlers: event handlers are not built yet",
-        ),
         ("[server\n", "ringhub.toml:1: not valid TOML"),
         ("[server]\npublic_endpoints = [\"ftp://x\"]", "ringhub.toml:2: server.public_endpoints: must be"),
     ] {
@@ -188,13 +185,6 @@ fn what_check_prints_reads_back_the_same() {
     assert_eq!(second.firewall.traffic_rules.len(), 2);
 }
 
-#[test]
-fn nearest_prefers_the_last_part() {
-    assert_eq!(edits("kitten", "sitting"), 3);
-    assert_eq!(edits("", "abc"), 3);
-    assert_eq!(nearest("server.cors", ["server.cores", "server.listen"].into_iter()), "server.cores");
-}
-
 /// Replacing an issuer's authorities was told as a reload, and the old ones stayed trusted.
 #[test]
 fn files_that_are_read_at_the_start_only_are_not_watched() {
@@ -203,4 +193,238 @@ fn files_that_are_read_at_the_start_only_are_not_watched() {
          [[oidc.issuers]]\nurl = \"https://issuer.test\"\nowner = [\"sub=a\"]\nca_file = \"ca.pem\"\n",
     );
     assert_eq!(config.unwrap().files(), [Path::new("c.pem"), Path::new("k.pem")]);
+}
+
+/// An event handler of hub `a` with these lines.
+fn handler(lines: &str) -> String {
+    format!("[[hubs.a.event_handlers]]\nurl_template = \"http://app/{{event}}\"\n{lines}\n")
+}
+
+/// The example of the design, letter for letter.
+#[test]
+fn a_hub_with_handlers_as_the_design_has_it() {
+    let config = from_text(
+        "[hubs.chat]                                 # a hub with no section exists with defaults\n\
+         anonymous_connect_policy = \"deny\"           # allow | deny\n\
+         websocket_keepalive_seconds = 20\n\
+         [[hubs.chat.event_handlers]]                # ordered, first match wins\n\
+         url_template = \"http://127.0.0.1:3000/eventhandler/{event}\"\n\
+         user_event_pattern = \"*\"\n\
+         system_events = [\"connect\", \"connected\", \"disconnected\"]\n\
+         [hubs.chat.reliable]\n\
+         recovery_window_seconds = 30\n",
+    );
+    let config = config.unwrap();
+    let handlers = &config.hubs[&HubName::parse("chat").unwrap()].event_handlers;
+    let [handler] = &handlers[..] else { panic!("{handlers:?}") };
+    let url = handler.url_template.as_ref().unwrap().url();
+    assert_eq!(url.expand("chat", "connect"), "http://127.0.0.1:3000/eventhandler/connect");
+    assert_eq!(handler.user_event_pattern, UserEvents::All);
+    assert_eq!(handler.system_events, SystemEvents { connect: true, connected: true, disconnected: true });
+    assert_eq!(handler.retry_delays_seconds, [1, 3, 5]);
+}
+
+#[test]
+fn handlers_and_listeners_read_back_the_same() {
+    let text = handler(
+        "user_event_pattern = \"Message, join\"\nsystem_events = [\"Connect\"]\nvalidate = false\nhttp = \"2\"\n\
+         retry_delays_seconds = []\nauth = { type = \"header\", name = \"x-key\", value = \"k\" }\n\
+         group_presence = { events = [\"left\"], groups = [\"room-*\", \"lobby\"] }",
+    ) + &handler(
+        "user_event_pattern = \"*\"\n[hubs.a.event_handlers.auth]\ntype = \"client_credentials\"\n\
+          token_url = \"https://login.test/token\"\nclient_id = \"ringhub\"\nclient_secret = \"s\"\nscope = \"a b\"",
+    ) + "[[hubs.a.event_listeners]]\nsystem_events = [\"connected\"]\nfile = \"-\"\n\
+           [[hubs.a.event_listeners]]\nuser_event_pattern = \"*\"\nfile = \"/var/log/events.ndjson\"\n";
+    let first = from_text(&text).unwrap();
+    let printed = first.to_text();
+    let second = from_text(&printed).expect(&printed);
+    let masked = |config: &Config| {
+        let mut config = config.clone();
+        for handler in config.hubs.values_mut().flat_map(|hub| &mut hub.event_handlers) {
+            (handler.auth.value, handler.auth.client_secret) = (None, None);
+        }
+        config.hubs
+    };
+    assert_eq!(masked(&first), masked(&second), "{printed}");
+    assert!(printed.contains("user_event_pattern = \"join,message\""), "{printed}");
+    assert!(printed.contains("[hubs.a.event_handlers.auth]\ntype = \"client_credentials\""), "{printed}");
+}
+
+#[test]
+fn what_is_wrong_with_a_handler_is_said() {
+    const HEARS: &str = "user_event_pattern = \"*\"\n";
+    let with = |lines: &str| handler(&format!("{HEARS}{lines}"));
+    for (text, expected) in [
+        (
+            "[[hubs.a.event_handlers]]\n".into(),
+            "ringhub.toml:1: hubs.a.event_handlers[0].url_template: is missing",
+        ),
+        (
+            handler(""),
+            "ringhub.toml:1: hubs.a.event_handlers[0].user_event_pattern: there is no event that it wants",
+        ),
+        (
+            handler("group_presence = { events = [] }"),
+            "ringhub.toml:1: hubs.a.event_handlers[0].user_event_pattern: there is no event that it wants",
+        ),
+        (
+            with("system_events = [\"connected\", \"disconected\"]"),
+            "ringhub.toml:4: hubs.a.event_handlers[0].system_events: must be a list of \"connect\"",
+        ),
+        (
+            with("group_presence = { events = [\"join\"] }"),
+            "ringhub.toml:4: hubs.a.event_handlers[0].group_presence.events: must be a list of \"joined\" and \"left\"",
+        ),
+        (
+            with("group_presence = { groups = [\"x\"] }"),
+            "ringhub.toml:4: hubs.a.event_handlers[0].group_presence.groups: there is no event",
+        ),
+        (
+            with("http = \"3\""),
+            "ringhub.toml:4: hubs.a.event_handlers[0].http: must be \"auto\" or \"1.1\" or \"2\"",
+        ),
+        (
+            with("retry_delays_seconds = [1, -1]"),
+            "ringhub.toml:4: hubs.a.event_handlers[0].retry_delays_seconds: must be a list of at most 10 whole numbers",
+        ),
+        (
+            with("retry_delays_seconds = [0,0,0,0,0,0,0,0,0,0,0]"),
+            "ringhub.toml:4: hubs.a.event_handlers[0].retry_delays_seconds: must be a list of at most 10",
+        ),
+        (
+            with("auth = { type = \"basic\" }"),
+            "ringhub.toml:4: hubs.a.event_handlers[0].auth.type: must be \"none\"",
+        ),
+        (
+            with("auth = { type = \"header\" }"),
+            "ringhub.toml:4: hubs.a.event_handlers[0].auth.name: is missing",
+        ),
+        (
+            with("auth = { value = \"v\" }"),
+            "ringhub.toml:4: hubs.a.event_handlers[0].auth.value: goes with type = \"header\" only",
+        ),
+        (
+            with("auth = { type = \"header\", name = \"x\", value = \"v\", scope = \"s\" }"),
+            "ringhub.toml:4: hubs.a.event_handlers[0].auth.scope: goes with type = \"client_credentials\" only",
+        ),
+        (
+            with("auth = { type = \"header\", name = \"Ce-Type\", value = \"v\" }"),
+            "ringhub.toml:4: hubs.a.event_handlers[0].auth.name: must be the name of a header",
+        ),
+        (
+            with("auth = { type = \"header\", name = \"x\", value = \"a\\nb\" }"),
+            "ringhub.toml:4: hubs.a.event_handlers[0].auth.value: cannot stand in a header",
+        ),
+        (
+            with(
+                "auth = { type = \"client_credentials\", client_id = \"a\", client_secret = \"b\", token_url = \"http://x/\" }",
+            ),
+            "ringhub.toml:4: hubs.a.event_handlers[0].auth.token_url: must be an https:// URL",
+        ),
+        (
+            with("timout_seconds = 1"),
+            "ringhub.toml:4: hubs.NAME.event_handlers.timout_seconds: unknown key\n  fix: Did you mean hubs.NAME.event_handlers.timeout_seconds?",
+        ),
+        (with("").repeat(65), "ringhub.toml:257: hubs.a.event_handlers[64]: there may be at most 64"),
+    ] {
+        assert!(fault(&text).starts_with(expected), "{text}\n{}", fault(&text));
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_listener_is_said() {
+    let listener = |hub: &str, lines: &str| format!("[[hubs.{hub}.event_listeners]]\n{lines}\n");
+    const WHOLE: &str = "file = \"-\"\nuser_event_pattern = \"*\"";
+    for (text, expected) in [
+        (
+            listener("a", "file = \"-\"\nsystem_events = [\"connect\"]"),
+            "ringhub.toml:3: hubs.a.event_listeners[0].system_events: \"connect\" is not for listeners\n  fix: Remove it",
+        ),
+        (
+            listener("a", "user_event_pattern = \"*\""),
+            "ringhub.toml:1: hubs.a.event_listeners[0].file: is missing",
+        ),
+        (
+            listener("a", "file = \"-\""),
+            "ringhub.toml:1: hubs.a.event_listeners[0].user_event_pattern: there is no event that it wants",
+        ),
+        (
+            listener("a", WHOLE).repeat(6) + &listener("b", WHOLE).repeat(5),
+            "ringhub.toml:32: hubs.b.event_listeners[4].file: there may be at most 10 listeners over all hubs",
+        ),
+    ] {
+        assert!(fault(&text).starts_with(expected), "{text}\n{}", fault(&text));
+    }
+    assert!(from_text(&(listener("a", WHOLE).repeat(6) + &listener("b", WHOLE).repeat(4))).is_ok());
+}
+
+/// A configuration with secrets in every place for them, read with these variables; `file` has one too.
+fn with_secrets(file: &Path, variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    let text = format!(
+        "[[hubs.a.event_handlers]]\nuser_event_pattern = \"*\"\n\
+         url_template = \"http://app/{{event}}?code={{env:CODE}}&key=literal-secret\"\n\
+         auth = {{ type = \"header\", name = \"authorization\", value = \"Key {{file:{}}}\" }}\n\
+         [[hubs.a.event_handlers]]\nuser_event_pattern = \"*\"\nurl_template = \"http://app/\"\n\
+         auth = {{ type = \"client_credentials\", token_url = \"https://t/\", client_id = \"i\", \
+         client_secret = \"literal-secret\" }}\n",
+        file.display()
+    );
+    let find =
+        |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+    let mut config = Config::default();
+    config.read_file(Path::new("ringhub.toml"), &text, &find)?;
+    Ok(config)
+}
+
+#[test]
+fn secrets_of_handlers_are_found_and_never_shown() {
+    let file = std::env::temp_dir().join(format!("ringhub-handler-secret-{}", std::process::id()));
+    std::fs::write(&file, "file-secret\r\n").unwrap();
+    let first = with_secrets(&file, &[("CODE", "code-secret")]).unwrap();
+    let [one, two] = &first.hubs[&HubName::parse("a").unwrap()].event_handlers[..] else { panic!() };
+    assert_eq!(
+        one.url_template.as_ref().unwrap().url().expand("a", "e"),
+        "http://app/e?code=code-secret&key=literal-secret"
+    );
+    assert_eq!(one.auth.value.as_ref().unwrap().expose(), "Key file-secret");
+    assert_eq!(two.auth.client_secret.as_ref().unwrap().expose(), "literal-secret");
+    for text in [first.to_text(), format!("{first:?}")] {
+        assert!(!["code-secret", "file-secret", "literal-secret"].iter().any(|s| text.contains(s)), "{text}");
+    }
+    assert!(first.to_text().contains(&format!("value = \"…{{file:{}}}\"", file.display())));
+    assert_eq!(first.files(), [&*file], "watched");
+
+    std::fs::write(&file, "another").unwrap();
+    let second = with_secrets(&file, &[("CODE", "another")]).unwrap();
+    let changes: Vec<String> = first
+        .changes(&second)
+        .into_iter()
+        .map(|Change { key, old, new }| format!("{key}: {old} → {new}"))
+        .collect();
+    assert_eq!(
+        changes,
+        [
+            format!(
+                "hubs.a.event_handlers[0].auth.value: \"…{{file:{}}}\" → (another, not shown)",
+                file.display()
+            ),
+            "hubs.a.event_handlers[0].url_template: \"http://app/{event}?code={env:CODE}&key=…\" → (another, not shown)"
+                .to_owned(),
+        ]
+    );
+    std::fs::write(&file, "\n").unwrap();
+    let error = with_secrets(&file, &[("CODE", "x")]).unwrap_err().to_string();
+    assert!(
+        error.starts_with("ringhub.toml:4: hubs.a.event_handlers[0].auth.value: ")
+            && error.ends_with("is empty")
+    );
+    std::fs::remove_file(&file).unwrap();
+    let error = with_secrets(&file, &[("CODE", "x")]).unwrap_err().to_string();
+    assert!(error.contains("auth.value: ") && error.contains("cannot be read"), "{error}");
+    let error = with_secrets(&file, &[]).unwrap_err().to_string();
+    assert!(
+        error.starts_with("ringhub.toml:3: hubs.a.event_handlers[0].url_template: ")
+            && error.contains("the variable CODE is not set"),
+        "{error}"
+    );
 }

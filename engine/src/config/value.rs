@@ -2,18 +2,33 @@
 //!
 //! Messages end a sentence that starts with the key and never repeat the value, which may be secret.
 
+mod events;
+
+pub(crate) use events::{Output, PresenceEvents};
+
 use crate::net::Address;
 use ipnet::IpNet;
 use ringhub_protocol::origin::OriginPattern;
+use ringhub_protocol::uri::without_port;
 use std::fmt;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use toml::de::DeValue;
 
-/// A value as it came.
+/// Finds a variable of the environment.
+pub(crate) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// A value as it came, and where variables that it names are found.
 #[derive(Clone, Copy)]
-pub(crate) enum Raw<'a> {
+pub(crate) struct Raw<'a> {
+    form: Form<'a>,
+    pub(super) environment: Environment<'a>,
+}
+
+/// What it came as.
+#[derive(Clone, Copy)]
+enum Form<'a> {
     /// From the environment or a flag.
     Text(&'a str),
     /// From a file.
@@ -21,11 +36,22 @@ pub(crate) enum Raw<'a> {
 }
 
 impl<'a> Raw<'a> {
-    fn text(self) -> Option<&'a str> {
-        match self {
-            Self::Text(text) => Some(text),
-            Self::Toml(DeValue::String(text)) => Some(text),
-            Self::Toml(_) => None,
+    /// A variable or a flag.
+    pub(super) fn typed(text: &'a str, environment: Environment<'a>) -> Self {
+        Self { form: Form::Text(text), environment }
+    }
+
+    /// A value of a file.
+    pub(super) fn of_file(value: &'a DeValue<'a>, environment: Environment<'a>) -> Self {
+        Self { form: Form::Toml(value), environment }
+    }
+
+    /// It, if it is text.
+    pub(super) fn text(self) -> Option<&'a str> {
+        match self.form {
+            Form::Text(text) => Some(text),
+            Form::Toml(DeValue::String(text)) => Some(text),
+            Form::Toml(_) => None,
         }
     }
 }
@@ -42,9 +68,9 @@ pub(crate) trait Setting: Sized {
     fn reveal(&self) -> String {
         self.show()
     }
-    /// The file it names, if it names one.
-    fn file(&self) -> Option<PathBuf> {
-        None
+    /// The files it names that a change of is a change of the configuration.
+    fn files(&self) -> Vec<PathBuf> {
+        Vec::new()
     }
 }
 
@@ -54,12 +80,12 @@ impl Setting for u64 {
     }
 
     fn read(raw: Raw<'_>, range: &RangeInclusive<u64>) -> Result<Self, String> {
-        let number = match raw {
-            Raw::Text(text) => text.parse().ok(),
-            Raw::Toml(DeValue::Integer(number)) => {
+        let number = match raw.form {
+            Form::Text(text) => text.parse().ok(),
+            Form::Toml(DeValue::Integer(number)) => {
                 Self::from_str_radix(&number.as_str().replace('_', ""), number.radix()).ok()
             }
-            Raw::Toml(_) => None,
+            Form::Toml(_) => None,
         };
         number
             .filter(|number| range.contains(number))
@@ -92,10 +118,10 @@ impl Setting for bool {
     }
 
     fn read(raw: Raw<'_>, _: &RangeInclusive<u64>) -> Result<Self, String> {
-        match raw {
-            Raw::Toml(DeValue::Boolean(flag)) => Ok(*flag),
-            Raw::Text("true") => Ok(true),
-            Raw::Text("false") => Ok(false),
+        match raw.form {
+            Form::Toml(DeValue::Boolean(flag)) => Ok(*flag),
+            Form::Text("true") => Ok(true),
+            Form::Text("false") => Ok(false),
             _ => Err("must be true or false".into()),
         }
     }
@@ -114,8 +140,8 @@ impl Setting for Vec<Address> {
     }
 
     fn read(raw: Raw<'_>, _: &RangeInclusive<u64>) -> Result<Self, String> {
-        let parsed: Option<Self> = match raw {
-            Raw::Toml(DeValue::Array(items)) => {
+        let parsed: Option<Self> = match raw.form {
+            Form::Toml(DeValue::Array(items)) => {
                 items.iter().map(|item| Address::parse(item.get_ref().as_str()?)).collect()
             }
             _ => raw
@@ -146,6 +172,12 @@ impl Endpoint {
     /// The URL.
     pub(crate) fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Its host, without a port.
+    pub(crate) fn host(&self) -> &str {
+        let (_, rest) = self.0.split_once("://").expect("it was parsed");
+        without_port(rest.split('/').next().unwrap_or_default())
     }
 
     fn parse(text: &str) -> Option<Self> {
@@ -297,8 +329,8 @@ impl Setting for Option<PathBuf> {
         self.as_deref().map_or_else(String::new, |path| quoted(&path.to_string_lossy()))
     }
 
-    fn file(&self) -> Option<PathBuf> {
-        self.clone()
+    fn files(&self) -> Vec<PathBuf> {
+        self.iter().cloned().collect()
     }
 }
 
@@ -350,15 +382,15 @@ impl Setting for Vec<OriginPattern> {
 
 /// Each element of a list, or each part between commas of a text.
 pub(super) fn list<T>(raw: Raw<'_>, parse: impl Fn(&str) -> Option<T>) -> Option<Vec<T>> {
-    match raw {
-        Raw::Text(text) => {
+    match raw.form {
+        Form::Text(text) => {
             let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
             parts.map(parse).collect()
         }
-        Raw::Toml(DeValue::Array(items)) => {
+        Form::Toml(DeValue::Array(items)) => {
             items.iter().map(|item| item.get_ref().as_str().and_then(&parse)).collect()
         }
-        Raw::Toml(_) => None,
+        Form::Toml(_) => None,
     }
 }
 

@@ -99,7 +99,7 @@ impl Core {
             let Some(socket) = self.io.sockets.get(key) else { continue };
             match &socket.kind {
                 Kind::Http(handler) if handler.is_busy() => {}
-                Kind::Proxy | Kind::Head | Kind::Http(_) | Kind::Opening { .. } => self.io.kill(key),
+                Kind::Proxy | Kind::Head | Kind::Http(_) | Kind::Opening => self.io.kill(key),
                 Kind::Echo(_) => {
                     let mut out = Vec::new();
                     write_close(&mut out, Some(CloseCode::GOING_AWAY), "The server is shutting down.");

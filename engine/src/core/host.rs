@@ -3,6 +3,7 @@
 
 use crate::certificates::TlsConfigStore;
 use crate::core::counters::CoreShared;
+use crate::core::line::Line;
 use crate::core::mesh::{Mesh, Peers};
 use crate::core::settings::Settings;
 use crate::core::turn::{Core, CoreParts};
@@ -12,6 +13,7 @@ use crate::net::{Address, HttpFactory, Scheme};
 use arc_swap::ArcSwap;
 use glommio::{CpuSet, LocalExecutorPoolBuilder, PoolPlacement, PoolThreadHandles};
 use ringhub_hub::{CoreId, CoreSet};
+use ringhub_relay::exchange::Exchange;
 use std::collections::HashSet;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -61,7 +63,7 @@ pub(crate) enum StartError {
 }
 
 /// Binds the listeners and starts the cores; returns when every core has its ring. `shared` has one element
-/// for each core ([`Settings::cores`]); `tls` is there if a listener speaks TLS.
+/// for each core ([`Settings::cores`]), as `exchange` has a line for each; `tls` is there if a listener speaks TLS.
 ///
 /// # Errors
 /// When an address, a ring or a thread is not to be had. Nothing is left running then.
@@ -74,6 +76,7 @@ pub(crate) fn start(
     gate: Arc<dyn Gate>,
     http: Arc<dyn HttpFactory>,
     tls: Option<Arc<TlsConfigStore>>,
+    exchange: Arc<Exchange>,
     shared: &[Arc<CoreShared>],
 ) -> Result<Server, StartError> {
     let cores = settings.cores;
@@ -83,6 +86,8 @@ pub(crate) fn start(
     let Bound { per_core, service, admin } = bind(&settings)?;
     let host = |error: io::Error| StartError::Host(error.to_string());
     let (peers, bells) = Peers::new(cores, &settings.mesh).map_err(host)?;
+    let waker = Arc::clone(&peers);
+    exchange.set_bell(Box::new(move |core| waker.wake_one(core)));
     let mesh = settings.mesh;
     let settings = Arc::new(ArcSwap::from_pointee(settings));
     let started = Instant::now();
@@ -103,6 +108,7 @@ pub(crate) fn start(
                 http: Arc::clone(&http),
                 tls: tls.clone(),
                 mesh: Mesh::new(Arc::clone(&peers), id, mesh, Arc::clone(shared)),
+                line: Line::new(Arc::clone(&exchange), id),
                 shared: Arc::clone(shared),
                 listeners,
                 bell,

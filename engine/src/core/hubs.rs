@@ -6,8 +6,10 @@ use crate::core::socket::{Client, Kind};
 use crate::core::turn::Core;
 use crate::net::HttpAnswer;
 use crate::net::http::write_error;
-use ringhub_hub::effect::CloseCategory;
+use ringhub_hub::effect::{CloseCategory, RefusedBy};
+use ringhub_hub::event::Refusal;
 use ringhub_hub::{Budget, CloseHow, Effect, Hub, Input, RequestId, SocketKey, Time, Transport};
+use ringhub_protocol::http::write_refusal;
 use ringhub_protocol::name::HubName;
 use ringhub_protocol::rest::error::{ErrorBody, ErrorCode};
 use ringhub_protocol::ws::close::write_close;
@@ -85,10 +87,12 @@ impl Core {
     }
 
     fn make_hub(&mut self, name: &HubName) -> u32 {
-        let settings = *self.settings.hub(name);
+        let settings = self.settings.hub(name).clone();
         let (gate, hub_name) = (self.gate.clone(), name.clone());
         let token = Box::new(move |id: &_| gate.reconnection_token(&hub_name, id));
-        let hub = Hub::new(name.clone(), self.id, self.mesh.cores(), self.hash_seed, settings.limits, token);
+        let mut hub =
+            Hub::new(name.clone(), self.id, self.mesh.cores(), self.hash_seed, settings.limits, token);
+        hub.set_routes(settings.routes);
         let number = self.hubs.slots.len() as u32;
         let keepalive_ms = settings.keepalive.as_millis() as u64;
         self.hubs.slots.push(HubSlot { hub, keepalive_ms, is_dirty: false, due: None });
@@ -106,6 +110,7 @@ impl Core {
         for slot in &mut self.hubs.slots {
             let settings = self.settings.hub(slot.hub.name());
             slot.hub.set_limits(settings.limits);
+            slot.hub.set_routes(settings.routes.clone());
             slot.keepalive_ms = settings.keepalive.as_millis() as u64;
             slot.due = slot.hub.next_timeout();
         }
@@ -173,7 +178,19 @@ impl Core {
             match effect {
                 Effect::Opened(transport) => self.opened(hub, transport),
                 Effect::RecoverRefused(socket, prologue) => self.refuse_recovery(socket, prologue),
-                Effect::ConnectRefused(socket) => self.refuse(socket, "The hub is full."),
+                Effect::ConnectRefused(socket, by) => {
+                    let (code, message) = match by {
+                        RefusedBy::Limit => (ErrorCode::ServiceUnavailable, "The hub is full."),
+                        RefusedBy::Stop => (ErrorCode::ServiceUnavailable, "The server is shutting down."),
+                        RefusedBy::Handler => (ErrorCode::InternalServerError, "The event handler failed."),
+                    };
+                    self.refuse(socket, &ErrorBody::new(code, message));
+                }
+                Effect::ConnectAnswered(socket, refusal) => self.pass_on(socket, &refusal),
+                Effect::Event(event) => self.line.ask(hub, event),
+                Effect::CancelEvent(ticket) => self.line.cancel(hub, ticket),
+                Effect::Hold(socket) => self.hold(socket),
+                Effect::Release(socket) => self.release(socket),
                 Effect::Close(socket, how) => self.closing.push((socket, how)),
                 Effect::Forward(core, item) => {
                     let slot = &self.hubs.slots[hub as usize];
@@ -215,14 +232,18 @@ impl Core {
         let key = transport.socket;
         let slot = &self.hubs.slots[hub as usize];
         let keepalive_ms = slot.keepalive_ms;
+        let Some(subprotocol) = slot.hub.subprotocol(transport.connection) else {
+            // It has ended in the same turn.
+            return self.late_losses.push((hub, transport));
+        };
         let pass = slot.hub.pass(transport.connection).cloned();
         let counted = pass.and_then(|pass| Arc::downcast::<Counted>(pass).ok());
         let Some(socket) = self.io.sockets.get(key) else {
             return self.late_losses.push((hub, transport));
         };
-        let Kind::Opening { subprotocol } = socket.kind else {
+        if !matches!(socket.kind, Kind::Opening) {
             return self.late_losses.push((hub, transport));
-        };
+        }
         socket.kind = Kind::Client(Client {
             hub,
             connection: transport.connection,
@@ -230,6 +251,7 @@ impl Core {
             decoder: Decoder::new(),
             pings_missed: 0,
             heard: true,
+            held: false,
             meter: counted.filter(|counted| counted.is_metered()),
         });
         let has_unread = socket.unread.is_some();
@@ -257,12 +279,24 @@ impl Core {
         }
     }
 
-    /// Answers an upgrade that there is no room for, and ends the socket.
-    pub(crate) fn refuse(&mut self, key: SocketKey, message: &'static str) {
+    /// Answers an upgrade with an error, and ends the socket.
+    pub(crate) fn refuse(&mut self, key: SocketKey, body: &ErrorBody) {
         let mut out = Vec::new();
-        write_error(&mut out, &ErrorBody::new(ErrorCode::ServiceUnavailable, message));
+        write_error(&mut out, body);
+        self.answer_upgrade(key, out);
+    }
+
+    /// Answers an upgrade as an event handler has it, and ends the socket.
+    fn pass_on(&mut self, key: SocketKey, refusal: &Refusal) {
+        let content_type = refusal.content_type.as_deref().unwrap_or("application/octet-stream");
+        let mut out = Vec::new();
+        write_refusal(&mut out, refusal.status, &[], content_type, &refusal.body);
+        self.answer_upgrade(key, out);
+    }
+
+    fn answer_upgrade(&mut self, key: SocketKey, response: Vec<u8>) {
         self.io.shared.counters.upgrades_refused.add(1);
-        self.io.send(key, out.into());
+        self.io.send(key, response.into());
         self.io.finish(key);
     }
 }

@@ -401,7 +401,7 @@ impl Io {
         }
         let fd = socket.fd.as_raw_fd();
         match &socket.kind {
-            Kind::Opening { .. } => {}
+            Kind::Opening => {}
             Kind::Client(_) | Kind::Echo(_) if socket.unread.is_some() => {}
             Kind::Client(_) | Kind::Echo(_) => {
                 socket.receiving = Receiving::Multi;

@@ -110,6 +110,14 @@ impl Peers {
         }
     }
 
+    /// Wakes a core if it sleeps, from any thread, after something was put where it looks.
+    pub(crate) fn wake_one(&self, core: CoreId) {
+        let peer = &self.cores[usize::from(core.0)];
+        if peer.sleep.must_ring() {
+            let _ = (&peer.bell).write(&[1]);
+        }
+    }
+
     /// Whether the server is to stop.
     pub(crate) fn stopping(&self) -> bool {
         self.stop.load(Ordering::SeqCst)
@@ -241,10 +249,11 @@ impl Mesh {
     }
 
     /// Says that this core is about to sleep. False, and nothing said, if something came in meanwhile.
-    pub(crate) fn may_sleep(&self, stop_seen: bool) -> bool {
+    /// `others_quiet` is asked after it is said: whether there is nothing from elsewhere.
+    pub(crate) fn may_sleep(&self, stop_seen: bool, others_quiet: impl FnOnce() -> bool) -> bool {
         let sleep = &self.peers.cores[usize::from(self.core.0)].sleep;
         sleep.announce();
-        let quiet = self.is_empty() && (stop_seen || !self.peers.stopping());
+        let quiet = self.is_empty() && others_quiet() && (stop_seen || !self.peers.stopping());
         if !quiet {
             sleep.awake();
         }
@@ -310,11 +319,11 @@ mod tests {
         let (mut a, b) = (mesh(&peers, 0, settings), mesh(&peers, 1, settings));
         let ring = &mut Ring::new(&RingSettings::default()).unwrap();
         b.publish(ring);
-        assert!(b.may_sleep(false));
+        assert!(b.may_sleep(false, || true));
         a.tell(CoreId(1), Note::AskConnections { request: 1, max: 1 });
         a.send(ring);
         assert_eq!(a.shared.counters.mesh_wakes.get(), 1);
-        assert!(!b.may_sleep(false));
+        assert!(!b.may_sleep(false, || true));
         a.tell(CoreId(1), Note::AskConnections { request: 2, max: 1 });
         a.send(ring);
         assert_eq!(a.shared.counters.mesh_wakes.get(), 1, "an awake core is not rung");

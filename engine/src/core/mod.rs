@@ -9,6 +9,7 @@
 //! | `io` | sockets on the ring: sending, receiving, ending |
 //! | `sealed` | the same for sockets that speak TLS |
 //! | `ring`, `buffers` | the kernel's side, and all the unsafe code of the data plane |
+//! | `line` | the way to the side thread and back |
 //! | `socket`, `timer`, `mesh`, `sleep` | slots, deadlines, other cores |
 //!
 //! What must stay true: nothing here is shared with another core but what `mesh` and `counters` hold.
@@ -19,6 +20,7 @@ pub(crate) mod doors;
 pub(crate) mod host;
 pub(crate) mod hubs;
 pub(crate) mod io;
+pub(crate) mod line;
 pub(crate) mod mesh;
 pub(crate) mod ring;
 mod sealed;

@@ -7,14 +7,16 @@
 use crate::net::Address;
 use crate::net::peer::Proxies;
 use ringhub_hub::Limits;
+use ringhub_hub::event::Routes;
 use ringhub_protocol::name::HubName;
 use ringhub_protocol::ws::DecoderLimits;
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Settings of the whole data plane.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Settings {
     /// Service listeners; each core opens each of them with SO_REUSEPORT.
     pub(crate) listen: Vec<Address>,
@@ -22,6 +24,8 @@ pub(crate) struct Settings {
     pub(crate) admin_listen: Vec<Address>,
     /// The proxies in front of the service listeners.
     pub(crate) proxies: Proxies,
+    /// The host by which event handlers know the server; without one it is the one each client names.
+    pub(crate) origin: Option<Box<str>>,
     /// Cores, 1 to 64.
     pub(crate) cores: u16,
     /// Bounds of sockets and messages.
@@ -43,17 +47,19 @@ pub(crate) struct Settings {
 }
 
 /// One hub's settings as far as a core needs them.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone)]
 pub(crate) struct HubSettings {
     /// Bounds of the hub.
     pub(crate) limits: Limits,
     /// Silence after which a client is pinged (`service-model` §5); two unanswered pings end it.
     pub(crate) keepalive: Duration,
+    /// Who hears its events, if anybody does.
+    pub(crate) routes: Option<Arc<Routes>>,
 }
 
 impl Default for HubSettings {
     fn default() -> Self {
-        Self { limits: Limits::default(), keepalive: Duration::from_secs(20) }
+        Self { limits: Limits::default(), keepalive: Duration::from_secs(20), routes: None }
     }
 }
 
@@ -142,6 +148,7 @@ impl Default for Settings {
             listen: vec![Address::plain((Ipv4Addr::LOCALHOST, 8080))],
             admin_listen: vec![Address::plain((Ipv4Addr::LOCALHOST, 8081))],
             proxies: Proxies::default(),
+            origin: None,
             cores: 1,
             sockets: SocketSettings::default(),
             ring: RingSettings::default(),

@@ -112,7 +112,7 @@ pub(crate) enum Kind {
     /// HTTP.
     Http(Box<dyn HttpHandler>),
     /// A client whose hub has not opened it yet; what it sends waits in `unread`.
-    Opening { subprotocol: Subprotocol },
+    Opening,
     /// A client.
     Client(Client),
     /// A client of the conformance listener.
@@ -132,6 +132,8 @@ pub(crate) struct Client {
     pub(crate) pings_missed: u8,
     /// Whether it said anything since the last ping.
     pub(crate) heard: bool,
+    /// As many of its events wait as may: nothing is read from it.
+    pub(crate) held: bool,
     /// What counts the bytes it sends, if anything does.
     pub(crate) meter: Option<Arc<Counted>>,
 }

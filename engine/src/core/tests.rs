@@ -13,6 +13,7 @@ use ringhub_protocol::http::write_refusal;
 use ringhub_protocol::name::{GroupName, HubName};
 use ringhub_protocol::pubsub::Subprotocol;
 use ringhub_protocol::ws::handshake::choose;
+use ringhub_relay::exchange::Exchange;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
@@ -113,7 +114,8 @@ impl Running {
         settings.sockets.close_deadline = Duration::from_millis(300);
         change(&mut settings);
         let shared: Vec<_> = (0..settings.cores).map(|_| Arc::default()).collect();
-        let server = start(settings, mode, Arc::new(Open), Arc::new(NoHttp), tls, &shared).unwrap();
+        let exchange = Arc::new(Exchange::new(settings.cores));
+        let server = start(settings, mode, Arc::new(Open), Arc::new(NoHttp), tls, exchange, &shared).unwrap();
         Self { server, shared }
     }
 

@@ -10,6 +10,7 @@ use crate::core::counters::{ConnectionPage, CoreShared};
 use crate::core::host::Mode;
 use crate::core::hubs::Hubs;
 use crate::core::io::{Io, Outcome, Received};
+use crate::core::line::Line;
 use crate::core::mesh::{Mesh, Note};
 use crate::core::ring::{Completion, Op, Ring};
 use crate::core::settings::Settings;
@@ -53,6 +54,7 @@ pub(crate) struct Core {
     pub(crate) tls: Option<Arc<TlsConfigStore>>,
     pub(crate) io: Io,
     pub(crate) mesh: Mesh,
+    pub(crate) line: Line,
     pub(crate) hubs: Hubs,
     pub(crate) clock: Clock,
     /// The time of this turn.
@@ -77,8 +79,10 @@ pub(crate) struct Core {
     pub(crate) plain: Vec<u8>,
     /// Listeners to be armed, and when.
     pub(crate) accept_at: Vec<(u32, Time)>,
+    /// A client is to be read no more from; looked at while its input is taken.
+    pub(crate) holding: bool,
     bell: UnixStream,
-    turn_bytes: usize,
+    pub(crate) turn_bytes: usize,
     snapshot_at: Time,
     pub(crate) stopping: Option<Time>,
     due: Vec<u32>,
@@ -93,6 +97,7 @@ pub(crate) struct CoreParts {
     pub(crate) http: Arc<dyn HttpFactory>,
     pub(crate) tls: Option<Arc<TlsConfigStore>>,
     pub(crate) mesh: Mesh,
+    pub(crate) line: Line,
     pub(crate) shared: Arc<CoreShared>,
     pub(crate) listeners: Vec<Door>,
     pub(crate) bell: UnixStream,
@@ -141,6 +146,7 @@ impl Core {
             http: parts.http,
             tls: parts.tls,
             mesh: parts.mesh,
+            line: parts.line,
             hubs: Hubs::default(),
             clock,
             now,
@@ -155,6 +161,7 @@ impl Core {
             accept_at: (0..parts.listeners.len() as u32).map(|listener| (listener, now)).collect(),
             listeners: parts.listeners,
             plain: Vec::new(),
+            holding: false,
             bell: parts.bell,
             turn_bytes: 0,
             snapshot_at: now,
@@ -167,7 +174,8 @@ impl Core {
     pub(crate) fn run(mut self) {
         self.io.ring.poll_bell(self.bell.as_raw_fd());
         loop {
-            let wait = !self.has_work() && self.mesh.may_sleep(self.is_stopping());
+            let wait =
+                !self.has_work() && self.mesh.may_sleep(self.is_stopping(), || !self.line.has_answers());
             let timeout = if wait { self.timeout() } else { None };
             self.io.submit(self.now, wait, timeout);
             self.mesh.awake();
@@ -185,9 +193,9 @@ impl Core {
             || !self.answers.is_empty()
             || !self.hubs.dirty.is_empty()
             || !self.late_losses.is_empty()
-            || (!self.resume.is_empty() && self.mesh.admits())
+            || (!self.resume.is_empty() && self.admits())
             || self.accept_at.iter().any(|(_, at)| *at <= self.now)
-            || (self.is_stopping() && self.io.sockets.len() == 0)
+            || self.is_done()
     }
 
     fn timeout(&self) -> Option<Duration> {
@@ -197,7 +205,11 @@ impl Core {
         let next = times.into_iter().flatten().min();
         // Rounded up: waking a little early would mean waking twice.
         let wait = next.map(|at| Duration::from_millis((at.0 + 1).saturating_sub(self.clock.now().0)));
-        if self.mesh.is_stuck() { Some(wait.map_or(STUCK_WAIT, |wait| wait.min(STUCK_WAIT))) } else { wait }
+        if self.mesh.is_stuck() || self.line.is_stuck() {
+            Some(wait.map_or(STUCK_WAIT, |wait| wait.min(STUCK_WAIT)))
+        } else {
+            wait
+        }
     }
 
     /// Everything after the submit; true when the core is done.
@@ -222,12 +234,13 @@ impl Core {
             }
             self.flush_early();
         }
+        self.take_answers();
         self.expire();
         while let Some((key, answer)) = self.answers.pop_front() {
             self.http_answer(key, answer);
         }
         for _ in 0..self.resume.len() {
-            if !self.mesh.admits() {
+            if !self.admits() {
                 break;
             }
             if let Some(key) = self.resume.pop_front() {
@@ -237,17 +250,29 @@ impl Core {
         }
         self.flush_hubs();
         self.mesh.send(&mut self.io.ring);
+        self.line.send();
         self.io.shared.counters.completions_overflowed.set(self.io.ring.overflows);
         self.arm_listeners();
-        self.is_stopping() && self.io.sockets.len() == 0 && !self.mesh.is_stuck()
+        self.is_done()
+    }
+
+    /// Whether the core has stopped: everybody is gone and everything said. Event handlers may take until the stop's
+    /// deadline with what clients had asked.
+    fn is_done(&self) -> bool {
+        let Some(until) = self.stopping else { return false };
+        let awaits_replies = || self.hubs.slots.iter().any(|slot| slot.hub.awaits_replies());
+        self.io.sockets.len() == 0
+            && !self.mesh.is_stuck()
+            && (self.now >= until || !(self.line.is_stuck() || awaits_replies()))
     }
 
     /// Ends the turn in the middle if it grew large.
-    fn flush_early(&mut self) {
+    pub(crate) fn flush_early(&mut self) {
         if self.turn_bytes >= TURN_BYTES {
             self.turn_bytes = 0;
             self.flush_hubs();
             self.mesh.send(&mut self.io.ring);
+            self.line.send();
             self.io.submit_early();
         }
     }
@@ -290,7 +315,8 @@ impl Core {
 
     fn bell_rang(&mut self) {
         let mut rung = [0; 64];
-        while matches!(self.bell.read(&mut rung), Ok(1..)) {}
+        // Less than would fit is all there was.
+        while matches!(self.bell.read(&mut rung), Ok(64)) {}
         if self.mesh.stopping() && !self.is_stopping() {
             self.stop();
         }
@@ -318,11 +344,14 @@ impl Core {
         match &mut socket.kind {
             // What came before it is not taken yet.
             Kind::Client(_) | Kind::Echo(_) if socket.unread.is_some() => self.io.park(key, bytes),
+            Kind::Client(client) if client.held => self.io.park(key, bytes),
             Kind::Client(_) => {
                 let taken = self.client_input(key, bytes);
                 if taken < bytes.len() {
                     self.io.park(key, &bytes[taken..]);
-                    self.resume.push_back(key);
+                    if !self.holding {
+                        self.resume.push_back(key);
+                    }
                 }
             }
             Kind::Echo(_) => self.echo_input(key, bytes),
@@ -330,7 +359,7 @@ impl Core {
             Kind::Head => self.head_input(key, bytes),
             Kind::Http(_) => self.http_input(key, bytes),
             Kind::Closing(_) => self.closing_input(key, bytes),
-            Kind::Opening { .. } => self.io.park(key, bytes),
+            Kind::Opening => self.io.park(key, bytes),
         }
     }
 
@@ -339,6 +368,10 @@ impl Core {
         let Some(socket) = self.io.sockets.get(key) else { return };
         if matches!(socket.kind, Kind::Head) {
             return self.read_head(key);
+        }
+        if matches!(&socket.kind, Kind::Client(client) if client.held) {
+            // Its hub says when.
+            return;
         }
         let Some(mut unread) = socket.unread.take() else { return self.io.arm(key) };
         self.turn_bytes += unread.len();
@@ -362,7 +395,8 @@ impl Core {
         let mut decoder = std::mem::take(&mut client.decoder);
         let from = Transport { connection, socket: key };
         let (mut taken, mut messages) = (0, 0);
-        while taken < bytes.len() && self.mesh.admits() {
+        self.holding = false;
+        while taken < bytes.len() && self.admits() && !self.holding {
             match listen(&mut decoder, &mut bytes[taken..], &limits, subprotocol) {
                 Ok((consumed, said)) => {
                     taken += consumed;
@@ -543,6 +577,8 @@ impl Core {
         let Some(socket) = self.io.sockets.get(key) else { return };
         match &mut socket.kind {
             Kind::Client(client) => {
+                // Nobody hears the answers of one that is not read from.
+                client.heard |= client.held;
                 let missed = client.pings_missed + u8::from(!client.heard);
                 let (hub, connection, heard) = (client.hub, client.connection, client.heard);
                 client.pings_missed = missed;
@@ -570,7 +606,7 @@ impl Core {
                 self.io.shared.counters.heads_refused.add(1);
                 self.io.kill(key);
             }
-            Kind::Opening { .. } | Kind::Echo(_) => {}
+            Kind::Opening | Kind::Echo(_) => {}
             Kind::Http(_) | Kind::Closing(_) => self.io.kill(key),
         }
     }

@@ -9,6 +9,7 @@ pub(crate) mod client;
 mod echo;
 pub(crate) mod gate;
 pub(crate) mod http;
+mod introduce;
 pub(crate) mod peer;
 pub(crate) mod request;
 pub(crate) mod tls;

@@ -9,10 +9,11 @@ use crate::net::gate::{Admission, Admitted, UpgradeRequest};
 use crate::net::http::{write_error, write_fault};
 use crate::net::peer::{Named, Via};
 use crate::net::{HttpAnswer, HttpCall, Listener, OwnedContent};
+use ringhub_hub::effect::Introduction;
 use ringhub_hub::{Arrival, Connect, Input, Pass, Recover, SocketKey};
 use ringhub_protocol::forwarded;
 use ringhub_protocol::http::{Head, HeadLimits, parse_head};
-use ringhub_protocol::pubsub::Subprotocol;
+use ringhub_protocol::rest::error::{ErrorBody, ErrorCode};
 use ringhub_protocol::ws::Decoder;
 use ringhub_protocol::ws::handshake::{Upgrade, write_accept};
 
@@ -23,11 +24,27 @@ const PROGRESS_MAX: usize = 1000;
 enum Asked {
     More,
     Http,
-    Refuse { response: Vec<u8> },
-    Echo { prologue: Vec<u8>, consumed: usize },
-    Connect { admitted: Box<Admitted>, prologue: Vec<u8>, consumed: usize },
-    Recover { session: Session, prologue: Vec<u8>, consumed: usize },
-    RecoverBad { prologue: Vec<u8> },
+    Refuse {
+        response: Vec<u8>,
+    },
+    Echo {
+        prologue: Vec<u8>,
+        consumed: usize,
+    },
+    Connect {
+        admitted: Box<Admitted>,
+        introduction: Option<Box<Introduction>>,
+        prologue: Vec<u8>,
+        consumed: usize,
+    },
+    Recover {
+        session: Session,
+        prologue: Vec<u8>,
+        consumed: usize,
+    },
+    RecoverBad {
+        prologue: Vec<u8>,
+    },
 }
 
 impl Core {
@@ -74,10 +91,10 @@ impl Core {
                     self.resume.push_back(key);
                 }
             }
-            Asked::Connect { admitted, prologue, consumed } => {
+            Asked::Connect { admitted, introduction, prologue, consumed } => {
                 unread.drain(..consumed);
-                self.open(key, admitted.subprotocol, *unread);
-                self.connect(key, *admitted, prologue);
+                self.open(key, *unread);
+                self.connect(key, *admitted, introduction, prologue);
             }
             Asked::Recover { session, prologue, consumed } => {
                 unread.drain(..consumed);
@@ -115,8 +132,11 @@ impl Core {
         let asked = self.upgrade_request(key, &head, &request.subprotocols);
         match self.gate.admit(self.clock.unix(), &asked) {
             Admission::Connect(admitted) => {
-                let prologue = accept(admitted.echoed.as_deref());
-                Asked::Connect { admitted, prologue, consumed }
+                let introduction = self.introduce(key, &head, &request, &asked, &admitted);
+                // A hub that asks first writes it itself.
+                let asks = introduction.as_ref().is_some_and(|introduction| introduction.question.is_some());
+                let prologue = if asks { Vec::new() } else { accept(admitted.echoed.as_deref()) };
+                Asked::Connect { admitted, introduction, prologue, consumed }
             }
             Admission::Recover { hub, id, subprotocol, echoed } => {
                 let session = Session { hub, id, subprotocol, address: asked.address };
@@ -166,35 +186,52 @@ impl Core {
     }
 
     /// From now on the socket waits for its hub.
-    fn open(&mut self, key: SocketKey, subprotocol: Subprotocol, unread: Vec<u8>) {
+    fn open(&mut self, key: SocketKey, unread: Vec<u8>) {
         if let Some(socket) = self.io.sockets.get(key) {
-            socket.kind = Kind::Opening { subprotocol };
+            socket.kind = Kind::Opening;
             socket.unread = (!unread.is_empty()).then(|| Box::new(unread));
             self.io.deadlines.clear(key.slot);
         }
     }
 
-    fn connect(&mut self, key: SocketKey, admitted: Admitted, prologue: Vec<u8>) {
+    fn connect(
+        &mut self,
+        key: SocketKey,
+        admitted: Admitted,
+        introduction: Option<Box<Introduction>>,
+        prologue: Vec<u8>,
+    ) {
         let Admitted { hub, subprotocol, echoed: _, user, roles, groups, raw_group, address, pass } =
             admitted;
         let arrival = Arrival { address, pass: pass.map(|pass| pass as Pass) };
         let Some(hub) = self.hub(&hub).filter(|_| !self.is_stopping()) else {
-            return self.refuse(key, "The server takes no more hubs or is shutting down.");
+            let message = "The server takes no more hubs or is shutting down.";
+            return self.refuse(key, &ErrorBody::new(ErrorCode::ServiceUnavailable, message));
         };
         let random = self.clock.random();
-        let connect =
-            Connect { socket: key, subprotocol, random, prologue, user, roles, groups, raw_group, arrival };
+        let connect = Connect {
+            socket: key,
+            subprotocol,
+            random,
+            prologue,
+            user,
+            roles,
+            groups,
+            raw_group,
+            arrival,
+            introduction,
+        };
         self.feed(hub, Input::Connect(Box::new(connect)));
     }
 
     /// Gives a client to the core that has its session.
     fn recover(&mut self, key: SocketKey, session: Session, prologue: Vec<u8>, unread: Vec<u8>) {
-        let Session { id, subprotocol, .. } = session;
+        let id = session.id;
         if id.node != 0 || id.core.0 >= self.mesh.cores() {
             return self.refuse_recovery(key, prologue);
         }
         if id.core == self.id {
-            self.open(key, subprotocol, unread);
+            self.open(key, unread);
             return self.recover_here(key, session, prologue);
         }
         // What holds it back (the rest of an answer to an earlier request) is rare: the client tries again.
@@ -208,7 +245,7 @@ impl Core {
         let Moved { fd, unread, tls, listener, session, prologue } = moved;
         let key = self.io.adopt(Socket { tls, ..Socket::new(fd, listener) });
         self.io.shared.counters.sockets_moved_in.add(1);
-        self.open(key, session.subprotocol, unread);
+        self.open(key, unread);
         self.recover_here(key, session, prologue);
     }
 

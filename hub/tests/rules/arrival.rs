@@ -39,6 +39,7 @@ fn passed(bench: &mut Bench, subprotocol: Subprotocol) -> (Transport, Weak<u32>)
         groups: Vec::new(),
         raw_group: None,
         arrival: Arrival { address, pass: Some(pass) },
+        introduction: None,
     })));
     let opened = bench.effects.iter().rev().find_map(|effect| match effect {
         Effect::Opened(transport) if transport.socket == socket => Some(*transport),
@@ -147,8 +148,9 @@ fn a_pass_is_kept_until_the_connection_ends_for_good() {
         groups: Vec::new(),
         raw_group: None,
         arrival: Arrival { address: None, pass: Some(refused) },
+        introduction: None,
     })));
-    assert!(matches!(bench.effects.last(), Some(Effect::ConnectRefused(_))) && weak.upgrade().is_none());
+    assert!(matches!(bench.effects.last(), Some(Effect::ConnectRefused(..))) && weak.upgrade().is_none());
 
     bench.handle(Input::SocketLost(plain));
     bench.handle(Input::SocketLost(reliable));

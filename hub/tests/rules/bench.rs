@@ -111,6 +111,7 @@ impl Bench {
             groups: groups.iter().map(|g| group(g)).collect(),
             raw_group: None,
             arrival: Default::default(),
+            introduction: None,
         })));
         let opened = self.effects.iter().rev().find_map(|effect| match effect {
             Effect::Opened(transport) if transport.socket == socket => Some(*transport),

@@ -83,6 +83,8 @@ pub(crate) struct Client {
     pub(crate) inbox: VecDeque<Byte>,
     /// Whether the upgrade's answer and `connected` came.
     pub(crate) greeted: u8,
+    /// Nothing is read from it for now.
+    pub(crate) held: bool,
 }
 
 impl Client {
@@ -115,6 +117,7 @@ impl Client {
             acknowledged: 0,
             inbox: VecDeque::new(),
             greeted: 0,
+            held: false,
         }
     }
 
@@ -157,6 +160,7 @@ impl Client {
         (self.sequence, self.acknowledged) = (0, 0);
         self.inbox.clear();
         self.greeted = 0;
+        self.held = false;
     }
 
     /// The socket is gone: what was asked over it may or may not have happened.
@@ -164,6 +168,7 @@ impl Client {
         (self.socket, self.transport) = (None, None);
         self.inbox.clear();
         self.greeted = 0;
+        self.held = false;
         for (_, asked) in std::mem::take(&mut self.asked) {
             if let Asked::Join(group) | Asked::Leave(group) = asked {
                 self.groups[group] = Member::Leaving;

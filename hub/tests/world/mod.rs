@@ -1,14 +1,17 @@
 //! The simulated server (cores, mesh, sockets) and its clients.
 
 mod client;
+mod handler;
 mod protobuf;
 
 use client::{Asked, Byte, Client, Member, Phase};
+use handler::Handler;
+use ringhub_hub::effect::{Introduction, Question, RefusedBy};
 use ringhub_hub::{
     Budget, Chunk, Connect, CoreId, Effect, Effects, Hub, Input, Limits, MeshItem, Outbox, Part, Recover,
     RequestId, Sink, SocketKey, Time, Transport,
 };
-use ringhub_protocol::name::{GroupName, HubName, UserId};
+use ringhub_protocol::name::{EventName, GroupName, HubName, UserId};
 use ringhub_protocol::pubsub::{ClientMessage, Data, Subprotocol};
 use ringhub_protocol::rest::{Filter, Operation, Target};
 use ringhub_protocol::ws::CloseCode;
@@ -91,6 +94,7 @@ pub(crate) struct World {
     links: Vec<Vec<Link>>,
     clients: Vec<Client>,
     callers: Vec<Caller>,
+    pub(crate) handler: Handler,
     next_request: u64,
     pub(crate) deliveries: u64,
     pub(crate) operations: u64,
@@ -135,20 +139,23 @@ impl World {
             recovery_window_ms: 3_000,
             recovery_grace_ms: 200,
             replay_messages_max: 100_000,
+            events_waiting_max: 3,
             ..Limits::default()
         };
         let cores = (0..setup.cores).map(|core| Core {
             hubs: (0..HUBS)
                 .map(|hub| {
                     let name = HubName::parse(&format!("h{hub}")).unwrap();
-                    Hub::new(
+                    let mut hub = Hub::new(
                         name,
                         CoreId(core as u16),
                         setup.cores as u16,
                         seed,
                         limits,
                         Box::new(|_| "token".into()),
-                    )
+                    );
+                    hub.set_routes(Some(Handler::routes()));
+                    hub
                 })
                 .collect(),
             sockets: Vec::new(),
@@ -162,6 +169,7 @@ impl World {
             links: links.collect(),
             clients: (0..setup.clients).map(|n| Client::new(n, setup.groups)).collect(),
             callers: (0..HUBS).map(|_| Caller { busy: None, sent: 0 }).collect(),
+            handler: Handler::default(),
             next_request: 0,
             deliveries: 0,
             operations: 0,
@@ -186,12 +194,13 @@ impl World {
                 let client = self.random.below(clients);
                 self.read(client);
             }
-            80..90 => {
+            80..88 => {
                 let core = self.random.below(cores);
                 self.flush(core);
             }
-            90..93 => self.now = Time(self.now.0 + self.random.next() % 200),
-            93..96 => {
+            88..92 => self.answer(),
+            92..94 => self.now = Time(self.now.0 + self.random.next() % 200),
+            94..96 => {
                 let core = self.random.below(cores);
                 self.timeouts(core);
             }
@@ -233,9 +242,10 @@ impl World {
                 self.sliced += hub.counters().flushes_sliced;
                 self.expired += hub.counters().messages_expired;
                 assert_eq!(hub.group_counts(), (0, 0), "groups are left");
-                assert!(!hub.is_dirty() && hub.next_timeout().is_none());
+                assert!(!hub.is_dirty() && hub.next_timeout().is_none() && !hub.awaits_replies());
             }
         }
+        self.handler.finish();
     }
 
     fn settle(&mut self) {
@@ -248,6 +258,7 @@ impl World {
                 }
             }
             (0..self.clients.len()).for_each(|client| self.read(client));
+            (0..self.clients.len()).for_each(|_| self.answer());
         }
     }
 }
@@ -289,6 +300,7 @@ impl World {
                     self.clients[client].acknowledged = sequence;
                     self.say(client, ClientMessage::SequenceAck { sequence_id: sequence });
                 }
+                10..13 if !self.clients[client].held => self.say_event(client),
                 _ => self.publish(client),
             },
         }
@@ -333,12 +345,13 @@ impl World {
             socket,
             subprotocol: who.subprotocol,
             random,
-            prologue: b"\x81\x01@".to_vec(),
+            prologue: if who.index.is_multiple_of(2) { Vec::new() } else { b"\x81\x01@".to_vec() },
             user: who.has_user().then(|| UserId::parse("u").unwrap()),
             roles: roles.collect(),
             groups,
             raw_group: (who.subprotocol == Subprotocol::Raw).then(|| (name(group), false)),
             arrival: Default::default(),
+            introduction: who.index.is_multiple_of(2).then(introduction),
         };
         let (core, hub) = (who.core, who.hub);
         self.feed(core, hub, Input::Connect(Box::new(connect)));
@@ -488,6 +501,23 @@ impl World {
         }
     }
 
+    fn say_event(&mut self, client: usize) {
+        let who = &mut self.clients[client];
+        let (transport, id) = (who.transport.expect("open"), who.id.expect("open"));
+        let hub = &self.cores[who.core].hubs[who.hub];
+        if who.subprotocol == Subprotocol::Raw || hub.socket_of(transport.connection) != who.socket {
+            return;
+        }
+        let ack_id = self.random.below(2).eq(&0).then(|| {
+            who.next_ack += 1;
+            who.asked.insert(who.next_ack, Asked::Send);
+            who.next_ack
+        });
+        let number = self.handler.said(id).to_string();
+        let event = EventName::parse("e").unwrap();
+        self.say(client, ClientMessage::Event { event, ack_id, data: Data::text(&number), metadata: None });
+    }
+
     fn say(&mut self, client: usize, message: ClientMessage<'_>) {
         let who = &self.clients[client];
         let (core, hub, transport) = (who.core, who.hub, who.transport.expect("open"));
@@ -570,13 +600,19 @@ impl World {
         for effect in effects {
             match effect {
                 Effect::Opened(transport) => self.opened(core, hub, transport),
-                Effect::RecoverRefused(socket, _) => {
+                Effect::RecoverRefused(socket, _)
+                | Effect::ConnectRefused(socket, RefusedBy::Handler)
+                | Effect::ConnectAnswered(socket, _) => {
                     let slot = &mut self.cores[core].sockets[socket.slot as usize];
                     if let Some(client) = slot.client.take() {
                         self.clients[client].reset();
                     }
                 }
-                Effect::ConnectRefused(_) => panic!("no bound is reached here"),
+                Effect::ConnectRefused(..) => panic!("no bound is reached here"),
+                Effect::Event(event) => self.handler.take(core, hub, &event),
+                Effect::CancelEvent(_) => panic!("nobody invokes anything"),
+                Effect::Hold(socket) => self.set_held(core, socket, true),
+                Effect::Release(socket) => self.set_held(core, socket, false),
                 Effect::Close(..) => {}
                 Effect::Forward(to, item) => self.links[core][usize::from(to.0)].outgoing.push((hub, item)),
                 Effect::Answer(request, _) => {
@@ -588,6 +624,13 @@ impl World {
                     }
                 }
             }
+        }
+    }
+
+    fn set_held(&mut self, core: usize, socket: SocketKey, held: bool) {
+        let who = self.clients.iter_mut().find(|who| who.core == core && who.socket == Some(socket));
+        if let Some(who) = who {
+            who.held = held;
         }
     }
 
@@ -676,6 +719,15 @@ impl World {
             if let Some(transport) = who.transport {
                 self.feed(core, hub, Input::Writable(transport));
             }
+        }
+        let who = &mut self.clients[client];
+        if who.greeted == 0 && who.inbox.front().is_some_and(|first| first.value == b'H') {
+            // A hub that asked first writes the upgrade's answer itself.
+            let text: Vec<u8> = who.inbox.iter().map(|byte| byte.value).collect();
+            let Some(end) = text.windows(4).position(|four| four == b"\r\n\r\n") else { return };
+            assert!(text.starts_with(b"HTTP/1.1 101 "));
+            who.inbox.drain(..end + 4);
+            who.greeted = 1 + u8::from(who.subprotocol == Subprotocol::Raw);
         }
         while let Some((opcode, payload, first)) = frame(&mut self.clients[client].inbox) {
             self.receive(client, opcode, &payload, first);
@@ -782,6 +834,16 @@ impl World {
             assert!(lost.is_empty(), "client {client}: lost {lost:?} of p{publisher}");
         }
     }
+}
+
+/// Of a client whose hub asks its handler first.
+fn introduction() -> Box<Introduction> {
+    let question = Question {
+        body: "{}".into(),
+        websocket_key: "dGhlIHNhbXBsZSBub25jZQ==".into(),
+        offered: Box::default(),
+    };
+    Box::new(Introduction { origin: "o".into(), subprotocol: None, question: Some(question) })
 }
 
 fn name(group: usize) -> GroupName<'static> {

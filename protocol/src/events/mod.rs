@@ -6,13 +6,14 @@
 //! who holds the keys.
 
 pub mod answer;
+pub mod body;
 pub mod cloudevents;
 pub mod connect;
 pub mod filter;
 pub mod template;
 
 pub use answer::{Acceptance, InvalidAnswer, Message, connect_answer, user_answer};
-pub use cloudevents::Attributes;
+pub use cloudevents::{Attributes, METADATA_PREFIX};
 pub use connect::{ClientCertificate, ConnectRequest};
 pub use filter::{EventFilter, GroupPatterns, Presence, SystemEvents, UserEvents};
 pub use template::{InvalidTemplate, SecretSource, UrlTemplate};
@@ -51,4 +52,10 @@ impl<'a> Subject<'a> {
     pub fn is_blocking(self) -> bool {
         matches!(self, Self::Connect | Self::User(_))
     }
+}
+
+/// Appends a byte as `%XX` (RFC 3986 §2.1).
+fn push_escape(text: &mut String, byte: u8) {
+    let digit = |nibble: u8| char::from(b"0123456789ABCDEF"[usize::from(nibble & 15)]);
+    text.extend(['%', digit(byte >> 4), digit(byte)]);
 }

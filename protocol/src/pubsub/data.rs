@@ -203,7 +203,7 @@ impl<'a> Data<'a> {
 
 /// Whether arrays and objects in `json` nest more than `depth` deep. Exact for valid JSON; any answer does for
 /// text that the parser will refuse anyway.
-pub(super) fn is_deeper_than(json: &[u8], depth: usize) -> bool {
+pub(crate) fn is_deeper_than(json: &[u8], depth: usize) -> bool {
     // Hardly any message has so many brackets at all, and counting runs at vector speed.
     let mut brackets = 0;
     for block in json.chunks(128) {

@@ -146,10 +146,13 @@ impl<'a> Request<'a> {
             }
             return Ok(ClientMessage::Invoke {
                 invocation_id: client_id(self.invocation_id, "invocationId")?,
+                event: Some(self.event()?),
+                data: self.data()?,
+                metadata: None,
             });
         }
         if is("cancelInvocation") {
-            return Ok(ClientMessage::CancelInvocation);
+            return Ok(ClientMessage::CancelInvocation { invocation_id: "".into() });
         }
         if is("streamData") || is("streamEnd") {
             return Ok(ClientMessage::Stream { stream_id: client_id(self.stream_id, "streamId")? });
@@ -611,3 +614,5 @@ mod tests {
         }
     }
 }
+/// tmp
+pub fn invoke_response(_out: &mut Vec<u8>, _id: &str, _data: Option<super::Data<'_>>) {}

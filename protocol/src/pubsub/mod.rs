@@ -115,9 +115,18 @@ pub enum ClientMessage<'a> {
     Invoke {
         /// Chosen by the client.
         invocation_id: std::borrow::Cow<'a, str>,
+        /// The event.
+        event: Option<EventName<'a>>,
+        /// Data.
+        data: Data<'a>,
+        /// Metadata.
+        metadata: Option<Metadata>,
     },
     /// Gives up an invocation; no answer.
-    CancelInvocation,
+    CancelInvocation {
+        /// Which.
+        invocation_id: std::borrow::Cow<'a, str>,
+    },
     /// Opens or continues a stream, which is refused with `streamClosed` (design §6).
     Stream {
         /// Chosen by the client.
@@ -175,6 +184,8 @@ pub enum AckError {
     BadRequest,
     /// The target does not exist.
     NotFound,
+    /// Late.
+    Timeout,
 }
 
 impl AckError {
@@ -186,6 +197,7 @@ impl AckError {
             Self::InternalServerError => "InternalServerError",
             Self::BadRequest => "BadRequest",
             Self::NotFound => "NotFound",
+            Self::Timeout => "Timeout",
         }
     }
 }

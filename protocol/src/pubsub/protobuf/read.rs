@@ -226,9 +226,14 @@ impl<'a> Request<'a> {
                 self.event()?;
                 self.metadata()?;
                 self.data.checked()?;
-                ClientMessage::Invoke { invocation_id: client_id(self.invocation_id, "invocation_id")? }
+                ClientMessage::Invoke {
+                    invocation_id: client_id(self.invocation_id, "invocation_id")?,
+                    event: Some(self.event()?),
+                    data: Data::text(""),
+                    metadata: None,
+                }
             }
-            Kind::CancelInvocation => ClientMessage::CancelInvocation,
+            Kind::CancelInvocation => ClientMessage::CancelInvocation { invocation_id: "".into() },
             Kind::StreamData | Kind::StreamEnd => {
                 ClientMessage::Stream { stream_id: client_id(self.stream_id, "stream_id")? }
             }

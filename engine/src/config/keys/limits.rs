@@ -1,0 +1,54 @@
+//! Bounds of the whole server.
+
+use super::{Key, SECONDS, Section, Shape, Unfit};
+use crate::config::value::{Raw, Setting};
+use std::path::PathBuf;
+
+section! {
+    /// Bounds of the whole server. Reaching one has the effect that is written here and is counted.
+    Limits in "limits" {
+        /// Connections of the whole server, shared out evenly among the cores; one more is refused.
+        connections_max: u64 = 1_000_000, 1..=100_000_000;
+        /// Hubs one core keeps. A connection that would make one more is answered 503, a REST call 429.
+        hubs_max: u64 = 1024, 1..=1_000_000;
+        /// Bytes of one message from a client, after its fragments are joined; more closes with 1009.
+        message_bytes_max: u64 = 1 << 20, 125..=(1 << 30);
+        /// Frames one message may come in; more closes with 1008.
+        message_fragments_max: u64 = 16_384, 1..=1_000_000;
+        /// Bytes of a REST call's body; more is answered 400.
+        rest_body_bytes_max: u64 = 1 << 20, 1..=(1 << 30);
+        /// Compiled filters each core keeps; the one not used for the longest makes room.
+        filters_max: u64 = 256, 0..=100_000;
+        /// REST calls a second, shared out evenly among the cores; more are answered 429. 0 for no bound.
+        rest_calls_per_second_max: u64 = 0, 0..=10_000_000;
+        /// Bytes of a request line with its headers; more is answered 431.
+        request_head_bytes_max: u64 = 16 << 10, 1024..=(1 << 20);
+        /// Seconds a new socket has to send a whole request head.
+        head_deadline_seconds: u64 = 10, SECONDS;
+        /// Seconds a kept-alive HTTP connection may rest between requests.
+        http_idle_seconds: u64 = 60, SECONDS;
+        /// Unsent bytes kept for a plain client that reads too slowly; more closes with 1008. Shared
+        /// buffers count once for each client that waits for them.
+        outbox_bytes_max: u64 = 1 << 20, (64 << 10)..=(1 << 30);
+        /// Bytes of acks and pongs kept for a reliable client that does not take them; more ends its socket.
+        control_bytes_max: u64 = 64 << 10, 4096..=(16 << 20);
+        /// Groups one connection can be in; joining one more is refused.
+        groups_per_connection_max: u64 = 10_000, 1..=1_000_000;
+        /// Successful ack ids remembered per connection, to answer repetitions; the oldest is forgotten.
+        ack_ids_max: u64 = 1_000, 1..=1_000_000;
+        /// Groups a connection's roles can name literally, per action; more are ignored.
+        permission_literals_max: u64 = 1_000, 1..=100_000;
+        /// Wildcard patterns among a connection's roles, per action; more are ignored.
+        permission_patterns_max: u64 = 10, 1..=1_000;
+        /// Pings a client may leave unanswered before it is closed.
+        missed_pings_max: u64 = 2, 1..=100;
+        /// Seconds a client has to answer the server's close frame before its socket is shut.
+        close_deadline_seconds: u64 = 5, SECONDS;
+        /// Seconds a graceful stop may take; then what is left is cut.
+        stop_deadline_seconds: u64 = 10, SECONDS;
+        /// Seconds by which the clocks of token makers may differ from this one.
+        clock_skew_seconds: u64 = 300, 0..=3600;
+        /// Rows of the admin listener's `/connections` and `/closed`, per core.
+        admin_rows_max: u64 = 1_000, 1..=100_000;
+    }
+}

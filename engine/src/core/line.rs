@@ -1,0 +1,99 @@
+//! A core's line to the side thread: questions for event handlers go out in one batch a turn, answers come back.
+//!
+//! What must stay true: a core never waits for the side thread. While a batch finds no room there, the core takes no
+//! new socket input, as with a batch for another core; answers are always taken.
+
+use crate::core::socket::{Client, Kind, Socket};
+use crate::core::turn::Core;
+use ringhub_hub::event::{Event, Reply};
+use ringhub_hub::{CoreId, Input, SocketKey, Ticket};
+use ringhub_relay::exchange::{Answer, Ask, Exchange};
+use std::sync::Arc;
+
+/// Answers taken in one turn; the rest is for the next.
+const ANSWERS_MAX: usize = 1024;
+
+/// The line.
+pub(crate) struct Line {
+    exchange: Arc<Exchange>,
+    core: CoreId,
+    /// What is to be asked.
+    batch: Vec<Ask>,
+}
+
+impl Line {
+    pub(crate) fn new(exchange: Arc<Exchange>, core: CoreId) -> Self {
+        Self { exchange, core, batch: Vec::new() }
+    }
+
+    /// Adds an event of a hub to the batch.
+    pub(crate) fn ask(&mut self, hub: u32, event: Box<Event>) {
+        self.batch.push(Ask::Event(hub, event));
+    }
+
+    /// Adds that nobody waits for an answer any more.
+    pub(crate) fn cancel(&mut self, hub: u32, ticket: Ticket) {
+        self.batch.push(Ask::Cancel(hub, ticket));
+    }
+
+    /// Hands the batch over; it stays if there is no room.
+    pub(crate) fn send(&mut self) {
+        if !self.batch.is_empty()
+            && let Err(batch) = self.exchange.ask(self.core, std::mem::take(&mut self.batch))
+        {
+            self.batch = batch;
+        }
+    }
+
+    /// Whether a batch waits for room.
+    pub(crate) fn is_stuck(&self) -> bool {
+        !self.batch.is_empty()
+    }
+
+    /// Whether answers wait.
+    pub(crate) fn has_answers(&self) -> bool {
+        self.exchange.has_answers(self.core)
+    }
+}
+
+impl Core {
+    /// Feeds hubs the answers that have come.
+    pub(crate) fn take_answers(&mut self) {
+        for _ in 0..ANSWERS_MAX {
+            let Some(Answer { hub, ticket, reply }) = self.line.exchange.next_answer(self.id) else { return };
+            if let Reply::Answered(Some(message)) = &reply {
+                self.turn_bytes += message.bytes.len();
+            }
+            self.feed(hub, Input::Reply(ticket, reply));
+            self.flush_early();
+        }
+    }
+
+    /// Whether new socket input may be taken.
+    pub(crate) fn admits(&self) -> bool {
+        self.mesh.admits() && !self.line.is_stuck()
+    }
+
+    /// Reads nothing more from a client.
+    pub(crate) fn hold(&mut self, key: SocketKey) {
+        if let Some(client) = self.client(key) {
+            client.held = true;
+            self.holding = true;
+        }
+    }
+
+    /// Reads on.
+    pub(crate) fn release(&mut self, key: SocketKey) {
+        if let Some(client) = self.client(key) {
+            client.held = false;
+            self.resume.push_back(key);
+        }
+    }
+
+    fn client(&mut self, key: SocketKey) -> Option<&mut Client> {
+        match self.io.sockets.get(key) {
+            Some(Socket { kind: Kind::Client(client), .. }) => Some(client),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! The application server of the simulation: it is asked and told, answers when it likes, and remembers what of each
+//! connection it must never see.
+
+use super::World;
+use ringhub_hub::event::{Event, EventSubject, Refusal, Reply, Route, Routes};
+use ringhub_hub::{ConnectionId, Input, Ticket};
+use ringhub_protocol::events::{EventFilter, Message, Presence, SystemEvents, UserEvents};
+use ringhub_protocol::pubsub::DataType;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A publisher's number no client has: answers to a connection's events.
+const ANSWERS: usize = 2_000_000;
+
+#[derive(Default)]
+pub(crate) struct Handler {
+    questions: Vec<Question>,
+    connections: BTreeMap<ConnectionId, Record>,
+    /// Questions answered.
+    pub(crate) answered: u64,
+}
+
+struct Question {
+    core: usize,
+    hub: usize,
+    ticket: Ticket,
+    id: ConnectionId,
+    /// The event's number; none for `connect`.
+    number: Option<u64>,
+}
+
+/// What the server knows of a connection.
+#[derive(Default)]
+struct Record {
+    /// A question is open.
+    open: bool,
+    accepted: bool,
+    connected: bool,
+    ended: bool,
+    /// The last event its client said, and the last that was asked about.
+    said: u64,
+    asked: u64,
+}
+
+impl Handler {
+    /// What it wants to hear.
+    pub(crate) fn routes() -> Arc<Routes> {
+        let system = SystemEvents { connect: true, connected: true, disconnected: true };
+        let filter = EventFilter { system, user: UserEvents::All, presence: Presence::default() };
+        Arc::new(Routes { handlers: vec![Route { filter, target: Arc::new(()) }], ..Routes::default() })
+    }
+
+    /// The number of the next event a client says.
+    pub(crate) fn said(&mut self, id: ConnectionId) -> u64 {
+        let record = self.connections.entry(id).or_default();
+        record.said += 1;
+        record.said
+    }
+
+    pub(crate) fn take(&mut self, core: usize, hub: usize, event: &Event) {
+        let id = event.caller.id;
+        let record = self.connections.entry(id).or_default();
+        assert!(!record.ended, "{id} has ended: {event:?}");
+        let number = match &event.subject {
+            EventSubject::Connect => None,
+            EventSubject::Connected => {
+                assert!(!std::mem::replace(&mut record.connected, true), "{id} connected twice");
+                None
+            }
+            EventSubject::Disconnected => {
+                assert!((record.connected || record.accepted) && !record.open, "{id}: {event:?}");
+                record.ended = true;
+                None
+            }
+            EventSubject::User(_) => {
+                let number = std::str::from_utf8(&event.body).unwrap().parse().unwrap();
+                assert!(
+                    record.connected && number == record.asked + 1,
+                    "{id}: {number} after {}",
+                    record.asked
+                );
+                record.asked = number;
+                Some(number)
+            }
+            other => panic!("nobody wants to hear {other:?}"),
+        };
+        if let Some(ticket) = event.ticket {
+            assert!(!std::mem::replace(&mut record.open, true), "{id} is asked about twice at a time");
+            self.questions.push(Question { core, hub, ticket, id, number });
+        }
+    }
+
+    /// Everybody has left.
+    pub(crate) fn finish(&self) {
+        assert!(self.questions.is_empty());
+        for (id, record) in &self.connections {
+            assert!(!record.open, "{id}");
+            assert_eq!(
+                record.ended,
+                record.accepted || record.connected,
+                "{id} was told of and not of its end"
+            );
+            assert_eq!(record.asked, record.said, "{id}: events were lost");
+        }
+    }
+}
+
+impl World {
+    /// One question, whichever, is answered.
+    pub(crate) fn answer(&mut self) {
+        let open = self.handler.questions.len();
+        if open == 0 {
+            return;
+        }
+        let chosen = self.random.below(open);
+        let Question { core, hub, ticket, id, number } = self.handler.questions.swap_remove(chosen);
+        let record = self.handler.connections.get_mut(&id).expect("it was asked about");
+        record.open = false;
+        self.handler.answered += 1;
+        let reply = match (number, self.random.below(8)) {
+            (_, 0) => Reply::Failed(500),
+            (None, 1) => Reply::Refused(Refusal { status: 403, content_type: None, body: "no".into() }),
+            (None, _) => {
+                record.accepted = true;
+                Reply::Accepted(Box::default())
+            }
+            (Some(_), 1..4) => Reply::Answered(None),
+            (Some(number), _) => {
+                let publisher = ANSWERS + id.slot as usize;
+                let client = self.clients.iter_mut().find(|client| client.id == Some(id));
+                if let Some(client) = client.filter(|client| client.greeted == 2) {
+                    client.owed.entry(publisher).or_default().insert(number);
+                }
+                let text = format!("h{hub} - p{publisher} {number} t0");
+                Reply::Answered(Some(Message {
+                    data_type: DataType::Text,
+                    bytes: text.into(),
+                    metadata: None,
+                }))
+            }
+        };
+        self.feed(core, hub, Input::Reply(ticket, reply));
+    }
+}

@@ -1,0 +1,168 @@
+//! Takes what cores ask, in order, and sets it on its way.
+//!
+//! What must stay true: the events of a connection are numbered and lined up in the order in which its core gave
+//! them; every question is answered exactly once, for a [`Question`] that is dropped answers by itself.
+
+use ringhub_hub::event::{Event, Reply};
+use ringhub_hub::{CoreId, Ticket};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::{Notify, watch};
+use tokio::task::AbortHandle;
+use tokio::time::timeout;
+
+use crate::answer::Room;
+use crate::call::Call;
+use crate::exchange::{Answer, Ask, Exchange};
+use crate::headers::RequestIds;
+use crate::memory::Memory;
+use crate::signature::Signer;
+use crate::upstream::Upstream;
+
+/// What all events share. It lives on the relay's thread.
+pub(crate) struct Desk {
+    exchange: Arc<Exchange>,
+    pub(crate) signer: Arc<Signer>,
+    pub(crate) room: Room,
+    pub(crate) request_ids: RequestIds,
+    /// Where the questions are that may be cancelled.
+    open: Mutex<HashMap<Key, AbortHandle>>,
+    /// Events that have not ended.
+    events: AtomicUsize,
+    /// The last of them ended.
+    none_left: Notify,
+    is_closing: AtomicBool,
+}
+
+/// Names a question: tickets are a hub's on its core.
+type Key = (CoreId, u32, Ticket);
+
+impl Desk {
+    pub(crate) fn new(exchange: Arc<Exchange>, signer: Arc<Signer>) -> Arc<Self> {
+        Arc::new(Self {
+            exchange,
+            signer,
+            room: Room::new(),
+            request_ids: RequestIds::new(),
+            open: Mutex::default(),
+            events: AtomicUsize::new(0),
+            none_left: Notify::new(),
+            is_closing: AtomicBool::new(false),
+        })
+    }
+
+    /// Works until `stop` holds how long events in flight may take, and then as long. What was asked before is taken.
+    pub(crate) async fn work(self: Arc<Self>, mut stop: watch::Receiver<Option<Duration>>) {
+        let grace = tokio::select! {
+            () = self.take_all() => return,
+            grace = stop.wait_for(Option::is_some) => grace.map_or(None, |grace| *grace).unwrap_or_default(),
+        };
+        while let Some((core, batch)) = self.exchange.try_next_batch() {
+            self.take_batch(core, batch);
+        }
+        self.is_closing.store(true, Ordering::Relaxed);
+        let all_ended = async {
+            while self.events.load(Ordering::Relaxed) > 0 {
+                self.none_left.notified().await;
+            }
+        };
+        tokio::select! {
+            // To cancel what is cancelled, and to refuse what is new.
+            () = self.take_all() => {}
+            _ = timeout(grace, all_ended) => {}
+        }
+    }
+
+    /// Takes what is asked, for ever.
+    async fn take_all(self: &Arc<Self>) {
+        loop {
+            let (core, batch) = self.exchange.next_batch().await;
+            self.take_batch(core, batch);
+            // However much cores ask: what was taken goes on.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn take_batch(self: &Arc<Self>, core: CoreId, batch: Vec<Ask>) {
+        let now_unix_ms = now_unix_ms();
+        for ask in batch {
+            match ask {
+                Ask::Event(hub, event) => self.take(core, hub, event, now_unix_ms),
+                Ask::Cancel(hub, ticket) => self.cancel(&(core, hub, ticket)),
+            }
+        }
+    }
+
+    fn take(self: &Arc<Self>, core: CoreId, hub: u32, mut event: Box<Event>, now_unix_ms: u64) {
+        let question = Question::new(self, core, hub, event.ticket);
+        let memory = Memory::of(&event.caller);
+        let begun = memory.begin(&event.subject);
+        let Some(handler) = event.handler.take() else { return };
+        let Ok(upstream) = handler.downcast::<Upstream>() else {
+            tracing::error!(?event, "the event's handler is none of the relay's");
+            return;
+        };
+        let key = question.key;
+        let call = Call::new(question, upstream, event, memory, begun, now_unix_ms);
+        let Some(call) = call.enter() else { return };
+        let task = tokio::spawn(call.run());
+        if let Some(key) = key {
+            self.open().insert(key, task.abort_handle());
+        }
+    }
+
+    fn cancel(&self, key: &Key) {
+        let task = self.open().remove(key);
+        if let Some(task) = task {
+            // What the task drops, answers.
+            task.abort();
+        }
+    }
+
+    /// Whether the relay is about to end.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.is_closing.load(Ordering::Relaxed)
+    }
+
+    fn open(&self) -> MutexGuard<'_, HashMap<Key, AbortHandle>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An event that has not ended, and who waits for its answer, if anybody.
+pub(crate) struct Question {
+    pub(crate) desk: Arc<Desk>,
+    key: Option<Key>,
+}
+
+impl Question {
+    fn new(desk: &Arc<Desk>, core: CoreId, hub: u32, ticket: Option<Ticket>) -> Self {
+        desk.events.fetch_add(1, Ordering::Relaxed);
+        Self { desk: desk.clone(), key: ticket.map(|ticket| (core, hub, ticket)) }
+    }
+
+    /// Answers, if somebody waits.
+    pub(crate) fn answer(&mut self, reply: Reply) {
+        if let Some(key) = self.key.take() {
+            self.desk.open().remove(&key);
+            let (core, hub, ticket) = key;
+            self.desk.exchange.answer(core, Answer { hub, ticket, reply });
+        }
+    }
+}
+
+impl Drop for Question {
+    fn drop(&mut self) {
+        self.answer(Reply::Failed(500));
+        if self.desk.events.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.desk.none_left.notify_one();
+        }
+    }
+}
+
+/// Milliseconds since 1970.
+pub(crate) fn now_unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}

@@ -1,0 +1,100 @@
+//! An answer that is asked for by one at a time and kept for a while.
+//!
+//! Who needs it gets the kept one as long as that is usable, even while a newer one is asked for; without one,
+//! everybody waits for the same question. The question is a task of its own: it goes on when who asked is cancelled.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// One answer, perhaps.
+#[derive(Debug)]
+pub(crate) struct Kept<T> {
+    state: Mutex<State<T>>,
+    settled: Notify,
+}
+
+#[derive(Debug)]
+struct State<T> {
+    answer: Option<Answer<T>>,
+    asking: bool,
+}
+
+/// An answer, and for how long.
+#[derive(Debug, Clone)]
+pub(crate) struct Answer<T> {
+    /// What it is.
+    pub(crate) value: T,
+    /// From then on a newer one is asked for, once somebody needs it.
+    pub(crate) due: Instant,
+    /// Until then it is used; `None` for as long as there is no other.
+    pub(crate) usable_until: Option<Instant>,
+}
+
+impl<T: Clone + Send + 'static> Kept<T> {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self { state: Mutex::new(State { answer: None, asking: false }), settled: Notify::new() })
+    }
+
+    /// The answer; `ask` finds a new one if one is due, and is told the last one, usable or not.
+    pub(crate) async fn get<F>(self: &Arc<Self>, ask: impl Fn(Option<Answer<T>>) -> F) -> T
+    where
+        F: Future<Output = Answer<T>> + Send + 'static,
+    {
+        loop {
+            // Made before the look: what settles after it is not missed.
+            let settled = self.settled.notified();
+            if let Some(value) = self.look(&ask) {
+                return value;
+            }
+            settled.await;
+        }
+    }
+
+    /// The usable answer, if there is one; begins to ask if it is time.
+    fn look<F>(self: &Arc<Self>, ask: &impl Fn(Option<Answer<T>>) -> F) -> Option<T>
+    where
+        F: Future<Output = Answer<T>> + Send + 'static,
+    {
+        let now = Instant::now();
+        let mut state = self.lock();
+        let usable =
+            state.answer.as_ref().filter(|answer| answer.usable_until.is_none_or(|until| now < until));
+        let is_due = usable.is_none_or(|answer| answer.due <= now);
+        let usable = usable.map(|answer| answer.value.clone());
+        if is_due && !state.asking {
+            state.asking = true;
+            let question = ask(state.answer.clone());
+            let asking = Asking(self.clone());
+            tokio::spawn(async move {
+                let answer = question.await;
+                asking.0.lock().answer = Some(answer);
+                drop(asking);
+            });
+        }
+        usable
+    }
+
+    /// Forgets the answer if it is one of these.
+    pub(crate) fn forget(&self, is_it: impl Fn(&T) -> bool) {
+        let mut state = self.lock();
+        if state.answer.as_ref().is_some_and(|answer| is_it(&answer.value)) {
+            state.answer = None;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The question is open; dropping this ends it, with an answer or without.
+struct Asking<T: Clone + Send + 'static>(Arc<Kept<T>>);
+
+impl<T: Clone + Send + 'static> Drop for Asking<T> {
+    fn drop(&mut self) {
+        self.0.lock().asking = false;
+        self.0.settled.notify_waiters();
+    }
+}

@@ -1,0 +1,7 @@
+//! Events on the wire: real sockets, handlers made of bytes.
+#![allow(missing_docs)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod wire;
