@@ -1,6 +1,8 @@
 // The page of the admin listener: counters once a second, and two clients that speak
 // json.webpubsub.azure.v1 over a bare WebSocket. All text from the network goes in as text, never as markup.
 
+import { refreshUpstreams } from "./upstreams.js";
+
 const LOG_LINES_MAX = 500;
 
 const byId = (id) => document.getElementById(id);
@@ -64,6 +66,7 @@ async function refresh() {
     const answer = await fetch("stats");
     if (!answer.ok) throw new Error(`status ${answer.status}`);
     show(await answer.json());
+    await refreshUpstreams();
   } catch (error) {
     byId("status").className = "bad";
     byId("status").textContent = `the server does not answer (${error.message})`;

@@ -1,10 +1,12 @@
-//! The admin listener: metrics, health, who is connected, who was and why not any more, and one page to look
-//! at it and try a client.
+//! The admin listener: metrics, health, who is connected, who was and why not any more, what event handlers do, and
+//! one page to look at it and try a client.
 //!
 //! It has no authentication: it belongs on loopback or a private network. What must stay true: nothing here
 //! changes anything, but for the page's tokens; those are made only on loopback, for a request that names
 //! loopback as its host and comes from no other site's page, or a page elsewhere on the web could have its
 //! reader's browser fetch one.
+
+mod upstreams;
 
 use crate::auth::{TokenRequest, Verifier};
 use crate::core::counters::{ClosedRow, ConnectionPage, CoreShared};
@@ -14,6 +16,7 @@ use crate::net::peer::Via;
 use crate::net::{Address, HttpAnswer, HttpCall};
 use crate::process::ProcessCounts;
 use crate::rest::{Refusal, json_reply};
+use crate::upstreams::Upstreams;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -26,6 +29,7 @@ use ringhub_protocol::rest::{ClientType, GenerateToken};
 use ringhub_protocol::uri::query_pairs;
 use rust_embed::RustEmbed;
 use serde_json::{Map, Value, json};
+use std::fmt::Display;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -48,6 +52,8 @@ pub(crate) struct Admin {
     pub(crate) rows_max: AtomicUsize,
     /// What the process counts.
     pub(crate) process: Arc<ProcessCounts>,
+    /// Event handlers and listeners.
+    pub(crate) upstreams: Arc<Upstreams>,
     /// When the server started.
     pub(crate) started: Instant,
 }
@@ -87,6 +93,7 @@ impl Admin {
             }
             "/readyz" => text("text/plain", "ready\n"),
             "/stats" => json_reply(StatusCode::OK, self.stats().to_string()),
+            "/upstreams" => json_reply(StatusCode::OK, self.upstreams(&head)?.to_string()),
             "/closed" => json_reply(StatusCode::OK, self.closed().to_string()),
             "/connections" => match asker
                 .ask(HttpCall::Connections(self.rows_max.load(Ordering::Relaxed)))
@@ -107,7 +114,7 @@ impl Admin {
     }
 
     fn metrics(&self, now_unix: u64) -> String {
-        metrics::page(&self.cores, &self.process, self.verifier.issuers(), now_unix)
+        metrics::page(&self.cores, &self.process, self.verifier.issuers(), self.upstreams.views(), now_unix)
     }
 
     /// Every counter summed over the cores, and each core's; the hubs; what the page wants to know.
@@ -175,6 +182,26 @@ impl Admin {
         json!({ "closed": rows })
     }
 
+    /// Event handlers and listeners, `GET /upstreams?hub=&handler=`: with both, calls are of that handler only.
+    fn upstreams(&self, head: &Parts) -> Result<Value, Refusal> {
+        let (mut hub, mut handler) = (None, None);
+        for pair in query_pairs(head.uri.query().unwrap_or_default()) {
+            let (name, value) = pair.map_err(bad_query)?;
+            match &*name {
+                "hub" => hub = Some(value),
+                "handler" => handler = Some(value.parse()),
+                _ => {}
+            }
+        }
+        let handler = handler.transpose().map_err(|_| {
+            ErrorBody::bad_parameter(
+                "handler",
+                "It is the place of a handler among those of its hub, from 0.",
+            )
+        })?;
+        Ok(upstreams::list(&self.upstreams.views(), hub.as_deref().zip(handler)))
+    }
+
     /// A client URL for the page, `POST /token?hub=&user=`.
     fn token(&self, head: &Parts, via: Via, now_unix: u64) -> Result<Reply, Refusal> {
         if head.method != Method::POST {
@@ -195,8 +222,7 @@ impl Admin {
         };
         let (mut hub, mut user) = (None, None);
         for pair in query_pairs(head.uri.query().unwrap_or_default()) {
-            let (name, value) =
-                pair.map_err(|error| ErrorBody::new(ErrorCode::BadRequest, format!("There is {error}.")))?;
+            let (name, value) = pair.map_err(bad_query)?;
             match &*name {
                 "hub" => hub = Some(value),
                 "user" if !value.is_empty() => user = Some(value),
@@ -223,6 +249,10 @@ impl Admin {
         let url = format!("{scheme}://{}{path}?access_token={token}", service.socket);
         Ok(json_reply(StatusCode::OK, json!({ "url": url }).to_string()))
     }
+}
+
+fn bad_query(error: impl Display) -> ErrorBody {
+    ErrorBody::new(ErrorCode::BadRequest, format!("There is {error}."))
 }
 
 /// The open connections, by core.
@@ -309,6 +339,7 @@ mod tests {
             on_loopback,
             rows_max: 2.into(),
             process: Arc::default(),
+            upstreams: Arc::default(),
             started: Instant::now(),
         })
     }
@@ -360,7 +391,8 @@ mod tests {
     #[test]
     fn pages_and_what_is_none() {
         let admin = admin(true);
-        for path in ["/", "/console.js", "/console.css", "/stats", "/metrics"] {
+        for path in ["/", "/console.js", "/console.css", "/upstreams.js", "/stats", "/upstreams", "/metrics"]
+        {
             assert_eq!(ask(&admin, "GET", path, HOST_LINE).0, 200, "{path}");
         }
         assert_eq!(ask(&admin, "HEAD", "/", HOST_LINE), (200, String::new()));
@@ -403,6 +435,16 @@ mod tests {
         assert_eq!(rows.len(), 2, "bounded");
         assert_eq!((rows[0]["closedUnix"].as_u64(), rows[0]["code"].as_u64()), (Some(3), Some(1007)));
         assert_eq!(rows[0]["reason"], "not \"JSON\"");
+    }
+
+    #[test]
+    fn handlers_are_asked_for_by_hub_and_place() {
+        let admin = admin(true);
+        let empty = (200, r#"{"handlers":[],"listeners":[]}"#.to_owned());
+        assert_eq!(ask(&admin, "GET", "/upstreams?hub=chat&handler=0", HOST_LINE), empty);
+        for query in ["handler=first", "handler=-1", "hub=%"] {
+            assert_eq!(ask(&admin, "GET", &format!("/upstreams?{query}"), HOST_LINE).0, 400, "{query}");
+        }
     }
 
     #[test]

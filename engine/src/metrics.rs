@@ -1,12 +1,16 @@
-//! Every core's counters as one page of OpenMetrics text, labelled by core; what the relay counts, by issuer.
+//! Every core's counters as one page of OpenMetrics text, labelled by core; what the relay counts, by issuer and by
+//! event handler.
 //!
-//! Labels are cores, hubs, issuers and categories: few, and named by the operator. Names of users, groups and
+//! Labels are cores, hubs, issuers, places of handlers and categories: few, and named by the operator. Names of users, groups and
 //! connections are never labels. Reading takes no lock that a message would wait for.
+
+mod upstreams;
 
 use crate::auth::Issuers;
 use crate::core::counters::{CoreShared, Kind};
 use crate::net::tls::FailureClass;
 use crate::process::ProcessCounts;
+use crate::upstreams::Views;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
@@ -27,11 +31,13 @@ pub(crate) fn page(
     cores: &[Arc<CoreShared>],
     process: &Arc<ProcessCounts>,
     issuers: &Arc<Issuers>,
+    events: Views,
     now_unix: u64,
 ) -> String {
     let mut registry = Registry::with_prefix("ringhub");
     registry.register_collector(Box::new(Counts { cores: cores.to_vec(), process: process.clone() }));
     registry.register_collector(Box::new(Oidc { issuers: issuers.clone(), now_unix }));
+    registry.register_collector(Box::new(upstreams::Events(events)));
     let mut text = String::new();
     encode(&mut text, &registry).expect("formatting into a string cannot fail");
     text
@@ -62,7 +68,7 @@ struct HubRow {
     value: u64,
 }
 
-fn hub_rows(counters: &HubCounters) -> [HubRow; 18] {
+fn hub_rows(counters: &HubCounters) -> [HubRow; 21] {
     use Kind::{Counter, Gauge};
     [
         ("connections", "Connections now, sessions without a socket included", Gauge, counters.connections),
@@ -77,6 +83,19 @@ fn hub_rows(counters: &HubCounters) -> [HubRow; 18] {
             counters.permissions_refused,
         ),
         ("duplicates", "Requests answered Duplicate", Counter, counters.duplicates),
+        (
+            "events",
+            "Events that handlers were asked about, or only listeners heard",
+            Counter,
+            counters.events,
+        ),
+        ("events_failed", "Events whose handler gave no usable answer", Counter, counters.events_failed),
+        (
+            "events_held",
+            "Times nothing more was read from a client because as many of its events waited as may",
+            Counter,
+            counters.events_held,
+        ),
         ("events_unhandled", "Events nobody handles", Counter, counters.events_unhandled),
         ("groups_refused", "Joins refused at the bound of groups", Counter, counters.groups_refused),
         ("recovered", "Sessions recovered", Counter, counters.recovered),
@@ -264,7 +283,7 @@ mod tests {
         let process: Arc<ProcessCounts> = Arc::default();
         process.origins_refused.up();
         let issuers = Arc::new(Issuers::new(&Config::default()));
-        insta::assert_snapshot!(page(&cores, &process, &issuers, 0));
+        insta::assert_snapshot!(page(&cores, &process, &issuers, Views::default(), 0));
         assert_eq!(hubs(&cores)["chat"][..2], [("connections", 4), ("suspended", 0)]);
     }
 
@@ -279,7 +298,7 @@ mod tests {
         let jwks = r#"{"keys":[{"kty":"EC","crv":"P-256",
             "x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4","y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"}]}"#;
         issuers.handles().next().unwrap().publish(KeySet::parse(jwks.as_bytes(), 100).unwrap());
-        let page = page(&[], &Arc::default(), &issuers, 130);
+        let page = page(&[], &Arc::default(), &issuers, Views::default(), 130);
         for line in [
             "ringhub_oidc_refreshes_total{issuer=\"https://a\"} 0",
             "ringhub_oidc_refresh_failures_total{issuer=\"https://a\"} 0",

@@ -119,6 +119,7 @@ pub(crate) fn serve(arguments: &cli::Serve) -> Result<(), Failure> {
         on_loopback,
         rows_max: bytes(config.limits.admin_rows_max).into(),
         process: process.clone(),
+        upstreams: upstreams.clone(),
         started: Instant::now(),
     });
     let http = Arc::new(Http {
@@ -207,6 +208,7 @@ pub(crate) fn echo(arguments: &cli::Echo) -> Result<(), Failure> {
         on_loopback: false,
         rows_max: 0.into(),
         process: Arc::default(),
+        upstreams: Arc::default(),
         started: Instant::now(),
     });
     let http = Arc::new(Http { head_bytes_max: settings.sockets.head_bytes_max.into(), rest, admin });

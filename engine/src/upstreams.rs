@@ -9,9 +9,9 @@ use arc_swap::ArcSwap;
 use ringhub_hub::event::{Route, Routes};
 use ringhub_protocol::events::{EventFilter, Presence};
 use ringhub_protocol::name::HubName;
-use ringhub_relay::StartError;
 use ringhub_relay::report::UpstreamReport;
 use ringhub_relay::upstream::{HandlerAuth, Upstream, UpstreamSettings};
+use ringhub_relay::{BreakerState, StartError};
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -124,6 +124,10 @@ impl Built {
         Ok(Handler { upstream, authorities, wants })
     }
 }
+
+/// Every state of a handler with its name.
+pub(crate) const STATES: [(BreakerState, &str); 3] =
+    [(BreakerState::Closed, "working"), (BreakerState::Open, "resting"), (BreakerState::Probing, "probing")];
 
 /// How the server is called, where no client has said it.
 fn origin(config: &Config) -> Box<str> {

@@ -19,6 +19,18 @@ fuzz_target!(|text: &str| {
                     check_ack_id(&request, ack_id);
                     check_delivery(Sender::Server, data);
                 }
+                ClientMessage::Invoke { invocation_id, event, data, .. } => {
+                    if request.is_object() {
+                        assert_eq!(request["invocationId"].as_str(), Some(&*invocation_id));
+                    }
+                    if event.is_some() {
+                        check_delivery(Sender::Server, data);
+                    }
+                    check_response(&invocation_id, data);
+                }
+                ClientMessage::CancelInvocation { invocation_id } if request.is_object() => {
+                    assert_eq!(request["invocationId"].as_str(), Some(&*invocation_id));
+                }
                 ClientMessage::JoinGroup { ack_id, .. }
                 | ClientMessage::LeaveGroup { ack_id, .. }
                 | ClientMessage::GroupState { ack_id } => check_ack_id(&request, ack_id),
@@ -37,6 +49,22 @@ fn check_ack_id(request: &Value, ack_id: Option<u64>) {
     // A request with lone surrogates in JSON data is one that only the raw reader takes.
     if request.is_object() {
         assert_eq!(request["ackId"].as_u64(), ack_id);
+    }
+}
+
+/// A handler that says what it was told.
+fn check_response(invocation_id: &str, data: Data<'_>) {
+    for data in [Some(data), None] {
+        let mut out = Vec::new();
+        json::invoke_response(&mut out, invocation_id, data);
+        serde_json::from_slice::<&serde_json::value::RawValue>(&out).expect("what is written is JSON");
+        if let Ok(response) = serde_json::from_slice::<Value>(&out) {
+            assert_eq!(
+                (&response["invocationId"], &response["success"]),
+                (&invocation_id.into(), &true.into())
+            );
+            assert_eq!(response.get("data").is_some(), data.is_some());
+        }
     }
 }
 

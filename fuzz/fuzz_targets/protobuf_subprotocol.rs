@@ -28,6 +28,10 @@ fuzz_target!(|bytes: &[u8]| {
                 ClientMessage::Event { data, metadata, .. } => {
                     check_delivery(Sender::Server, *data, metadata.as_ref());
                 }
+                ClientMessage::Invoke { invocation_id, data, metadata, .. } => {
+                    check_delivery(Sender::Server, *data, metadata.as_ref());
+                    check_response(invocation_id, *data, metadata.as_ref());
+                }
                 _ => {}
             }
         }
@@ -42,6 +46,17 @@ fuzz_target!(|bytes: &[u8]| {
     // As a JSON client's bytes that it calls protobuf.
     check_delivery(Sender::Server, Data::protobuf(bytes), None);
 });
+
+/// A handler that says what it was told.
+fn check_response(invocation_id: &str, data: Data<'_>, metadata: Option<&Metadata>) {
+    let mut frame = Vec::new();
+    protobuf::invoke_response(&mut frame, invocation_id, Some(data), metadata);
+    let read = Downstream::decode(&*frame).expect("what is written is protobuf");
+    let Some(Response::Invoke(read)) = read.message else { panic!("no invoke response") };
+    assert_eq!((&*read.invocation_id, read.success, read.error), (invocation_id, true, None));
+    assert!(read.data.is_some_and(|data| data.data.is_some()));
+    assert_eq!(read.metadata.len(), metadata.into_iter().flat_map(Metadata::iter).count());
+}
 
 fn check_delivery(sender: Sender<'_>, data: Data<'_>, metadata: Option<&Metadata>) {
     let message = Message { sender, data, metadata };

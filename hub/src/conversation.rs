@@ -103,7 +103,7 @@ impl Hub {
         effects: &mut Effects,
     ) {
         let subject = EventSubject::User(name.as_str().into());
-        let body = || Bytes::from(data.plain().into_owned());
+        let body = || data.to_plain_bytes();
         let Some(event) = self.event(slot, subject, data.data_type(), body, metadata) else {
             self.counters.events_unhandled += 1;
             return self.unhandled(slot, purpose, effects);
@@ -213,7 +213,7 @@ impl Hub {
         });
         match purpose {
             Purpose::Invoke(id) => {
-                self.tell(slot, &Told::InvokeResponse { invocation_id: &id, data: content.map(|c| c.data) });
+                self.tell(slot, &Told::InvokeResponse { invocation_id: &id, content });
             }
             Purpose::Raw | Purpose::Event(_) => {
                 if let Some(content) = content {

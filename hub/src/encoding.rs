@@ -4,7 +4,8 @@
 //! A numbered message is a head, a body and a tail. The body is the same for all receivers; head and tail depend
 //! on the id. Ids of equal width ([`Encoding::width`]) give frames of equal length that differ in the id only.
 
-use ringhub_protocol::pubsub::{AckError, Data, json, protobuf};
+use crate::envelope::Content;
+use ringhub_protocol::pubsub::{AckError, json, protobuf};
 use ringhub_protocol::ws::{Opcode, frame};
 
 /// How PubSub messages are written.
@@ -20,7 +21,7 @@ pub(crate) enum Told<'a> {
     Disconnected(&'a str),
     Ack(u64, Result<(), (AckError, &'a str)>),
     Pong,
-    InvokeResponse { invocation_id: &'a str, data: Option<Data<'a>> },
+    InvokeResponse { invocation_id: &'a str, content: Option<Content<'a>> },
     InvokeRefused { invocation_id: &'a str, error: AckError, message: &'a str },
     StreamClosed { stream_id: &'a str, name: &'a str, message: &'a str },
 }
@@ -34,7 +35,9 @@ impl Told<'_> {
             Self::Ack(_, Ok(())) => 40,
             Self::Ack(_, Err((_, message))) => message.len() + 100,
             Self::Pong => 16,
-            Self::InvokeResponse { data, .. } => data.map_or(0, |data| data.bytes().len()) + 120,
+            Self::InvokeResponse { content, .. } => {
+                content.map_or(0, |content| content.data.bytes().len()) + 120
+            }
             Self::InvokeRefused { .. } | Self::StreamClosed { .. } => 160,
         }
     }
@@ -59,8 +62,8 @@ impl Encoding {
                 Told::Disconnected(reason) => json::disconnected(out, reason),
                 Told::Ack(id, result) => json::ack(out, id, result),
                 Told::Pong => json::pong(out),
-                Told::InvokeResponse { invocation_id, data } => {
-                    json::invoke_response(out, invocation_id, data)
+                Told::InvokeResponse { invocation_id, content } => {
+                    json::invoke_response(out, invocation_id, content.map(|content| content.data))
                 }
                 Told::InvokeRefused { invocation_id, error, message } => {
                     json::invoke_refused(out, invocation_id, error, message);
@@ -76,8 +79,10 @@ impl Encoding {
                 Told::Disconnected(reason) => protobuf::disconnected(out, reason),
                 Told::Ack(id, result) => protobuf::ack(out, id, result),
                 Told::Pong => protobuf::pong(out),
-                Told::InvokeResponse { invocation_id, data } => {
-                    protobuf::invoke_response(out, invocation_id, data);
+                Told::InvokeResponse { invocation_id, content } => {
+                    let data = content.map(|content| content.data);
+                    let metadata = content.and_then(|content| content.metadata);
+                    protobuf::invoke_response(out, invocation_id, data, metadata);
                 }
                 Told::InvokeRefused { invocation_id, error, message } => {
                     protobuf::invoke_refused(out, invocation_id, error, message);

@@ -71,6 +71,21 @@ fn responses() -> Vec<(&'static str, Vec<u8>)> {
             "invocation refused",
             written(&|out| protobuf::invoke_refused(out, "1", AckError::NotFound, "text")),
         ),
+        ("invocation answered", written(&|out| protobuf::invoke_response(out, "1", None, None))),
+        (
+            "invocation answered, json",
+            written(&|out| protobuf::invoke_response(out, "1", Some(Data::json("[1.0]").unwrap()), None)),
+        ),
+        (
+            "invocation answered, no Any",
+            written(&|out| protobuf::invoke_response(out, "1", Some(Data::protobuf(b"\x0a\x2f")), None)),
+        ),
+        (
+            "invocation answered, metadata",
+            written(&|out| {
+                protobuf::invoke_response(out, "1", Some(Data::text("")), metadata.as_ref());
+            }),
+        ),
         ("stream closed", written(&|out| protobuf::stream_closed(out, "s-1", "BadRequest", "text"))),
         ("server text", framed(Message::new(Sender::Server, Data::text("hi")), None)),
         ("server text, reliable", framed(Message::new(Sender::Server, Data::text("hi")), Some(7))),
@@ -375,6 +390,19 @@ proptest! {
                 success: false,
                 data: None,
                 error,
+                metadata: Vec::new(),
+            })
+        );
+        let data = third.as_deref().map(Data::text);
+        let metadata = Metadata::new([("k", "v")]).unwrap().filter(|_| id % 2 == 0);
+        prop_assert_eq!(
+            read(&|out| protobuf::invoke_response(out, &second, data, metadata.as_ref())),
+            Response::Invoke(schema::InvokeResponse {
+                invocation_id: second.clone(),
+                success: true,
+                data: third.map(|text| MessageData { data: Some(Payload::Text(text)) }),
+                error: None,
+                metadata: metadata.iter().map(|_| Entry { key: "k".to_owned(), value: "v".to_owned() }).collect(),
             })
         );
         prop_assert_eq!(

@@ -10,22 +10,27 @@ use hyper::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, HeaderName, HeaderValue
 use hyper::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use ringhub_hub::event::{Event, EventSubject, Refusal, Reply};
 use ringhub_protocol::events::cloudevents::METADATA_PREFIX;
-use ringhub_protocol::events::{Attributes, connect_answer, user_answer};
+use ringhub_protocol::events::{connect_answer, user_answer};
 use std::borrow::Cow;
+use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout_at};
+use tracing::Level;
 
 use crate::answer::{BodyFault, read_start};
-use crate::breaker::{Admission, End};
+use crate::breaker::{Admission, BreakerState, End};
 use crate::client::{EventBody, SendFault};
-use crate::dispatch::Question;
+use crate::dispatch::{Question, event_attributes};
 use crate::gate::Inside;
 use crate::headers::{self, ORIGIN, REQUEST_ID, RequestId, SIGNATURE, STATE, Values};
 use crate::memory::{Begun, Memory, STATE_BYTES_MAX, Turn};
 use crate::report::{CallReport, Outcome, body_start};
 use crate::upstream::{Authorization, Upstream};
 use crate::validation::Denial;
+
+/// What is shown of a cause in the log, in characters.
+const CAUSE_SHOWN_MAX: usize = 300;
 
 /// What of a refusal's body goes to the client, in bytes (§4.1).
 pub(crate) const REFUSAL_BYTES_MAX: usize = 4096;
@@ -118,7 +123,7 @@ impl Call {
             self.end(Verdict::failed(Outcome::Cancelled, 503, "the server stops"));
             return None;
         }
-        if let Err(verdict) = self.ask_breaker() {
+        if let Err(verdict) = self.ask_breaker(self.began) {
             self.end(verdict);
             return None;
         }
@@ -153,8 +158,17 @@ impl Call {
         let upstream = self.upstream.clone();
         let mut delays = upstream.settings().retry_delays.iter();
         loop {
-            if let Some(inside) = &mut self.inside {
+            if let Some(inside) = &mut self.inside
+                && !inside.has_place()
+            {
                 inside.take_place().await;
+                // It may have come to need a rest meanwhile; but what is tried again is tried to the end.
+                if self.trace.attempts == 0
+                    && !self.is_probe
+                    && let Err(verdict) = self.ask_breaker(Instant::now())
+                {
+                    return verdict;
+                }
             }
             let delay = delays.next();
             let verdict = self.attempt(delay.is_none()).await;
@@ -226,7 +240,8 @@ impl Call {
     /// §3.
     fn headers(&self, uri: &Uri) -> HeaderMap {
         let id = self.event.caller.id.text();
-        let attributes = self.attributes(id.as_str());
+        // The state is opaque: it goes as it came, not through text.
+        let attributes = event_attributes(&self.event, id.as_str(), self.id, self.time_unix_ms / 1000);
         let desk = &self.question.desk;
         // What an event has at most, without its metadata: the map takes room once.
         let mut headers = HeaderMap::with_capacity(24);
@@ -257,23 +272,6 @@ impl Call {
             headers.insert(COOKIE, cookies);
         }
         headers
-    }
-
-    fn attributes<'a>(&'a self, connection_id: &'a str) -> Attributes<'a> {
-        let event = &*self.event;
-        Attributes {
-            hub: event.caller.hub.as_str(),
-            connection_id,
-            user: event.user.as_ref().map(|user| user.as_str()),
-            subprotocol: event.subprotocol.as_deref(),
-            subject: event.subject.subject(),
-            id: self.id,
-            time_unix: self.time_unix_ms / 1000,
-            // It is opaque: it goes as it came, not through text.
-            state: None,
-            data_type: event.data_type,
-            metadata: event.metadata.as_ref(),
-        }
     }
 
     /// Judges an answer by its head, and reads what is needed of its body.
@@ -372,8 +370,8 @@ impl Call {
         }
     }
 
-    fn ask_breaker(&mut self) -> Result<(), Verdict> {
-        match self.upstream.breaker.admit(self.began) {
+    fn ask_breaker(&mut self, now: Instant) -> Result<(), Verdict> {
+        match self.upstream.breaker.admit(now) {
             Admission::Usual => Ok(()),
             Admission::Probe => {
                 self.is_probe = true;
@@ -403,7 +401,6 @@ impl Call {
     /// The end, once.
     fn end(&mut self, verdict: Verdict) {
         self.has_ended = true;
-        // Before the reply: what it brings about may come at once, and finds things as they are then.
         self.turn = None;
         self.inside = None;
         let end = match verdict.outcome {
@@ -416,10 +413,10 @@ impl Call {
             | Outcome::Internal => End::Unknown,
             _ => End::Answered,
         };
-        if verdict.outcome != Outcome::Resting {
-            self.upstream.breaker.end(self.is_probe, end, Instant::now());
+        if let Some(state) = self.upstream.breaker.end(self.is_probe, end, Instant::now()) {
+            self.log_breaker(state);
         }
-        self.question.answer(verdict.reply);
+        self.log(&verdict);
         let trace = std::mem::take(&mut self.trace);
         let total = self.began.elapsed();
         self.upstream.record.add(CallReport {
@@ -442,6 +439,67 @@ impl Call {
                 .inspect_bodies
                 .then(|| (body_start(&self.event.body), trace.answer_body.unwrap_or_default())),
         });
+        // Last: who gets it finds everything as it is from then on.
+        self.question.answer(verdict.reply);
+    }
+}
+
+impl Call {
+    /// One record, in the words that the service's documentation has (`howto-troubleshoot-common-issues`).
+    fn log(&self, verdict: &Verdict) {
+        let is_failure = match verdict.outcome {
+            Outcome::Success => return,
+            Outcome::Refused | Outcome::Cancelled => false,
+            _ => true,
+        };
+        let left_out = match (is_failure, tracing::enabled!(Level::DEBUG)) {
+            (true, _) => self.upstream.failures.admits(Instant::now()),
+            (false, is_wanted) => is_wanted.then_some(0),
+        };
+        let Some(left_out) = left_out else { return };
+        let (kind, category, request_type) = match self.event.subject {
+            EventSubject::Connect => ("sys", "connections", "Connect"),
+            EventSubject::Connected => ("sys", "connections", "Connected"),
+            EventSubject::Disconnected => ("sys", "connections", "Disconnected"),
+            EventSubject::User(_) => ("user", "messages", "Message"),
+            EventSubject::Joined(_) | EventSubject::Left(_) => ("gp", "groups", "Presence"),
+        };
+        let mut message = format!(
+            "Sending message during operation hub:{},event:{},type:{kind},category:{category},requestType:{request_type} ",
+            self.event.caller.hub.as_str(),
+            self.event.subject.subject().name(),
+        );
+        match (verdict.outcome, self.trace.status) {
+            (Outcome::Success | Outcome::Timeout | Outcome::Unreachable, _) | (_, None) => {
+                message.push_str("got no response that could be used.");
+            }
+            (_, Some(status)) => {
+                let _ = write!(message, "got unexpected response with status code {status}.");
+            }
+        }
+        let settings = self.upstream.settings();
+        // A part of it may be the handler's text: on one line, and short.
+        let cause: String =
+            verdict.cause.chars().take(CAUSE_SHOWN_MAX).flat_map(char::escape_debug).collect();
+        let (handler, connection, attempts) = (settings.place, &self.event.caller.id, self.trace.attempts);
+        let (url, outcome) = (&settings.template, verdict.outcome.name());
+        if is_failure {
+            tracing::warn!(handler, %url, %connection, id = self.id, attempts, outcome, cause, left_out, "{message}");
+        } else {
+            tracing::debug!(handler, %url, %connection, id = self.id, attempts, outcome, cause, "{message}");
+        }
+    }
+
+    fn log_breaker(&self, state: BreakerState) {
+        let settings = self.upstream.settings();
+        let (hub, handler, url) = (settings.hub.as_str(), settings.place, &settings.template);
+        match state {
+            BreakerState::Closed => tracing::info!(hub, handler, %url, "the handler answers again"),
+            BreakerState::Open => {
+                tracing::warn!(hub, handler, %url, "the handler fails; its events fail at once until it had a rest");
+            }
+            BreakerState::Probing => {}
+        }
     }
 }
 

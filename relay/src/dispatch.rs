@@ -3,11 +3,14 @@
 //! What must stay true: the events of a connection are numbered and lined up in the order in which its core gave
 //! them; every question is answered exactly once, for a [`Question`] that is dropped answers by itself.
 
+use bytes::Bytes;
 use ringhub_hub::event::{Event, Reply};
 use ringhub_hub::{CoreId, Ticket};
+use ringhub_protocol::events::Attributes;
+use ringhub_protocol::name::UserId;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
@@ -17,7 +20,8 @@ use crate::answer::Room;
 use crate::call::Call;
 use crate::exchange::{Answer, Ask, Exchange};
 use crate::headers::RequestIds;
-use crate::memory::Memory;
+use crate::listener::{Listener, Queue};
+use crate::memory::{Begun, Memory};
 use crate::signature::Signer;
 use crate::upstream::Upstream;
 
@@ -34,7 +38,12 @@ pub(crate) struct Desk {
     /// The last of them ended.
     none_left: Notify,
     is_closing: AtomicBool,
+    /// Of all listeners that heard of anything.
+    queues: Mutex<Vec<Weak<Queue>>>,
 }
+
+/// When the relay ends, listeners are waited for this long, all together (§9).
+const LISTENERS_FLUSH_MAX: Duration = Duration::from_secs(10);
 
 /// Names a question: tickets are a hub's on its core.
 type Key = (CoreId, u32, Ticket);
@@ -50,6 +59,7 @@ impl Desk {
             events: AtomicUsize::new(0),
             none_left: Notify::new(),
             is_closing: AtomicBool::new(false),
+            queues: Mutex::default(),
         })
     }
 
@@ -73,6 +83,7 @@ impl Desk {
             () = self.take_all() => {}
             _ = timeout(grace, all_ended) => {}
         }
+        self.flush_listeners();
     }
 
     /// Takes what is asked, for ever.
@@ -99,6 +110,9 @@ impl Desk {
         let question = Question::new(self, core, hub, event.ticket);
         let memory = Memory::of(&event.caller);
         let begun = memory.begin(&event.subject);
+        if !event.listeners.is_empty() {
+            self.copy_to_listeners(&event, &begun, now_unix_ms / 1000);
+        }
         let Some(handler) = event.handler.take() else { return };
         let Ok(upstream) = handler.downcast::<Upstream>() else {
             tracing::error!(?event, "the event's handler is none of the relay's");
@@ -110,6 +124,42 @@ impl Desk {
         let task = tokio::spawn(call.run());
         if let Some(key) = key {
             self.open().insert(key, task.abort_handle());
+        }
+    }
+
+    /// One text for all of them. They hear of an event before or while its handler does, and nobody waits for them.
+    fn copy_to_listeners(&self, event: &Event, begun: &Begun, now_unix: u64) {
+        let connection_id = event.caller.id.text();
+        let state = begun.state.as_ref().map(|state| String::from_utf8_lossy(state.as_bytes()));
+        let attributes = Attributes {
+            state: state.as_deref(),
+            ..event_attributes(event, connection_id.as_str(), begun.id, now_unix)
+        };
+        let mut line = Vec::with_capacity(512 + event.body.len());
+        attributes.write_json(&mut line, &event.body);
+        line.push(b'\n');
+        let line = Bytes::from(line);
+        for target in &event.listeners {
+            let Some(listener) = target.downcast_ref::<Listener>() else {
+                tracing::error!(?event, "the event's listener is none of the relay's");
+                continue;
+            };
+            let queue = listener.queue();
+            if !queue.is_known.swap(true, Ordering::Relaxed) {
+                let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
+                queues.retain(|queue| queue.strong_count() > 0);
+                queues.push(Arc::downgrade(queue));
+            }
+            queue.push(line.clone());
+        }
+    }
+
+    /// Waits until listeners have what they are to have.
+    fn flush_listeners(&self) {
+        let end = std::time::Instant::now() + LISTENERS_FLUSH_MAX;
+        let queues = std::mem::take(&mut *self.queues.lock().unwrap_or_else(PoisonError::into_inner));
+        for queue in queues.iter().filter_map(Weak::upgrade) {
+            queue.flush(end);
         }
     }
 
@@ -159,6 +209,27 @@ impl Drop for Question {
         if self.desk.events.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.desk.none_left.notify_one();
         }
+    }
+}
+
+/// What is said with an event, but for the connection's state.
+pub(crate) fn event_attributes<'a>(
+    event: &'a Event,
+    connection_id: &'a str,
+    id: u64,
+    time_unix: u64,
+) -> Attributes<'a> {
+    Attributes {
+        hub: event.caller.hub.as_str(),
+        connection_id,
+        user: event.user.as_ref().map(UserId::as_str),
+        subprotocol: event.subprotocol.as_deref(),
+        subject: event.subject.subject(),
+        id,
+        time_unix,
+        state: None,
+        data_type: event.data_type,
+        metadata: event.metadata.as_ref(),
     }
 }
 

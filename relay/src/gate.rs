@@ -75,6 +75,11 @@ impl Gate {
 }
 
 impl Inside {
+    /// Whether it is in a place.
+    pub(crate) fn has_place(&self) -> bool {
+        self.has_place
+    }
+
     /// Waits for a place; in the order of asking.
     pub(crate) async fn take_place(&mut self) {
         if !self.has_place {
@@ -107,5 +112,60 @@ impl Drop for Inside {
         } else {
             self.stop_waiting();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap()
+    }
+
+    fn counts(gate: &Gate) -> [usize; 3] {
+        [gate.in_flight(), gate.waiting(), gate.waiting_bytes()]
+    }
+
+    #[test]
+    fn places_then_a_queue_bounded_by_events_and_bytes() {
+        let gate = Gate::new(1, 2, 100);
+        let first = gate.enter(1000, true).expect("a place has no bound of bytes");
+        let second = gate.enter(60, true).expect("room to wait");
+        assert_eq!(counts(&gate), [1, 1, 60]);
+        assert!(gate.enter(41, true).is_none(), "too many bytes");
+        let third = gate.enter(40, true).expect("just enough");
+        assert!(gate.enter(0, true).is_none(), "too many events");
+        assert_eq!(counts(&gate), [1, 2, 100]);
+        drop(third);
+        drop(first);
+        assert_eq!(counts(&gate), [0, 1, 60]);
+        let waits = gate.enter(1, false).expect("room to wait");
+        assert!(!waits.has_place() && !second.has_place());
+        drop((waits, second));
+        assert_eq!(counts(&gate), [0, 0, 0]);
+    }
+
+    #[test]
+    fn a_place_goes_to_who_waited_longest_and_one_given_back_is_waited_for_again() {
+        let gate = Gate::new(1, 2, 100);
+        let mut first = gate.enter(10, true).unwrap();
+        let mut second = gate.enter(20, true).unwrap();
+        runtime().block_on(async {
+            first.give_back();
+            first.give_back();
+            assert_eq!(counts(&gate), [0, 2, 30]);
+            second.take_place().await;
+            second.take_place().await;
+            assert_eq!(counts(&gate), [1, 1, 10]);
+            let mut waits = Box::pin(first.take_place());
+            let late = tokio::time::timeout(std::time::Duration::ZERO, &mut waits).await;
+            assert!(late.is_err(), "there is no place");
+            drop(second);
+            waits.await;
+        });
+        assert_eq!(counts(&gate), [1, 0, 0]);
+        drop(first);
+        assert_eq!(counts(&gate), [0, 0, 0]);
     }
 }

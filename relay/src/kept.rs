@@ -98,3 +98,89 @@ impl<T: Clone + Send + 'static> Drop for Asking<T> {
         self.0.settled.notify_waiters();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::Duration;
+    use tokio::time::sleep;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// Answers with its number after a second; due after 10 seconds, usable for 20.
+    fn ask(count: &Arc<AtomicU64>) -> impl Fn(Option<Answer<u64>>) -> BoxFuture + use<> {
+        let count = count.clone();
+        move |_| {
+            let count = count.clone();
+            Box::pin(async move {
+                let value = count.fetch_add(1, Ordering::Relaxed);
+                sleep(SECOND).await;
+                let now = Instant::now();
+                Answer { value, due: now + 10 * SECOND, usable_until: Some(now + 20 * SECOND) }
+            })
+        }
+    }
+
+    type BoxFuture = std::pin::Pin<Box<dyn Future<Output = Answer<u64>> + Send>>;
+
+    /// Without sockets, the runtime's clock goes on by itself when there is nothing to do.
+    fn run(test: impl Future<Output = ()>) {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap()
+            .block_on(test);
+    }
+
+    #[test]
+    fn all_wait_for_one_question_also_when_who_asked_is_gone() {
+        run(async {
+            let (kept, count) = (Kept::new(), Arc::new(AtomicU64::new(0)));
+            let who_asked = tokio::time::timeout(SECOND / 2, kept.get(ask(&count))).await;
+            assert!(who_asked.is_err());
+            let begin = Instant::now();
+            let (a, b) = tokio::join!(kept.get(ask(&count)), kept.get(ask(&count)));
+            assert_eq!((a, b, begin.elapsed()), (0, 0, SECOND / 2));
+            assert_eq!(count.load(Ordering::Relaxed), 1);
+        });
+    }
+
+    #[test]
+    fn a_due_answer_is_used_while_the_next_is_asked_for_and_an_old_one_is_not() {
+        run(async {
+            let (kept, count) = (Kept::new(), Arc::new(AtomicU64::new(0)));
+            assert_eq!(kept.get(ask(&count)).await, 0);
+            sleep(10 * SECOND).await;
+            let begin = Instant::now();
+            assert_eq!(kept.get(ask(&count)).await, 0);
+            assert_eq!(begin.elapsed(), Duration::ZERO);
+            sleep(2 * SECOND).await;
+            assert_eq!(kept.get(ask(&count)).await, 1);
+            sleep(20 * SECOND).await;
+            let begin = Instant::now();
+            assert_eq!((kept.get(ask(&count)).await, begin.elapsed()), (2, SECOND));
+            kept.forget(|value| *value == 1);
+            assert_eq!(kept.get(ask(&count)).await, 2);
+            kept.forget(|value| *value == 2);
+            assert_eq!(kept.get(ask(&count)).await, 3);
+        });
+    }
+
+    #[test]
+    fn a_question_that_panics_is_asked_again() {
+        run(async {
+            let (kept, count) = (Kept::new(), Arc::new(AtomicU64::new(0)));
+            let asked = count.clone();
+            let panics_once = move |_| {
+                let n = asked.fetch_add(1, Ordering::Relaxed);
+                async move {
+                    assert!(n > 0, "the first time");
+                    Answer { value: n, due: Instant::now() + SECOND, usable_until: None }
+                }
+            };
+            assert_eq!(kept.get(panics_once).await, 1);
+        });
+    }
+}

@@ -37,11 +37,14 @@ mod headers;
 mod https;
 pub mod jwks;
 mod kept;
+pub mod listener;
 mod memory;
 pub mod oidc;
 mod order;
 pub mod report;
+mod seldom;
 mod signature;
+pub mod sink;
 mod token;
 pub mod upstream;
 mod validation;
@@ -93,6 +96,14 @@ pub enum StartError {
     Handler {
         /// Its URL template, without secrets.
         handler: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A file for events cannot be used.
+    #[error("{file}: {problem}")]
+    EventFile {
+        /// As configured.
+        file: String,
         /// What is wrong.
         problem: String,
     },

@@ -15,6 +15,7 @@ use crate::client::Client;
 use crate::gate::Gate;
 use crate::https::{self, Https};
 use crate::report::{Record, UpstreamReport};
+use crate::seldom::Seldom;
 use crate::token::{Grant, Tokens};
 use crate::validation::Validations;
 
@@ -115,6 +116,8 @@ pub struct Upstream {
     pub(crate) validations: Validations,
     pub(crate) authorization: Authorization,
     pub(crate) record: Record,
+    /// Records of failures in the log.
+    pub(crate) failures: Seldom,
     uris: Uris,
 }
 
@@ -141,6 +144,7 @@ impl Upstream {
             validations: Validations::new(validate),
             authorization: Authorization::new(&settings)?,
             record: Record::default(),
+            failures: Seldom::default(),
             uris,
             settings,
         }))

@@ -42,8 +42,8 @@ impl Attributes<'_> {
     /// [metadata](Self::metadata_headers) to `put`: lower-case name and value, `content-type` first.
     ///
     /// Values are legal header values. One that cannot stand in a header as it is (a user of other letters than
-    /// ASCII's) is percent-encoded by the rule of CloudEvents' HTTP binding, §3.1.3.2; one that can is not touched, also
-    /// if there is a `%` in it: what applications know as a user's id stays that id.
+    /// ASCII's) is percent-encoded by the rule of CloudEvents' HTTP binding, §3.1.3.2; one that can is not touched,
+    /// also if there is a `%` in it: what applications know as a user's id stays that id.
     pub fn headers(&self, put: &mut impl FnMut(&'static str, &str)) {
         let mut buffer = String::with_capacity(160);
         put("content-type", content_type(self.data_type));
@@ -68,8 +68,8 @@ impl Attributes<'_> {
         }
     }
 
-    /// Gives the headers of the metadata to `put`, name and value. Names are in lower case; two that differ in nothing
-    /// else give two headers of one name.
+    /// Gives the headers of the metadata to `put`, name and value. Names are in lower case; two that differ in
+    /// nothing else give two headers of one name.
     pub fn metadata_headers(&self, put: &mut impl FnMut(&str, &str)) {
         let mut header = String::from(METADATA_PREFIX);
         for (name, value) in self.metadata.into_iter().flat_map(Metadata::iter) {
@@ -79,8 +79,8 @@ impl Attributes<'_> {
         }
     }
 
-    /// Appends the event in the JSON format of CloudEvents (§3 there), one line without its end. Text is a JSON string,
-    /// JSON is the value that it is, everything else is `data_base64`; metadata is one more member, an object.
+    /// Appends the event in the JSON format of CloudEvents (§3 there), one line without its end. Text is a JSON
+    /// string, JSON is the value that it is, everything else is `data_base64`; metadata is one more member, an object.
     pub fn write_json(&self, out: &mut Vec<u8>, data: &[u8]) {
         let mut buffer = String::with_capacity(160);
         let mut member = |out: &mut Vec<u8>, name: &str, write: &dyn Fn(&mut String)| {

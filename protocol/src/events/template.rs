@@ -13,8 +13,8 @@ pub const TEMPLATE_BYTES_MAX: usize = 4 * 1024;
 /// Most `{hub}` and `{event}` of a template.
 pub const PARAMETERS_MAX: usize = 16;
 
-/// Longest URL that comes of a template, in bytes: names of hubs and events have at most 128 characters, each of which
-/// takes at most three when it is percent-encoded.
+/// Longest URL that comes of a template, in bytes: names of hubs and events have at most 128 characters, each of
+/// which takes at most three when it is percent-encoded.
 pub const URL_BYTES_MAX: usize = TEMPLATE_BYTES_MAX + PARAMETERS_MAX * 3 * 128;
 
 /// Where a secret in a template comes from.
@@ -47,8 +47,8 @@ enum Part {
 }
 
 impl UrlTemplate {
-    /// Reads a template; `secret` finds the text of a secret, or says why not. The text is put in as it is: it must be
-    /// legal in a URL, without the line end of its file.
+    /// Reads a template; `secret` finds the text of a secret, or says why not. The text is put in as it is: it must
+    /// be legal in a URL, without the line end of its file.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -311,8 +311,8 @@ mod tests {
         UrlTemplate::parse(text, &mut secret).map_err(|error| error.to_string())
     }
 
-    /// `vectors/events/templates.txt`: a template, and on the next line its URL for hub `chat` and event `a.b`, or what
-    /// is wrong with it.
+    /// `vectors/events/templates.txt`: a template, and on the next line its URL for hub `chat` and event `a.b`, or
+    /// what is wrong with it.
     #[test]
     fn templates() {
         let vectors = include_str!("../../tests/vectors/events/templates.txt");

@@ -5,6 +5,8 @@
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
+
 use super::escape;
 use super::protobuf::is_any;
 
@@ -184,6 +186,14 @@ impl<'a> Data<'a> {
         decoded.unwrap_or(Cow::Borrowed(self.bytes))
     }
 
+    /// [`plain`](Self::plain) to keep: one copy, made by decoding if something has to be decoded.
+    pub fn to_plain_bytes(&self) -> Bytes {
+        match self.plain() {
+            Cow::Borrowed(bytes) => Bytes::copy_from_slice(bytes),
+            Cow::Owned(decoded) => decoded.into(),
+        }
+    }
+
     /// Appends the payload as the value of a JSON property (§3.3, §3.10).
     pub(super) fn write_json(&self, out: &mut Vec<u8>) {
         match (self.data_type, self.form) {
@@ -256,6 +266,7 @@ mod tests {
         ] {
             assert_eq!(data.form(), Form::Plain);
             assert!(matches!(data.plain(), Cow::Borrowed(bytes) if bytes == data.bytes()));
+            assert_eq!(data.to_plain_bytes(), data.bytes());
         }
     }
 
@@ -266,6 +277,7 @@ mod tests {
         assert!(matches!(token.plain(), Cow::Borrowed(b"hi \xc3\xa4")));
         let token = Data::from_json_token(DataType::Text, r#""a\n\ud83d\ude00""#).unwrap();
         assert_eq!(&*token.plain(), "a\n😀".as_bytes());
+        assert_eq!(token.to_plain_bytes(), "a\n😀");
         for bad in ["1", "null", "{}", "\"", "\"a\"b", r#""\ud83d""#] {
             assert_eq!(Data::from_json_token(DataType::Text, bad), Err(InvalidData::NotText), "{bad}");
         }
@@ -283,7 +295,8 @@ mod tests {
             (r#""\u002B\u002b8=""#, &[0xfb, 0xef]),
         ] {
             for data_type in [DataType::Binary, DataType::Protobuf] {
-                assert_eq!(&*Data::from_json_token(data_type, token).unwrap().plain(), bytes, "{token}");
+                let data = Data::from_json_token(data_type, token).unwrap();
+                assert_eq!((&*data.plain(), &*data.to_plain_bytes()), (bytes, bytes), "{token}");
             }
         }
         for bad in [

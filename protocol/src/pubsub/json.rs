@@ -71,6 +71,8 @@ struct Request<'a> {
     stream_id: Token<'a>,
     #[serde(borrow)]
     invocation_id: Token<'a>,
+    #[serde(borrow)]
+    target: Token<'a>,
 }
 
 /// The raw text of a property's value; `None` when the property is absent. Unlike with `Option<&RawValue>`,
@@ -139,20 +141,11 @@ impl<'a> Request<'a> {
             return Ok(ClientMessage::Ping);
         }
         if is("invoke") {
-            self.event()?;
-            self.metadata()?;
-            if self.data.0.is_some() {
-                self.data()?;
-            }
-            return Ok(ClientMessage::Invoke {
-                invocation_id: client_id(self.invocation_id, "invocationId")?,
-                event: Some(self.event()?),
-                data: self.data()?,
-                metadata: None,
-            });
+            return self.invoke();
         }
         if is("cancelInvocation") {
-            return Ok(ClientMessage::CancelInvocation { invocation_id: "".into() });
+            let invocation_id = client_id(self.invocation_id, "invocationId")?;
+            return Ok(ClientMessage::CancelInvocation { invocation_id });
         }
         if is("streamData") || is("streamEnd") {
             return Ok(ClientMessage::Stream { stream_id: client_id(self.stream_id, "streamId")? });
@@ -162,6 +155,23 @@ impl<'a> Request<'a> {
             return Ok(ClientMessage::GroupState { ack_id: self.ack_id()? });
         }
         Err(unknown_type(&kind))
+    }
+
+    /// An `invoke`, whose target is an event unless it says otherwise (§3.6).
+    fn invoke(&self) -> Result<ClientMessage<'a>, ProtocolError> {
+        let invocation_id = client_id(self.invocation_id, "invocationId")?;
+        let Ok(target) = self.target.string() else { return Err(fault("'target' must be a string.")) };
+        let is_event = target.is_none_or(|target| target.eq_ignore_ascii_case("event"));
+        if !is_event || self.stream.non_null().is_some() {
+            let data = Data::text("");
+            return Ok(ClientMessage::Invoke { invocation_id, event: None, data, metadata: None });
+        }
+        Ok(ClientMessage::Invoke {
+            invocation_id,
+            event: Some(self.event()?),
+            metadata: self.metadata()?,
+            data: self.data()?,
+        })
     }
 
     /// A `sendToGroup` that opens a stream (§3.7).
@@ -325,13 +335,7 @@ pub fn open_message(out: &mut Vec<u8>, message: Message<'_>) {
             write_optional_string(out, user);
         }
     }
-    out.extend_from_slice(match data.data_type() {
-        DataType::Text => br#","dataType":"text","data":"#,
-        DataType::Json => br#","dataType":"json","data":"#,
-        DataType::Binary => br#","dataType":"binary","data":"#,
-        DataType::Protobuf => br#","dataType":"protobuf","data":"#,
-    });
-    data.write_json(out);
+    write_data(out, data);
     if let Some(metadata) = metadata {
         out.extend_from_slice(br#","metadata":"#);
         metadata.write_json(out);
@@ -386,6 +390,17 @@ pub fn pong(out: &mut Vec<u8>) {
     out.extend_from_slice(br#"{"type":"pong"}"#);
 }
 
+/// Answers an invocation: what the handler says to the client, if it says something.
+pub fn invoke_response(out: &mut Vec<u8>, invocation_id: &str, data: Option<Data<'_>>) {
+    out.extend_from_slice(br#"{"type":"invokeResponse","invocationId":"#);
+    write_string(out, invocation_id);
+    out.extend_from_slice(br#","success":true"#);
+    if let Some(data) = data {
+        write_data(out, data);
+    }
+    out.push(b'}');
+}
+
 /// Refuses an invocation.
 pub fn invoke_refused(out: &mut Vec<u8>, invocation_id: &str, error: AckError, message: &str) {
     out.extend_from_slice(br#"{"type":"invokeResponse","invocationId":"#);
@@ -398,6 +413,16 @@ pub fn stream_closed(out: &mut Vec<u8>, stream_id: &str, name: &str, message: &s
     out.extend_from_slice(br#"{"type":"streamClosed","streamId":"#);
     write_string(out, stream_id);
     write_error(out, name, message);
+}
+
+fn write_data(out: &mut Vec<u8>, data: Data<'_>) {
+    out.extend_from_slice(match data.data_type() {
+        DataType::Text => br#","dataType":"text","data":"#,
+        DataType::Json => br#","dataType":"json","data":"#,
+        DataType::Binary => br#","dataType":"binary","data":"#,
+        DataType::Protobuf => br#","dataType":"protobuf","data":"#,
+    });
+    data.write_json(out);
 }
 
 fn write_failure(out: &mut Vec<u8>, name: &str, message: &str) {
@@ -471,6 +496,18 @@ mod tests {
             written(|out| invoke_refused(out, "1", AckError::NotFound, "text")),
             r#"{"type":"invokeResponse","invocationId":"1","success":false,"error":{"name":"NotFound","message":"text"}}"#
         );
+        for (data, expected) in [
+            (Some(Data::json(r#"{"ok":true}"#).unwrap()), r#","dataType":"json","data":{"ok":true}"#),
+            (Some(Data::text("a\"")), r#","dataType":"text","data":"a\"""#),
+            (Some(Data::binary(b"Hello")), r#","dataType":"binary","data":"SGVsbG8=""#),
+            (Some(Data::protobuf(b"\x0a\x01t")), r#","dataType":"protobuf","data":"CgF0""#),
+            (None, ""),
+        ] {
+            assert_eq!(
+                written(|out| invoke_response(out, "\"1", data)),
+                format!(r#"{{"type":"invokeResponse","invocationId":"\"1","success":true{expected}}}"#)
+            );
+        }
         assert_eq!(
             written(|out| stream_closed(out, "s-1", "BadRequest", "text")),
             r#"{"type":"streamClosed","streamId":"s-1","error":{"name":"BadRequest","message":"text"}}"#
@@ -614,5 +651,3 @@ mod tests {
         }
     }
 }
-/// tmp
-pub fn invoke_response(_out: &mut Vec<u8>, _id: &str, _data: Option<super::Data<'_>>) {}

@@ -13,6 +13,8 @@ pub mod protobuf;
 pub use data::{Data, DataType, Form, InvalidData, JSON_DEPTH_MAX};
 pub use metadata::{InvalidMetadata, Metadata};
 
+use std::borrow::Cow;
+
 use crate::name::{EventName, GroupName};
 
 /// What a WebSocket connection speaks (`client-protocols` §1.5).
@@ -111,26 +113,27 @@ pub enum ClientMessage<'a> {
     },
     /// Application-level ping.
     Ping,
-    /// Request to an event handler, answered by an invoke response.
+    /// Request to an event handler, answered by an invoke response (`client-protocols` §3.6).
     Invoke {
         /// Chosen by the client.
-        invocation_id: std::borrow::Cow<'a, str>,
-        /// The event.
+        invocation_id: Cow<'a, str>,
+        /// The event; `None` when something else is asked for (another target, a stream), which is to be refused.
+        /// Then neither payload nor metadata is read.
         event: Option<EventName<'a>>,
-        /// Data.
+        /// The payload.
         data: Data<'a>,
-        /// Metadata.
+        /// Travels with it.
         metadata: Option<Metadata>,
     },
     /// Gives up an invocation; no answer.
     CancelInvocation {
         /// Which.
-        invocation_id: std::borrow::Cow<'a, str>,
+        invocation_id: Cow<'a, str>,
     },
     /// Opens or continues a stream, which is refused with `streamClosed` (design §6).
     Stream {
         /// Chosen by the client.
-        stream_id: std::borrow::Cow<'a, str>,
+        stream_id: Cow<'a, str>,
     },
     /// Group state, not supported: refused by an ack.
     GroupState {
@@ -171,7 +174,7 @@ impl<'a> Message<'a> {
     }
 }
 
-/// The names an ack's error can have (`client-protocols` §3.4).
+/// The names that the error of an ack or of an invoke response can have (`client-protocols` §3.4, §3.6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AckError {
     /// A role is missing.
@@ -184,7 +187,7 @@ pub enum AckError {
     BadRequest,
     /// The target does not exist.
     NotFound,
-    /// Late.
+    /// The event's handler took too long.
     Timeout,
 }
 
@@ -209,5 +212,5 @@ pub struct ProtocolError {
     /// 1007 for content, 1003 for the wrong frame type.
     pub code: crate::ws::CloseCode,
     /// For the person who wrote the client; no payload in it, at most 123 bytes.
-    pub reason: std::borrow::Cow<'static, str>,
+    pub reason: Cow<'static, str>,
 }

@@ -32,8 +32,15 @@ pub(crate) fn describe(request: Result<ClientMessage<'_>, ProtocolError>) -> Str
         }
         Ok(ClientMessage::SequenceAck { sequence_id }) => format!("sequence ack {sequence_id}"),
         Ok(ClientMessage::Ping) => "ping".to_owned(),
-        Ok(ClientMessage::Invoke { invocation_id }) => format!("invoke {invocation_id:?}"),
-        Ok(ClientMessage::CancelInvocation) => "cancel invocation".to_owned(),
+        Ok(ClientMessage::Invoke { invocation_id, event: None, data, metadata }) => {
+            assert!(data.bytes().is_empty() && metadata.is_none(), "neither is read");
+            format!("invoke {invocation_id:?} something else")
+        }
+        Ok(ClientMessage::Invoke { invocation_id, event: Some(event), data, metadata }) => {
+            let extra = extra(metadata.as_ref());
+            format!("invoke {invocation_id:?} event {} {}{extra}", event.as_str(), payload(data))
+        }
+        Ok(ClientMessage::CancelInvocation { invocation_id }) => format!("cancel {invocation_id:?}"),
         Ok(ClientMessage::Stream { stream_id }) => format!("stream {stream_id:?}"),
         Ok(ClientMessage::GroupState { ack_id }) => format!("group state{}", ack(ack_id)),
         Err(error) => format!("{} {}", error.code.get(), error.reason),

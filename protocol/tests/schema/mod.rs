@@ -286,6 +286,8 @@ pub(crate) struct InvokeResponse {
     pub(crate) data: Option<MessageData>,
     #[prost(message, optional, tag = "4")]
     pub(crate) error: Option<Pair>,
+    #[prost(message, repeated, tag = "5")]
+    pub(crate) metadata: Vec<Entry>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -329,15 +331,21 @@ pub(crate) fn meaning(request: &Request) -> Option<ClientMessage<'_>> {
         }
         Request::SequenceAck(message) => ClientMessage::SequenceAck { sequence_id: message.sequence_id },
         Request::Ping(_) => ClientMessage::Ping,
-        Request::Invoke(message) => {
-            EventName::parse(&*message.event).ok()?;
-            metadata(&message.metadata)?;
-            if message.data.as_ref().is_some_and(|data| data.data.is_some()) {
-                data(message.data.as_ref(), &[])?;
-            }
-            ClientMessage::Invoke { invocation_id: client_id(&message.invocation_id)? }
+        Request::Invoke(Invoke { invocation_id, stream: Some(_), .. }) => ClientMessage::Invoke {
+            invocation_id: client_id(invocation_id)?,
+            event: None,
+            data: Data::text(""),
+            metadata: None,
+        },
+        Request::Invoke(message) => ClientMessage::Invoke {
+            invocation_id: client_id(&message.invocation_id)?,
+            event: Some(EventName::parse(&*message.event).ok()?),
+            data: data(message.data.as_ref(), &message.metadata)?,
+            metadata: metadata(&message.metadata)?,
+        },
+        Request::CancelInvocation(message) => {
+            ClientMessage::CancelInvocation { invocation_id: client_id(&message.invocation_id)? }
         }
-        Request::CancelInvocation(_) => ClientMessage::CancelInvocation,
         Request::StreamData(StreamData { stream_id, .. })
         | Request::StreamEnd(StreamEnd { stream_id, .. }) => {
             ClientMessage::Stream { stream_id: client_id(stream_id)? }

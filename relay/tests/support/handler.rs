@@ -52,8 +52,8 @@ pub(crate) fn status(status: u16) -> Action {
 /// An answer with more header lines (each with its line end) and a body.
 pub(crate) fn answer(status: u16, headers: &str, body: impl AsRef<[u8]>) -> Action {
     let body = body.as_ref();
-    let mut bytes =
-        format!("HTTP/1.1 {status} X\r\n{headers}Content-Length: {}\r\n\r\n", body.len()).into_bytes();
+    let head = format!("HTTP/1.1 {status} X\r\n{headers}Content-Length: {}\r\n\r\n", body.len());
+    let mut bytes: Vec<u8> = head.chars().map(|c| u8::try_from(c).expect("Latin-1")).collect();
     bytes.extend_from_slice(body);
     Action::Answer(bytes)
 }
@@ -192,12 +192,13 @@ fn read_request(stream: &mut TcpStream, unread: &mut Vec<u8>, connection: usize)
     let end = read_until(stream, unread, |bytes| {
         bytes.windows(4).position(|four| four == b"\r\n\r\n").map(|at| at + 4)
     })?;
-    let head = String::from_utf8(unread.drain(..end).collect()).expect("heads are ASCII");
+    // As Latin-1, so that every byte can be looked at.
+    let head: String = unread.drain(..end).map(char::from).collect();
     let mut lines = head.trim_end().split("\r\n");
     let mut first = lines.next()?.split(' ');
     let headers: Vec<(String, String)> = lines
         .map(|line| {
-            let (name, value) = line.split_once(": ").unwrap_or((line.trim_end_matches(':'), ""));
+            let (name, value) = line.split_once(": ").unwrap_or_else(|| (line.trim_end_matches(':'), ""));
             (name.to_ascii_lowercase(), value.to_owned())
         })
         .collect();

@@ -52,8 +52,15 @@ impl World {
 
     /// Asks for several events in one batch.
     pub(crate) fn send(&self, events: Vec<Event>) {
-        let asks = events.into_iter().map(|event| Ask::Event(HUB, Box::new(event))).collect();
-        self.exchange.ask(CORE, asks).expect("a test asks little");
+        self.give(events.into_iter().map(|event| Ask::Event(HUB, Box::new(event))).collect());
+    }
+
+    /// As a core does: what does not fit is kept until it does.
+    fn give(&self, mut asks: Vec<Ask>) {
+        while let Err(kept) = self.exchange.ask(CORE, asks) {
+            asks = kept;
+            std::thread::yield_now();
+        }
     }
 
     /// Sends an event that is waited for.
@@ -69,7 +76,7 @@ impl World {
     }
 
     pub(crate) fn cancel(&self, ticket: Ticket) {
-        self.exchange.ask(CORE, vec![Ask::Cancel(HUB, ticket)]).expect("a test asks little");
+        self.give(vec![Ask::Cancel(HUB, ticket)]);
     }
 
     /// Waits for the answer to a question.

@@ -43,7 +43,7 @@ section! {
         /// network. Without any, there is one attempt only.
         retry_delays_seconds: Vec<u64> = vec![1, 3, 5], 0..=3600;
         /// Bytes of an answer's body; an answer with more is a failure.
-        answer_bytes_max: u64 = 16 << 20, 1024..=(1 << 30);
+        answer_bytes_max: u64 = 16 << 20, 1024..=(64 << 20);
         /// Requests at a time.
         concurrency_max: u64 = 256, 1..=100_000;
         /// Events that may wait for one of these; one more fails at once.
@@ -149,7 +149,7 @@ words! {
 }
 
 choice! {
-    /// What becomes of a client with a subprotocol whose event failed, if it asked for no acknowledgement.
+    /// What becomes of a client with a subprotocol whose event failed without an acknowledgement to say so.
     OnUserEventFailure {
         /// It is not told.
         Log = "log",

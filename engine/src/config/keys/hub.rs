@@ -23,12 +23,13 @@ section! {
         connections_max: u64 = 0, 0..=100_000_000;
         /// Seconds a connection may last; then it is closed and the client has to connect anew. 0 for no bound.
         connection_lifetime_seconds: u64 = 0, 0..=604_800;
-        /// What becomes of a client with a subprotocol when an event of it fails for which it asked no acknowledgement.
-        /// `log`: it is not told. `close`: it is told `disconnected` and closed with 1011. A raw client is always
-        /// closed with 1011; who asked for an acknowledgement gets one that says it failed.
+        /// What becomes of a client with a subprotocol when nobody handles an event of it, or its handler fails, and it
+        /// asked for no acknowledgement. `log`: it stays, and is told nothing. `close`: it is told `disconnected` and
+        /// closed with 1011. A raw client is always closed with 1011; who asked for an acknowledgement gets one that
+        /// says it failed, and stays.
         on_user_event_failure: OnUserEventFailure = OnUserEventFailure::Log, ANY;
-        /// Events of one connection that wait while one is being handled; at one more, nothing is read from its
-        /// socket until one is done.
+        /// Events of one connection that wait while one is being handled; at so many, or at
+        /// `limits.message_bytes_max` bytes of them, nothing more is read from its socket until half of them are gone.
         events_queued_max: u64 = 16, 1..=10_000;
     }
     tables {

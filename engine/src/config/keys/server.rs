@@ -21,7 +21,9 @@ section! {
         /// How many cores serve, one pinned thread each.
         cores: Option<u64> = None, 1..=u64::from(CoreSet::CORES_MAX), "every CPU the process may use";
         /// URLs under which applications know this server: accepted as audiences of tokens besides the
-        /// request's own `Host`. Needed behind a proxy that changes the host, or puts a path in front.
+        /// request's own `Host`. Needed behind a proxy that changes the host, or puts a path in front. The host
+        /// of the first is what event handlers are told this server is (`WebHook-Request-Origin`); without any, it is
+        /// the client's `Host`.
         public_endpoints: Vec<Endpoint> = Vec::new(), ANY;
         /// Proxies in front of this server, as networks. From their sockets, and from no others, `X-Forwarded-For`,
         /// `X-Forwarded-Host` and `X-Forwarded-Proto` are believed.

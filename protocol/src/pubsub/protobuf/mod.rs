@@ -34,7 +34,5 @@ pub(super) use wire::is_any;
 pub use wire::varint_len;
 pub use write::{
     ack, connected, data_body, data_head, data_message, data_message_len, data_tail, disconnected,
-    invoke_refused, pong, stream_closed,
+    invoke_refused, invoke_response, pong, stream_closed,
 };
-/// tmp
-pub fn invoke_response(_out: &mut Vec<u8>, _id: &str, _data: Option<super::Data<'_>>) {}

@@ -154,14 +154,20 @@ impl<'a> Request<'a> {
                     (2, Value::Bytes(id)) => self.invocation_id = text(id)?,
                     (3, Value::Bytes(data)) => self.data.merge(data)?,
                     (4, Value::Bytes(entry)) => self.metadata_entry(entry)?,
+                    (5, Value::Bytes(start)) => self.stream_start(start)?,
                     _ => {}
                 },
+                Kind::CancelInvocation => {
+                    if let (1, Value::Bytes(id)) = (number, value) {
+                        self.invocation_id = text(id)?;
+                    }
+                }
                 Kind::StreamData | Kind::StreamEnd => {
                     if let (1, Value::Bytes(id)) = (number, value) {
                         self.stream_id = text(id)?;
                     }
                 }
-                Kind::Ping | Kind::CancelInvocation => {}
+                Kind::Ping => {}
             }
         }
         Ok(())
@@ -222,18 +228,21 @@ impl<'a> Request<'a> {
             Kind::LeaveGroup => ClientMessage::LeaveGroup { group: self.group()?, ack_id: self.ack_id },
             Kind::SequenceAck => ClientMessage::SequenceAck { sequence_id: self.sequence_id },
             Kind::Ping => ClientMessage::Ping,
-            Kind::Invoke => {
-                self.event()?;
-                self.metadata()?;
-                self.data.checked()?;
-                ClientMessage::Invoke {
-                    invocation_id: client_id(self.invocation_id, "invocation_id")?,
-                    event: Some(self.event()?),
-                    data: Data::text(""),
-                    metadata: None,
-                }
+            Kind::Invoke if self.opens_stream => ClientMessage::Invoke {
+                invocation_id: self.invocation_id()?,
+                event: None,
+                data: Data::text(""),
+                metadata: None,
+            },
+            Kind::Invoke => ClientMessage::Invoke {
+                invocation_id: self.invocation_id()?,
+                event: Some(self.event()?),
+                data: self.data()?,
+                metadata: self.metadata()?,
+            },
+            Kind::CancelInvocation => {
+                ClientMessage::CancelInvocation { invocation_id: self.invocation_id()? }
             }
-            Kind::CancelInvocation => ClientMessage::CancelInvocation { invocation_id: "".into() },
             Kind::StreamData | Kind::StreamEnd => {
                 ClientMessage::Stream { stream_id: client_id(self.stream_id, "stream_id")? }
             }
@@ -250,6 +259,10 @@ impl<'a> Request<'a> {
 
     fn event(&self) -> Result<EventName<'a>, ProtocolError> {
         EventName::parse(self.event).map_err(|invalid| fault(invalid.rule))
+    }
+
+    fn invocation_id(&self) -> Result<Cow<'a, str>, ProtocolError> {
+        client_id(self.invocation_id, "invocation_id")
     }
 
     /// Seconds to live; 0 is for ever.

@@ -1,7 +1,9 @@
 //! Messages to clients (`client-protocols` §3.9): every writer appends one `DownstreamMessage` to `out`, in one
 //! pass, with all lengths known before.
 
-use super::super::{AckError, DataType, Message, Metadata, Sender};
+use std::borrow::Cow;
+
+use super::super::{AckError, Data, DataType, Message, Metadata, Sender};
 use super::wire::{field_len, is_any, number_len, open_field, write_bytes, write_number};
 
 /// Field of a `DataMessage` that only reliable clients get.
@@ -13,31 +15,56 @@ const SEQUENCE_ID: u8 = 4;
 /// goes out as `binary_data`: it must not break the receiver's parser.
 pub fn data_body(out: &mut Vec<u8>, message: Message<'_>) {
     let Message { sender, data, metadata } = message;
-    let payload = data.plain();
-    let member = match data.data_type() {
-        DataType::Text => 1,
-        DataType::Protobuf if is_any(&payload) => 3,
-        DataType::Binary | DataType::Protobuf => 2,
-        DataType::Json => 4,
-    };
+    let payload = Payload::of(data);
     let (from, group) = match sender {
         Sender::Server => ("server", None),
         // There is no `fromUserId` in protobuf.
         Sender::Group { group, .. } => ("group", Some(group)),
     };
-    let data_len = field_len(payload.len());
     out.reserve(
         field_len(from.len())
             + group.map_or(0, |group| field_len(group.len()))
-            + field_len(data_len)
+            + payload.field_len()
             + metadata.map_or(0, metadata_len),
     );
     write_bytes(out, 1, from.as_bytes());
     if let Some(group) = group {
         write_bytes(out, 2, group.as_bytes());
     }
-    open_field(out, 3, data_len);
-    write_bytes(out, member, &payload);
+    payload.write(out);
+    write_metadata(out, metadata);
+}
+
+/// A `MessageData`, which is field 3 of all messages that have one.
+struct Payload<'a> {
+    member: u8,
+    bytes: Cow<'a, [u8]>,
+}
+
+impl<'a> Payload<'a> {
+    fn of(data: Data<'a>) -> Self {
+        let bytes = data.plain();
+        let member = match data.data_type() {
+            DataType::Text => 1,
+            DataType::Protobuf if is_any(&bytes) => 3,
+            DataType::Binary | DataType::Protobuf => 2,
+            DataType::Json => 4,
+        };
+        Self { member, bytes }
+    }
+
+    fn field_len(&self) -> usize {
+        field_len(field_len(self.bytes.len()))
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        open_field(out, 3, field_len(self.bytes.len()));
+        write_bytes(out, self.member, &self.bytes);
+    }
+}
+
+/// Metadata is field 5 of all messages that have it.
+fn write_metadata(out: &mut Vec<u8>, metadata: Option<&Metadata>) {
     for (name, value) in metadata.into_iter().flat_map(Metadata::iter) {
         open_field(out, 5, pair_len(name, value));
         write_pair(out, name, value);
@@ -125,6 +152,28 @@ pub fn ack(out: &mut Vec<u8>, ack_id: u64, result: Result<(), (AckError, &str)>)
 /// Appends `pong`.
 pub fn pong(out: &mut Vec<u8>) {
     open_field(out, 4, 0);
+}
+
+/// Appends an invoke response: what the handler says to the client, if it says something.
+pub fn invoke_response(
+    out: &mut Vec<u8>,
+    invocation_id: &str,
+    data: Option<Data<'_>>,
+    metadata: Option<&Metadata>,
+) {
+    let payload = data.map(Payload::of);
+    let len = field_len(invocation_id.len())
+        + number_len(1)
+        + payload.as_ref().map_or(0, Payload::field_len)
+        + metadata.map_or(0, metadata_len);
+    out.reserve(field_len(len));
+    open_field(out, 5, len);
+    write_bytes(out, 1, invocation_id.as_bytes());
+    write_number(out, 2, 1);
+    if let Some(payload) = payload {
+        payload.write(out);
+    }
+    write_metadata(out, metadata);
 }
 
 /// Appends an invoke response that refuses the invocation.

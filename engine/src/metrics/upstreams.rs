@@ -1,0 +1,107 @@
+//! Event handlers and listeners on the metrics page, by hub and place.
+//!
+//! Classes of events are labels, their names are not: clients choose those.
+
+use super::{descriptor, value};
+use crate::core::counters::Kind;
+use crate::upstreams::{STATES, Views};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Unit;
+use ringhub_relay::report::{EventClass, LATENCY_MS, LatencyReport, Outcome, UpstreamReport};
+use std::fmt;
+
+/// Copies what is known of them into a scrape; nothing without any.
+#[derive(Debug)]
+pub(super) struct Events(pub(super) Views);
+
+impl Collector for Events {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let handlers: Vec<&UpstreamReport> = self.0.handlers.iter().map(|handler| &handler.report).collect();
+        if !handlers.is_empty() {
+            of_handlers(&mut encoder, &handlers)?;
+        }
+        Ok(())
+    }
+}
+
+fn of_handlers(encoder: &mut DescriptorEncoder<'_>, handlers: &[&UpstreamReport]) -> fmt::Result {
+    use Kind::{Counter, Gauge};
+    let help = "Events that event handlers were to be sent, by what became of them";
+    let mut family = descriptor(encoder, "upstream_events", help, Counter)?;
+    for report in handlers {
+        for (class, counts) in EventClass::ALL.iter().zip(&report.events) {
+            for (outcome, count) in Outcome::ALL.iter().zip(counts) {
+                let [hub, handler] = labels(report);
+                let labels = [
+                    hub,
+                    handler,
+                    ("class", class.name().to_owned()),
+                    ("outcome", outcome.name().to_owned()),
+                ];
+                value(family.encode_family(&labels)?, Counter, *count)?;
+            }
+        }
+    }
+    type Read = fn(&UpstreamReport) -> u64;
+    let rows: [(&str, &str, Kind, Read); 5] = [
+        ("upstream_requests", "Requests made for events", Counter, |report| report.attempts),
+        ("upstream_retries", "Requests that were not an event's first", Counter, |report| report.retries),
+        ("upstream_in_flight", "Requests on their way", Gauge, |report| report.in_flight as u64),
+        ("upstream_queued", "Events that wait to be sent, first or again", Gauge, |report| {
+            report.queued as u64
+        }),
+        ("upstream_queued_bytes", "Bytes of the events that wait to be sent", Gauge, |report| {
+            report.queued_bytes as u64
+        }),
+    ];
+    for (name, help, kind, read) in rows {
+        let mut family = descriptor(encoder, name, help, kind)?;
+        for report in handlers {
+            value(family.encode_family(&labels(report))?, kind, read(report))?;
+        }
+    }
+    let help = "1 for the state that a handler is in";
+    let mut family = descriptor(encoder, "upstream_state", help, Gauge)?;
+    for report in handlers {
+        for (state, name) in STATES {
+            let [hub, handler] = labels(report);
+            let labels = [hub, handler, ("state", name.to_owned())];
+            value(family.encode_family(&labels)?, Gauge, u64::from(state == report.breaker))?;
+        }
+    }
+    let help = "From an event's coming to its end, for events that were sent";
+    let mut family =
+        encoder.encode_descriptor("upstream_seconds", help, None::<&Unit>, MetricType::Histogram)?;
+    for report in handlers {
+        let LatencyReport { buckets, sum } = &report.latency;
+        let bounds = LATENCY_MS.iter().map(|ms| *ms as f64 / 1000.0).chain([f64::INFINITY]);
+        let pairs: Vec<(f64, u64)> = bounds.zip(buckets.iter().copied()).collect();
+        let (labels, count) = (labels(report), buckets.iter().sum());
+        let mut histogram = family.encode_family(&labels)?;
+        histogram.encode_histogram::<NoLabelSet>(sum.as_secs_f64(), count, &pairs, None)?;
+    }
+    Ok(())
+}
+
+fn labels(report: &UpstreamReport) -> [(&'static str, String); 2] {
+    [("hub", report.hub.clone()), ("handler", report.place.to_string())]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::page;
+    use crate::auth::Issuers;
+    use crate::config::Config;
+    use crate::upstreams::tests::sample;
+    use std::sync::Arc;
+
+    #[test]
+    fn handlers_on_the_metrics_page() {
+        let issuers = Arc::new(Issuers::new(&Config::default()));
+        let page = page(&[], &Arc::default(), &issuers, sample(), 0);
+        let at = page.find("# HELP ringhub_upstream_events").expect(&page);
+        insta::assert_snapshot!(&page[at..]);
+    }
+}
