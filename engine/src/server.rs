@@ -287,7 +287,7 @@ fn start_relay(verifier: &Verifier, exchange: Arc<Exchange>, signer: Arc<Signer>
     let issuers = verifier.issuers().handles().cloned().collect();
     Relay::start(ringhub_relay::Settings { issuers, exchange, signer }).map_err(|error| match error {
         StartError::CaFile { .. } => Failure::usage(format!("oidc.issuers: ca_file: {error}")),
-        StartError::Handler { .. } | StartError::Thread(_) => Failure::running(error),
+        error => Failure::running(error),
     })
 }
 
