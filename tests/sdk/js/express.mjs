@@ -125,11 +125,11 @@ async function aLife() {
 
   // What the handler remembers of this connection.
   for (const count of [1, 2, 3]) {
-    await peer.client.sendEvent("count", null, "json");
+    await peer.client.sendEvent("count", 0, "json");
     await expectNext(peer, { dataType: "json", data: { connects: 1, name: "ünïcode", count } });
   }
   const other = await connect({ userId: "bob", protocol: "json" });
-  await other.client.sendEvent("count", null, "json");
+  await other.client.sendEvent("count", 0, "json");
   await expectNext(other, { dataType: "json", data: { connects: 1, name: "ünïcode", count: 1 } });
 
   for (const name of ["wrong", "unauthorized", "unknown"]) {

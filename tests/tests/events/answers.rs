@@ -155,7 +155,7 @@ fn metadata_comes_back_with_the_answer() {
     };
     told(
         Answer::text("x").header("X-WebPubSub-Metadata-Trace", "a, b").header("x-webpubsub-metadata-n", "1"),
-        r#""dataType":"text","data":"x","metadata":{"trace":"b","n":"1"}"#,
+        r#""dataType":"text","data":"x","metadata":{"n":"1","trace":"b"}"#,
     );
     // Nothing but metadata is an empty text (§4.5), which is a message.
     let only = Answer::no_content().header("X-WebPubSub-Metadata-Only", "this");
@@ -183,7 +183,6 @@ fn an_answer_nobody_can_be_told_is_a_failure() {
         ok("text/plain", b"\xff"),
         ok("application/json", b"{"),
         ok("application/json", b"{} {}"),
-        ok("application/x-protobuf", b"\xff"),
         Answer::text("x").header("X-WebPubSub-Metadata-A", &"v".repeat(1025)),
     ]) {
         println!("{bad:?}");
@@ -194,7 +193,7 @@ fn an_answer_nobody_can_be_told_is_a_failure() {
         raw.send("x");
         raw.expect_close(1011);
     }
-    assert_eq!(handler.calls().len(), 2 * 8);
+    assert_eq!(handler.calls().len(), 2 * 7);
     answer(Answer::json(&json!({ "fine": true }).to_string()));
     json.send(&event("e", "x"));
     json.expect(r#"{"type":"message","from":"server","dataType":"json","data":{"fine":true}}"#);

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use ringhub_tests::{Answer, Call, Client, Gate, Handler, Proxy, masked_frame};
-use serde_json::json;
 
 use super::{ALL, NO_RETRIES, agreeable, event, event_acked, order_of, server, server_of};
 
@@ -143,12 +142,9 @@ fn who_was_refused_is_not_told_of() {
 /// The handler said yes, and then the server could not keep its promise: that is an end (§4.3).
 #[test]
 fn who_was_let_in_and_refused_by_the_server_is_told_of() {
-    let groups = json!({ "groups": ["a", "b", "c"] }).to_string();
-    let handler = super::connecting(Answer::json(&groups));
-    let server = server(&format!("[limits]\ngroups_per_connection_max = 2\n{}", handler.section(ALL)));
-    let mut socket = server.raw();
-    socket.write(Client::json().request(&server));
-    assert_ne!(socket.read_response().status, 101);
+    let handler = super::connecting(Answer::json(r#"{"subprotocol":"not offered"}"#));
+    let server = server_of(&handler, ALL);
+    server.refuse(Client::json(), 500);
     let connect = handler.next_of("connect");
     let disconnected = handler.next_of("disconnected");
     assert_eq!(disconnected.connection_id(), connect.connection_id());

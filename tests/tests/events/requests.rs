@@ -194,7 +194,7 @@ fn bodies_are_what_clients_meant() {
             (r#""dataType":"text","data":"""#, TEXT, b""),
             (r#""dataType":"json","data":{"b":1.0,"a":[null, 1e2]}"#, JSON, br#"{"b":1.0,"a":[null, 1e2]}"#),
             (r#""dataType":"json","data":"text""#, JSON, br#""text""#),
-            (r#""data":null"#, JSON, b"null"),
+            (r#""data":[null]"#, JSON, b"[null]"),
             (r#""data":12345678901234567890.10"#, JSON, b"12345678901234567890.10"),
             (r#""dataType":"binary","data":"AAH/""#, BINARY, &[0, 1, 255]),
             (r#""dataType":"binary","data":"""#, BINARY, b""),
