@@ -66,7 +66,7 @@ function handlerRow(handler) {
 function listenerRow(listener) {
   return row(
     [`${listener.hub} #${listener.place}`, "name"],
-    [listener.file === "-" ? "standard output" : listener.file, "text"],
+    [listener.destination, "text"],
     [listener.queued],
     [listener.delivered],
     [listener.dropped, listener.dropped ? "bad" : ""],

@@ -3,12 +3,13 @@
 //! What must stay true: one whose settings a reload leaves alone stays the same, so that its connections, its breaker,
 //! its counts and its last calls live on; one that changed begins anew. What cannot be built changes nothing.
 
-use crate::config::{Auth, AuthKind, Config, EventHandler, OnUserEventFailure, hub_path};
+use crate::config::{Auth, AuthKind, Config, EventHandler, EventListener, OnUserEventFailure, hub_path};
 use crate::server::{bytes, small};
 use arc_swap::ArcSwap;
 use ringhub_hub::event::{Route, Routes};
 use ringhub_protocol::events::{EventFilter, Presence};
 use ringhub_protocol::name::HubName;
+use ringhub_relay::listener::{Listener, ListenerReport, ListenerSettings};
 use ringhub_relay::report::UpstreamReport;
 use ringhub_relay::upstream::{HandlerAuth, Upstream, UpstreamSettings};
 use ringhub_relay::{BreakerState, StartError};
@@ -27,6 +28,7 @@ pub(crate) struct Upstreams {
 #[derive(Default)]
 pub(crate) struct Built {
     handlers: Vec<Handler>,
+    listeners: Vec<Arc<Listener>>,
     routes: HashMap<HubName, Arc<Routes>>,
 }
 
@@ -43,6 +45,8 @@ struct Handler {
 pub(crate) struct Views {
     /// By hub and place.
     pub(crate) handlers: Vec<HandlerView>,
+    /// By hub and place.
+    pub(crate) listeners: Vec<ListenerReport>,
 }
 
 /// What there is to see of a handler.
@@ -78,6 +82,16 @@ impl Upstreams {
                     .push(Route { filter: handler.wants.clone(), target: handler.upstream.clone() });
                 built.handlers.push(handler);
             }
+            for (place, listener) in section.event_listeners.iter().enumerate() {
+                let filter = EventFilter {
+                    system: listener.system_events,
+                    user: listener.user_event_pattern.clone(),
+                    ..EventFilter::default()
+                };
+                let listener = current.listener(listener_settings(hub, place, listener))?;
+                routes.listeners.push(Route { filter, target: listener.clone() });
+                built.listeners.push(listener);
+            }
             if !routes.handlers.is_empty() || !routes.listeners.is_empty() {
                 built.routes.insert(hub.clone(), Arc::new(routes));
             }
@@ -98,7 +112,10 @@ impl Upstreams {
             wants: wants.clone(),
             report: upstream.report(),
         };
-        Views { handlers: current.handlers.iter().map(view).collect() }
+        Views {
+            handlers: current.handlers.iter().map(view).collect(),
+            listeners: current.listeners.iter().map(|listener| listener.report()).collect(),
+        }
     }
 }
 
@@ -122,6 +139,15 @@ impl Built {
             error => format!("{place}: {error}"),
         })?;
         Ok(Handler { upstream, authorities, wants })
+    }
+
+    /// A listener with these settings: the one there is, or a new one.
+    fn listener(&self, settings: ListenerSettings) -> Result<Arc<Listener>, String> {
+        if let Some(same) = self.listeners.iter().find(|known| *known.settings() == settings) {
+            return Ok(same.clone());
+        }
+        let place = format!("{}.event_listeners[{}]", hub_path(&settings.hub), settings.place);
+        Listener::new(settings).map_err(|error| format!("{place}.file: {error}"))
     }
 }
 
@@ -174,6 +200,16 @@ fn handler_settings(hub: &HubName, place: usize, handler: &EventHandler) -> Upst
         ca_file: handler.ca_file.clone(),
         forward_refusals: handler.forward_refusals,
         inspect_bodies: handler.inspect_bodies,
+    }
+}
+
+fn listener_settings(hub: &HubName, place: usize, listener: &EventListener) -> ListenerSettings {
+    ListenerSettings {
+        hub: hub.clone(),
+        place,
+        destination: given(&listener.file).clone(),
+        queue_max: bytes(listener.queue_max),
+        queue_bytes_max: bytes(listener.queue_bytes_max),
     }
 }
 
@@ -265,6 +301,16 @@ pub(crate) mod tests {
             answer_bytes: 0,
             bodies: Some((Bytes::from_static(b"<b>\xC3\xA9"), Bytes::from_static(&[0, 0xFF]))),
         });
+        views.listeners.push(ListenerReport {
+            hub: "a".into(),
+            place: 0,
+            destination: "/var/log/events.ndjson".into(),
+            delivered: 7,
+            dropped: 2,
+            failed: 1,
+            queued: 3,
+            queued_bytes: 300,
+        });
         views
     }
 
@@ -330,6 +376,31 @@ pub(crate) mod tests {
         std::fs::remove_file(&file).unwrap();
         assert!(refused.starts_with("hubs.\"a.b\".event_handlers[0].ca_file: "), "{refused}");
         assert!(Arc::ptr_eq(&second, &handlers(&upstreams)[0]), "what is refused changes nothing");
+    }
+
+    #[test]
+    fn listeners_are_kept_like_handlers() {
+        let file = std::env::temp_dir().join(format!("ringhub-listener-{}", std::process::id()));
+        let entry =
+            |lines: &str| format!("[[hubs.a.event_listeners]]\nsystem_events = [\"connected\"]\n{lines}\n");
+        let (one, two) = (entry("file = \"-\""), entry(&format!("file = {file:?}")));
+        let upstreams = with(&format!("{one}{two}"));
+        let listeners = || upstreams.current.load().listeners.clone();
+        let before = listeners();
+        let changed = format!("{one}user_event_pattern = \"x\"\n{two}queue_max = 5\n");
+        reload(&upstreams, &changed).unwrap();
+        let same: Vec<bool> = before.iter().zip(&listeners()).map(|(a, b)| Arc::ptr_eq(a, b)).collect();
+        assert_eq!(same, [true, false]);
+        let routes = upstreams.current.load().routes(&hub("a")).unwrap();
+        assert!(routes.handlers.is_empty() && routes.listeners.len() == 2);
+        assert!(routes.listeners[0].filter.matches(Subject::User("X")));
+        assert!(!routes.listeners[1].filter.matches(Subject::User("X")));
+        assert_eq!(upstreams.views().listeners.len(), 2);
+        std::fs::remove_file(&file).unwrap();
+        std::fs::create_dir(&file).unwrap();
+        let refused = reload(&upstreams, &two).unwrap_err();
+        std::fs::remove_dir(&file).unwrap();
+        assert!(refused.starts_with("hubs.a.event_listeners[0].file: "), "{refused}");
     }
 
     #[test]

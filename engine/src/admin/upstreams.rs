@@ -3,6 +3,7 @@
 use crate::upstreams::{HandlerView, STATES, Views};
 use bytes::Bytes;
 use ringhub_protocol::events::{EventFilter, Subject, SystemEvents, UserEvents};
+use ringhub_relay::listener::ListenerReport;
 use ringhub_relay::report::{CallReport, EventClass, LATENCY_MS, LatencyReport, Outcome};
 use ringhub_relay::upstream::{HandlerAuth, HttpVersion, UpstreamSettings};
 use serde_json::{Map, Value, json};
@@ -14,7 +15,8 @@ pub(super) fn list(views: &Views, calls_of: Option<(&str, usize)>) -> Value {
         calls_of.is_none_or(|(hub, place)| handler.report.hub == hub && handler.report.place == place)
     };
     let handlers: Vec<Value> = views.handlers.iter().map(|view| handler(view, has_calls(view))).collect();
-    json!({ "handlers": handlers, "listeners": [] })
+    let listeners: Vec<Value> = views.listeners.iter().map(listener).collect();
+    json!({ "handlers": handlers, "listeners": listeners })
 }
 
 fn handler(HandlerView { settings, wants, report }: &HandlerView, with_calls: bool) -> Value {
@@ -40,6 +42,19 @@ fn handler(HandlerView { settings, wants, report }: &HandlerView, with_calls: bo
         "retries": report.retries,
         "latency": latency(&report.latency),
         "calls": with_calls.then(|| report.calls.iter().map(call).collect::<Vec<_>>()),
+    })
+}
+
+fn listener(report: &ListenerReport) -> Value {
+    json!({
+        "hub": report.hub,
+        "place": report.place,
+        "destination": report.destination,
+        "queued": report.queued,
+        "queuedBytes": report.queued_bytes,
+        "delivered": report.delivered,
+        "dropped": report.dropped,
+        "failed": report.failed,
     })
 }
 
@@ -173,7 +188,7 @@ mod tests {
     use crate::upstreams::tests::sample;
 
     #[test]
-    fn a_handler_with_its_last_calls() {
+    fn a_handler_with_its_last_calls_and_a_listener() {
         let list = list(&sample(), Some(("a", 0)));
         insta::assert_snapshot!(serde_json::to_string_pretty(&list).unwrap());
     }

@@ -11,13 +11,16 @@ use std::io::{self, Read};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-/// Most bytes read of a file with a secret; the rest is left.
+/// Most bytes of a file with a secret; a longer one is refused.
 const FILE_BYTES_MAX: u64 = 64 << 10;
 
 /// The secret in a file, without the line end after it.
 pub(super) fn of_file(path: &Path) -> io::Result<String> {
     let mut text = String::new();
-    std::fs::File::open(path)?.take(FILE_BYTES_MAX).read_to_string(&mut text)?;
+    std::fs::File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > FILE_BYTES_MAX {
+        return Err(io::Error::other("it has more than 64 KiB, so it is hardly a secret"));
+    }
     text.truncate(text.trim_end_matches(['\r', '\n']).len());
     Ok(text)
 }
@@ -188,5 +191,53 @@ impl Setting for Option<Template> {
 
     fn files(&self) -> Vec<PathBuf> {
         self.as_ref().map_or_else(Vec::new, |template| template.files.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<SecretText, String> {
+        SecretText::parse(text, &|name| match name {
+            "A" => Some("alpha".to_owned()),
+            "EMPTY" => Some(String::new()),
+            _ => None,
+        })
+    }
+
+    #[test]
+    fn sources_are_replaced_and_everything_else_is_as_it_is() {
+        for (written, text, shown) in [
+            ("plain", "plain", "(set, not shown)"),
+            ("{env:A}", "alpha", "{env:A}"),
+            ("Bearer {env:A}", "Bearer alpha", "…{env:A}"),
+            ("{env:A}{env:A}x", "alphaalphax", "{env:A}{env:A}…"),
+            ("{a} } {env {ENV:A}", "{a} } {env {ENV:A}", "(set, not shown)"),
+        ] {
+            let secret = parse(written).unwrap();
+            assert_eq!((secret.expose(), &*secret.shown), (text, shown), "{written}");
+            assert_eq!(format!("{secret:?}"), shown);
+        }
+        for (written, problem) in [
+            ("{env:NONE}", "the variable NONE is not set"),
+            ("{env:EMPTY}", "the variable EMPTY is empty"),
+            ("{env:A", "has {env: without a closing brace"),
+            ("{file:relative}", "{file:relative} must have a path that starts with /"),
+        ] {
+            assert_eq!(parse(written).unwrap_err(), problem);
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_hardly_a_secret_is_refused() {
+        let file = std::env::temp_dir().join(format!("ringhub-long-secret-{}", std::process::id()));
+        let most = FILE_BYTES_MAX as usize;
+        std::fs::write(&file, "s".repeat(most)).unwrap();
+        assert_eq!(of_file(&file).unwrap().len(), most);
+        std::fs::write(&file, "s".repeat(most + 1)).unwrap();
+        let refused = of_file(&file).unwrap_err().to_string();
+        std::fs::remove_file(&file).unwrap();
+        assert!(refused.contains("more than 64 KiB"), "{refused}");
     }
 }

@@ -4,7 +4,7 @@
 
 mod events;
 
-pub(crate) use events::{Output, PresenceEvents};
+pub(crate) use events::PresenceEvents;
 
 use crate::net::Address;
 use ipnet::IpNet;

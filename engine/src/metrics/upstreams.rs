@@ -9,6 +9,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
+use ringhub_relay::listener::ListenerReport;
 use ringhub_relay::report::{EventClass, LATENCY_MS, LatencyReport, Outcome, UpstreamReport};
 use std::fmt;
 
@@ -21,6 +22,9 @@ impl Collector for Events {
         let handlers: Vec<&UpstreamReport> = self.0.handlers.iter().map(|handler| &handler.report).collect();
         if !handlers.is_empty() {
             of_handlers(&mut encoder, &handlers)?;
+        }
+        if !self.0.listeners.is_empty() {
+            of_listeners(&mut encoder, &self.0.listeners)?;
         }
         Ok(())
     }
@@ -85,6 +89,36 @@ fn of_handlers(encoder: &mut DescriptorEncoder<'_>, handlers: &[&UpstreamReport]
     Ok(())
 }
 
+fn of_listeners(encoder: &mut DescriptorEncoder<'_>, listeners: &[ListenerReport]) -> fmt::Result {
+    use Kind::{Counter, Gauge};
+    let labels =
+        |report: &ListenerReport| [("hub", report.hub.clone()), ("listener", report.place.to_string())];
+    let help = "Events that event listeners were to be given, by what became of them";
+    let mut family = descriptor(encoder, "listener_events", help, Counter)?;
+    for report in listeners {
+        let counts =
+            [("delivered", report.delivered), ("dropped", report.dropped), ("failed", report.failed)];
+        for (outcome, count) in counts {
+            let [hub, listener] = labels(report);
+            value(family.encode_family(&[hub, listener, ("outcome", outcome.to_owned())])?, Counter, count)?;
+        }
+    }
+    type Read = fn(&ListenerReport) -> usize;
+    let rows: [(&str, &str, Read); 2] = [
+        ("listener_queued", "Events that wait for an event listener", |report| report.queued),
+        ("listener_queued_bytes", "Bytes of the events that wait for an event listener", |report| {
+            report.queued_bytes
+        }),
+    ];
+    for (name, help, read) in rows {
+        let mut family = descriptor(encoder, name, help, Gauge)?;
+        for report in listeners {
+            value(family.encode_family(&labels(report))?, Gauge, read(report) as u64)?;
+        }
+    }
+    Ok(())
+}
+
 fn labels(report: &UpstreamReport) -> [(&'static str, String); 2] {
     [("hub", report.hub.clone()), ("handler", report.place.to_string())]
 }
@@ -98,7 +132,7 @@ mod tests {
     use std::sync::Arc;
 
     #[test]
-    fn handlers_on_the_metrics_page() {
+    fn handlers_and_listeners_on_the_metrics_page() {
         let issuers = Arc::new(Issuers::new(&Config::default()));
         let page = page(&[], &Arc::default(), &issuers, sample(), 0);
         let at = page.find("# HELP ringhub_upstream_events").expect(&page);

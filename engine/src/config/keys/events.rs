@@ -2,9 +2,10 @@
 
 use super::{ANY, Key, SECONDS, Section, Shape, Sub, Unfit};
 use crate::config::secrets::{SecretText, Template};
-use crate::config::value::{Output, PresenceEvents, Raw, Setting};
+use crate::config::value::{PresenceEvents, Raw, Setting};
 use hyper::header::{HeaderName, HeaderValue};
 use ringhub_protocol::events::{GroupPatterns, SystemEvents, UserEvents};
+use ringhub_relay::listener::Destination;
 use ringhub_relay::oidc::IssuerSettings;
 use ringhub_relay::upstream::HttpVersion;
 use std::ops::RangeInclusive;
@@ -119,7 +120,7 @@ section! {
         /// The system events it wants: `connected` and `disconnected`. Nobody but a handler hears `connect`.
         system_events: SystemEvents = SystemEvents::default(), ANY;
         /// Where lines are written: the end of a file, which is made if need be, or standard output.
-        file: Option<Output> = None, ANY, "none; it must be given";
+        file: Option<Destination> = None, ANY, "none; it must be given";
         /// Events that may wait to be written; the oldest make room for more and are lost.
         queue_max: u64 = 10_000, 1..=10_000_000;
         /// Their bytes; the oldest make room for more and are lost.

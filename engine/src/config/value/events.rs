@@ -2,8 +2,8 @@
 
 use super::{Form, Raw, Setting, list, quoted, show_list};
 use ringhub_protocol::events::{GroupPatterns, SystemEvents, UserEvents};
+use ringhub_relay::listener::Destination;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
 use toml::de::DeValue;
 
 impl Setting for UserEvents {
@@ -125,23 +125,15 @@ impl Setting for Vec<u64> {
 const WAITS_MAX: usize = 10;
 
 /// Where a listener's lines go.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Output {
-    /// Standard output.
-    Stdout,
-    /// The end of a file.
-    File(PathBuf),
-}
-
-impl Setting for Option<Output> {
+impl Setting for Option<Destination> {
     fn kind(_: &RangeInclusive<u64>) -> String {
         "path of a file, or `\"-\"` for standard output".into()
     }
 
     fn read(raw: Raw<'_>, _: &RangeInclusive<u64>) -> Result<Self, String> {
         match raw.text() {
-            Some("-") => Ok(Some(Output::Stdout)),
-            Some(path) if !path.is_empty() => Ok(Some(Output::File(path.into()))),
+            Some("-") => Ok(Some(Destination::Stdout)),
+            Some(path) if !path.is_empty() => Ok(Some(Destination::File(path.into()))),
             _ => Err("must be the path of a file, or \"-\" for standard output".into()),
         }
     }
@@ -149,8 +141,8 @@ impl Setting for Option<Output> {
     fn show(&self) -> String {
         match self {
             None => String::new(),
-            Some(Output::Stdout) => quoted("-"),
-            Some(Output::File(path)) => quoted(&path.to_string_lossy()),
+            Some(Destination::Stdout) => quoted("-"),
+            Some(Destination::File(path)) => quoted(&path.to_string_lossy()),
         }
     }
 }
