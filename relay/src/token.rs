@@ -99,7 +99,14 @@ impl Endpoint {
         struct Granted {
             access_token: String,
             token_type: String,
-            expires_in: Option<u64>,
+            expires_in: Option<Seconds>,
+        }
+        // A number in RFC 6749 §5.1; some endpoints write it as a string.
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Seconds {
+            Number(u64),
+            Text(String),
         }
         let no_token = |may_pass, cause: String| NoToken { cause: cause.into(), may_pass };
         let body = self.https.post_form(&self.url, self.form.clone()).await.map_err(|error| {
@@ -117,12 +124,24 @@ impl Endpoint {
         if !granted.token_type.eq_ignore_ascii_case("bearer") {
             return Err(no_token(false, "token endpoint: the token is not a bearer token".to_owned()));
         }
-        let mut value = HeaderValue::from_str(&format!("Bearer {}", granted.access_token))
-            .map_err(|_| no_token(false, "token endpoint: the token cannot stand in a header".to_owned()))?;
+        let token = Some(granted.access_token).filter(|token| is_token(token));
+        let value = token.and_then(|token| HeaderValue::try_from(format!("Bearer {token}")).ok());
+        let mut value = value.ok_or_else(|| {
+            no_token(false, "token endpoint: the token cannot stand in a header".to_owned())
+        })?;
         value.set_sensitive(true);
-        let lifetime = granted.expires_in.map_or(LIFETIME_DEFAULT, Duration::from_secs);
+        let seconds = granted.expires_in.and_then(|seconds| match seconds {
+            Seconds::Number(seconds) => Some(seconds),
+            Seconds::Text(text) => text.parse().ok(),
+        });
+        let lifetime = seconds.map_or(LIFETIME_DEFAULT, Duration::from_secs);
         Ok((value, lifetime.min(LIFETIME_MAX)))
     }
+}
+
+/// Whether it is something, without blanks, that a header can hold.
+fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// What is kept of a fetch, after what was known before.
