@@ -12,6 +12,7 @@ mod connect;
 mod crowd;
 mod failures;
 mod http2;
+mod inspector;
 mod invoke;
 mod lifecycle;
 mod listeners;

@@ -8,13 +8,15 @@ use serde_json::Value;
 
 use super::{NO_RETRIES, USER, event_acked, metric, server_of};
 
-/// The state that `/upstreams` shows of the only handler.
+/// The state that `/upstreams` and the metrics page show of the only handler.
 fn state(server: &Server) -> String {
     let page = server.admin().http("GET", "/upstreams").expect(200);
     let page: Value = serde_json::from_str(page.text()).expect("JSON");
-    let handlers = page["upstreams"].as_array().or(page.as_array()).expect("a list of handlers");
-    assert_eq!(handlers.len(), 1);
-    handlers[0]["breaker"].as_str().expect("its breaker").to_owned()
+    let state = page["handlers"][0]["state"].as_str().expect("a state").to_owned();
+    let label = format!("state=\"{state}\"");
+    assert!((metric(server, "ringhub_upstream_state", &["hub=\"chat\"", &label]) - 1.0).abs() < f64::EPSILON);
+    assert!((metric(server, "ringhub_upstream_state", &[]) - 1.0).abs() < f64::EPSILON, "in one state only");
+    state
 }
 
 #[test]
@@ -33,21 +35,20 @@ fn it_opens_after_so_many_failures_fails_at_once_and_closes_again() {
         alice.send(&event_acked("e", "x", ack_id));
         alice.next_text().contains(r#""success":true"#)
     };
-    assert_eq!(state(&server), "closed");
+    assert_eq!(state(&server), "working");
     for _ in 0..3 {
         assert!(!send());
     }
-    assert_eq!(state(&server), "open");
-    assert!((metric(&server, "ringhub_event_breakers_open", &["hub=\"chat\""]) - 1.0).abs() < f64::EPSILON);
+    assert_eq!(state(&server), "resting");
     // Nothing is asked now, and everything fails at once.
     assert!(!send());
     assert!(handler.calls().len() <= 4);
     well.store(true, Ordering::SeqCst);
     wait_until("it is asked again and well", &mut send);
-    assert_eq!(state(&server), "closed");
-    assert!(metric(&server, "ringhub_event_breakers_open", &["hub=\"chat\""]).abs() < f64::EPSILON);
+    assert_eq!(state(&server), "working");
     let log = server.process().log();
-    assert!(log.contains("breaker") || log.contains("rest"), "{log}");
+    assert!(log.contains("the handler fails; its events fail at once"), "{log}");
+    assert!(log.contains("the handler answers again"), "{log}");
 }
 
 #[test]
@@ -62,7 +63,7 @@ fn successes_in_between_keep_it_closed_and_zero_turns_it_off() {
         alice.send(&event_acked("e", text, n));
         alice.next_text();
     }
-    assert_eq!(state(&server), "closed");
+    assert_eq!(state(&server), "working");
     assert_eq!(handler.calls().len(), 6);
     let server = server_of(&handler, &format!("{USER}{NO_RETRIES}breaker_failures = 0\n"));
     let mut alice = server.connect(Client::json());
@@ -84,6 +85,6 @@ fn refusals_are_no_failures_of_the_handler() {
     for _ in 0..6 {
         server.refuse(Client::json(), 403);
     }
-    assert_eq!(state(&server), "closed");
+    assert_eq!(state(&server), "working");
     assert_eq!(handler.calls().len(), 6);
 }

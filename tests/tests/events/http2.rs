@@ -1,8 +1,8 @@
 //! Handlers that speak HTTP/2: by prior knowledge without TLS, by ALPN with it (§3).
 
-use ringhub_tests::{Answer, Client, Gate, Handler};
+use ringhub_tests::{Answer, Client, Gate, Handler, wait_until};
 
-use super::{ALL, NO_RETRIES, USER, event_acked, order_of, server, server_of};
+use super::{ALL, NO_RETRIES, USER, event_acked, metric, order_of, server, server_of};
 
 fn answering(tls: bool) -> Handler {
     Handler::http2(tls, |call| match call.event() {
@@ -89,7 +89,6 @@ fn http_1_can_be_insisted_on_and_is_what_plain_handlers_get() {
     }
 }
 
-/// A cancelled request is a reset stream; the connection and its other streams stay.
 #[test]
 fn a_handler_that_is_killed_and_restarted_is_found_again() {
     let handler = answering(false);
@@ -99,8 +98,8 @@ fn a_handler_that_is_killed_and_restarted_is_found_again() {
     raw.expect("1");
     handler.kill();
     raw.send("2");
-    ringhub_tests::wait_until("an attempt fails", || {
-        super::metric(&server, "ringhub_event_retries_total", &["hub=\"chat\""]) >= 1.0
+    wait_until("it waits for another attempt", || {
+        metric(&server, "ringhub_upstream_queued", &["hub=\"chat\""]) >= 1.0
     });
     handler.restart();
     raw.expect("2");

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use ringhub_tests::{Client, wait_until, write_config};
 use serde_json::{Value, json};
 
-use super::{ALL, USER, agreeable, event, event_acked, server};
+use super::{ALL, USER, agreeable, event, event_acked, metric, server};
 
 /// A file that is not there yet.
 fn file() -> PathBuf {
@@ -192,7 +192,9 @@ fn a_listener_that_cannot_be_written_is_nobodys_failure() {
         sent += 1;
         alice.send(&event_acked("e", "2", sent));
         alice.expect_ack(sent);
-        server.process().log().contains("events.ndjson")
+        server.process().log().contains("events were not delivered")
     });
+    assert!(metric(&server, "ringhub_listener_events_total", &["outcome=\"failed\""]) >= 1.0);
+    drop(server);
     fs::remove_dir_all(folder).unwrap();
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use ringhub_tests::{Answer, Client, Endpoint, Gate, Handler, Server, masked_frame};
+use ringhub_tests::{Answer, Client, Endpoint, Gate, Handler, Server, masked_frame, wait_until};
 
 use super::{NO_RETRIES, USER, agreeable, event, event_acked, metric, server, server_of};
 
@@ -252,12 +252,9 @@ fn events_over_the_bound_of_the_queue_fail_at_once() {
         client.send(&event_acked("e", "x", 1));
     }
     // Two wait, eight are told at once.
-    let failed = |_: &mut _| {
-        ringhub_tests::wait_until("eight fail", || {
-            metric(&server, "ringhub_event_requests_total", &["full"]) >= 8.0
-        })
-    };
-    failed(&mut ());
+    wait_until("eight fail", || {
+        metric(&server, "ringhub_upstream_events_total", &["outcome=\"overloaded\""]) >= 8.0
+    });
     gate.open();
     let mut served = 0;
     for client in &mut clients {

@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use ringhub_tests::{Answer, Call, Client, Handler};
+use ringhub_tests::{Answer, Call, Client, Handler, wait_until};
 
-use super::{ALL, CONNECT, USER, event, event_acked, server_of};
+use super::{ALL, CONNECT, USER, event, event_acked, metric, server_of};
 
 /// Answers the n-th request with the n-th answer, all further ones with 200 `done`.
 fn answering(answers: Vec<Answer>) -> Handler {
@@ -133,9 +133,8 @@ fn a_handler_that_is_restarted_in_time_hears_everything() {
             client.send(&event_acked("e", &n.to_string(), n));
         }
     }
-    // As long as the first attempts take to fail.
-    ringhub_tests::wait_until("attempts fail", || {
-        super::metric(&server, "ringhub_event_retries_total", &["hub=\"chat\""]) >= 10.0
+    wait_until("all of them wait for another attempt", || {
+        metric(&server, "ringhub_upstream_queued", &["hub=\"chat\""]) >= 10.0
     });
     handler.restart();
     for client in &mut clients {

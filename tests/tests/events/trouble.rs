@@ -272,7 +272,7 @@ fn every_failure_is_logged_and_counted_with_its_cause() {
         (Some(Answer::status(404)), "client_error", "404"),
         (Some(Answer::never()), "timeout", "no answer in time"),
         (Some(Answer::raw("nonsense\r\n\r\n").then_close()), "invalid", ""),
-        (Some(Answer::text("x").header("Content-Type", "text/html")), "invalid", ""),
+        (Some(Answer::status(200).body("text/html", "<p>")), "invalid", ""),
         (None, "unreachable", "refused"),
     ] {
         println!("{answer:?}");
@@ -299,7 +299,7 @@ fn every_failure_is_logged_and_counted_with_its_cause() {
 
 fn assert_counted(server: &Server, outcome: &str) {
     let counted =
-        metric(server, "ringhub_event_requests_total", &["hub=\"chat\"", &format!("outcome=\"{outcome}\"")]);
+        metric(server, "ringhub_upstream_events_total", &["hub=\"chat\"", &format!("outcome=\"{outcome}\"")]);
     let page = server.admin().http("GET", "/metrics").expect(200);
     let events: Vec<_> = page.text().lines().filter(|line| line.contains("event")).collect();
     assert!((counted - 1.0).abs() < f64::EPSILON, "{outcome} is counted {counted} times in {events:#?}");
