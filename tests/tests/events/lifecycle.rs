@@ -237,8 +237,10 @@ fn a_handler_hears_what_it_asked_for_and_nothing_else() {
         let handler = agreeable();
         let more = format!("system_events = {events}\n");
         let mut server = server_of(&handler, &more);
-        server.connect(Client::json()).close(1000);
+        let client = server.connect(Client::json());
+        let id = client.id().to_owned();
+        client.close(1000);
         assert!(server.stop().success());
-        assert_eq!(order_of(&handler.calls()), expected, "{events}");
+        assert_eq!(order_of(&handler.calls_of(&id)), expected, "{events}");
     }
 }
