@@ -14,9 +14,20 @@ use super::{Call, Shared};
 use crate::Certificate;
 
 /// A socket, with TLS or without.
-trait Duplex: Read + Write + Send {}
+trait Duplex: Read + Write + Send {
+    /// Says that nothing more comes, where that is said apart from TCP: an answer that ends with its connection must
+    /// not look cut off.
+    fn say_goodbye(&mut self) {}
+}
 
-impl<T: Read + Write + Send> Duplex for T {}
+impl Duplex for TcpStream {}
+
+impl Duplex for StreamOwned<ServerConnection, TcpStream> {
+    fn say_goodbye(&mut self) {
+        self.conn.send_close_notify();
+        let _ = self.flush();
+    }
+}
 
 pub(super) fn accept(listener: &TcpListener, tls: bool, shared: &Arc<Shared>) {
     let tls = tls.then(|| Certificate::shared().server(&["http/1.1"]));
@@ -49,7 +60,7 @@ fn serve(
         }
     };
     let mut unread = Vec::new();
-    while let Some(call) = read_call(&mut stream, &mut unread, number)? {
+    while let Some(call) = read_call(&mut *stream, &mut unread, number)? {
         shared.record(&call);
         let answer = shared.answer(&call);
         // The other side may have had enough; what it says by that is judged below.
@@ -57,6 +68,7 @@ fn serve(
         match answer.then {
             Then::Next => written?,
             Then::Close => {
+                stream.say_goodbye();
                 let _ = tcp.shutdown(Shutdown::Both);
                 return Ok(());
             }

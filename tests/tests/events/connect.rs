@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use ringhub_tests::{Answer, Client, Endpoint, Gate, Handler, wait_until};
+use aws_lc_rs::digest;
+use ringhub_tests::{Answer, Certificate, Client, Endpoint, Gate, Handler, Server, wait_until};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
 
 use super::{ALL, CONNECT, NO_RETRIES, changeable, connecting, event_acked, order_of, server, server_of};
@@ -53,6 +56,30 @@ fn header(body: &Value, name: &str) -> Value {
     let value = named.next().map_or(Value::Null, |(_, value)| value.clone());
     assert!(named.next().is_none(), "{name} twice in {headers:?}");
     value
+}
+
+/// What was shown in the handshake of TLS, for the handler to judge.
+#[test]
+fn a_clients_certificate_is_told() {
+    let handler = super::agreeable();
+    let config = format!("[tls]\nclient_certificates = \"request\"\n{}", handler.section(CONNECT));
+    let server = Server::with(|setup| setup.tls().config(&config));
+    let own = Certificate::make("told");
+    let chain: Vec<_> =
+        CertificateDer::pem_file_iter(&own.certificate).unwrap().collect::<Result<_, _>>().unwrap();
+    let key = PrivateKeyDer::from_pem_file(&own.private_key).unwrap();
+    let digest = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, &chain[0]);
+    let thumbprint: String = digest.as_ref().iter().map(|byte| format!("{byte:02X}")).collect();
+    let builder = Certificate::shared().builder(rustls::ALL_VERSIONS);
+    let endpoint = server.with_tls(Arc::new(builder.with_client_auth_cert(chain.clone(), key).unwrap()));
+    endpoint.connect(Client::json());
+    let told = handler.next().json()["clientCertificates"].clone();
+    assert_eq!(told[0]["thumbprint"].as_str().map(str::to_ascii_uppercase), Some(thumbprint));
+    let pem = told[0]["content"].as_str().expect("PEM");
+    assert_eq!(CertificateDer::from_pem_slice(pem.as_bytes()).unwrap(), chain[0]);
+    // Who shows none has none.
+    server.connect(Client::json());
+    assert_eq!(handler.next().json()["clientCertificates"], json!([]));
 }
 
 #[test]

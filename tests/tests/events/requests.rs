@@ -143,6 +143,31 @@ fn the_origin_is_the_public_endpoint_if_there_is_one() {
     }
 }
 
+/// Without one it is how the client calls the server, without the port.
+#[test]
+fn the_origin_is_the_host_that_the_client_asked_for() {
+    let handler = agreeable();
+    let server = server(&format!("[server]\naudience_check = false\n{}", handler.section(ALL)));
+    for (host, origin) in [
+        ("pubsub.example.com:8080", "pubsub.example.com"),
+        ("PubSub.Example.org", "pubsub.example.org"),
+        ("[::1]:80", "[::1]"),
+    ] {
+        let request = String::from_utf8(Client::raw().request(&server)).unwrap();
+        let mut socket = server.raw();
+        socket.write(request.replace(&format!("Host: {}", server.addr), &format!("Host: {host}")));
+        assert_eq!(socket.read_response().status, 101);
+        let call = handler.next_of("connect");
+        let found = call.header("WebHook-Request-Origin").map(str::to_ascii_lowercase);
+        assert_eq!(found.as_deref(), Some(origin));
+        let asked = handler.validations().pop().expect("it was asked whether events are welcome");
+        assert_eq!(
+            asked.header("WebHook-Request-Origin").map(str::to_ascii_lowercase).as_deref(),
+            Some(origin)
+        );
+    }
+}
+
 #[test]
 fn both_keys_sign_and_a_new_one_at_once() {
     const SECOND: &str = "the-secondary-key-of-at-least-32-bytes";
@@ -250,6 +275,20 @@ fn metadata_goes_along_in_headers() {
     let data = field(2, &field(1, b"x"));
     protobuf.send_binary(&field(5, &[field(1, b"e"), data, metadata].concat()));
     assert_eq!(handler.next().header("x-webpubsub-metadata-k"), Some("v"));
+}
+
+/// In that mode a raw client publishes, and says nothing to a handler.
+#[test]
+fn frames_to_a_group_are_no_events() {
+    let handler = agreeable();
+    let server = server_of(&handler, USER);
+    let mut raw = server.open(Client::raw().group("g").may_all().sends_to("g"));
+    raw.send("x");
+    raw.expect("x");
+    let mut other = server.open(Client::raw());
+    other.send("y");
+    assert_eq!(handler.next().text(), "y");
+    assert_eq!(handler.calls().len(), 1);
 }
 
 /// The largest message a client may send, and nothing of it is lost.
