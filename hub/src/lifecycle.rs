@@ -130,7 +130,8 @@ impl Hub {
         self.connections.remove(connecting.slot as usize);
     }
 
-    /// Refuses clients whose event handler is still to answer.
+    /// Refuses clients whose event handler is still to answer. It is asked to the end: given up, it would think of them
+    /// as connected and never hear otherwise.
     pub(crate) fn refuse_connecting(&mut self, effects: &mut Effects) {
         let asked: Vec<usize> =
             self.connecting.iter().filter(|(_, c)| c.question.is_some()).map(|(e, _)| e).collect();
@@ -138,7 +139,6 @@ impl Hub {
             let connecting = self.connecting.remove(entry).expect("just seen");
             let (ticket, _) = connecting.question.expect("just seen");
             effects.push(Effect::ConnectRefused(connecting.connect.socket, RefusedBy::Stop));
-            effects.push(Effect::CancelEvent(ticket));
             match self.disconnected_event(connecting.slot, REFUSED_LATER) {
                 Some(end) => drop(self.questions.insert(ticket, Asked::Refused(end))),
                 None => drop(self.questions.remove(&ticket)),
