@@ -21,6 +21,7 @@ mod presence;
 mod requests;
 mod retries;
 mod routing;
+mod stops;
 mod trouble;
 mod validation;
 

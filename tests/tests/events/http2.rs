@@ -55,6 +55,7 @@ fn everything_works_over_http_2() {
 /// Many events at once share one connection.
 #[test]
 fn one_connection_carries_many_events_at_a_time() {
+    const EVENTS: usize = 250;
     let gate = Gate::default();
     let waited = gate.clone();
     let handler = Handler::http2(false, move |call| {
@@ -62,11 +63,12 @@ fn one_connection_carries_many_events_at_a_time() {
         Answer::text(call.text())
     });
     let server = server_of(&handler, &format!("{USER}http = \"2\"\n"));
-    let mut clients: Vec<_> = (0..30).map(|_| server.open(Client::raw())).collect();
+    let mut clients: Vec<_> = (0..EVENTS).map(|_| server.open(Client::raw())).collect();
     for (n, client) in clients.iter_mut().enumerate() {
         client.send(&n.to_string());
     }
-    handler.calls_at_least(30);
+    // As many as hyper's server lets be open; the others wait for their turn.
+    handler.calls_at_least(200);
     assert_eq!(handler.connections(), 1);
     gate.open();
     for (n, client) in clients.iter_mut().enumerate() {

@@ -49,8 +49,10 @@ fn what_a_client_does_is_told_when_it_changed_something() {
     alice.leave("other");
     alice.leave("g");
     expect(&handler, "left", "g", &id);
-    alice.send(r#"{"type":"joinGroup","group":"without ack"}"#);
-    expect(&handler, "joined", "without ack", &id);
+    for group in ["without ack", "ü \" \\ \n/%41"] {
+        alice.send(&json!({ "type": "joinGroup", "group": group }).to_string());
+        expect(&handler, "joined", group, &id);
+    }
     let call = handler.calls()[0].clone();
     assert_eq!(call.target, "/eventhandler/joined");
     assert_eq!(call.header("ce-userId"), Some("alice"));

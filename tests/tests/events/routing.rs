@@ -78,6 +78,24 @@ fn the_url_is_the_template_filled_in() {
     }
 }
 
+/// §1.1: values are percent-encoded, by the rules that .NET has for it.
+#[test]
+fn a_hub_of_any_name_fits_a_url() {
+    const HUB: &str = "A`b,c[d].e_";
+    let handler = agreeable();
+    let section = handler.section_of(&format!("\"{HUB}\""), "/{hub}/{event}?h={hub}", USER);
+    let server = server(&section);
+    let mut alice = server.connect(Client::json().hub(HUB));
+    alice.send(&event_acked("e", "", 1));
+    alice.expect_ack(1);
+    let call = handler.next();
+    let hub = call.header("ce-hub").expect("a hub");
+    assert!(hub.eq_ignore_ascii_case(HUB), "{hub}");
+    let encoded = hub.replace('`', "%60").replace(',', "%2C").replace('[', "%5B").replace(']', "%5D");
+    assert_eq!(call.target, format!("/{encoded}/e?h={encoded}"));
+    assert_eq!(call.header("ce-source"), Some(&*format!("/hubs/{hub}/client/{}", alice.id())));
+}
+
 #[test]
 fn secrets_of_a_template_come_from_environment_or_file_and_are_shown_nowhere() {
     let file = write_config("file-secret%20more\n");
