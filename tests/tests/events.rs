@@ -97,3 +97,10 @@ fn metric(server: &Server, name: &str, labels: &[&str]) -> f64 {
 fn order_of(calls: &[Call]) -> Vec<String> {
     calls.iter().map(|call| format!("{}/{}", call.event(), call.id())).collect()
 }
+
+/// The same of all calls of a handler, by their numbers.
+fn told(handler: &Handler) -> Vec<String> {
+    let mut calls = handler.calls();
+    calls.sort_by_key(Call::id);
+    order_of(&calls)
+}

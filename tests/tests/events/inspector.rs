@@ -34,8 +34,11 @@ fn the_last_calls_are_shown_with_what_became_of_them() {
     assert_eq!((&shown["requests"], &shown["retries"]), (&json!(5), &json!(1)));
     assert_eq!(shown["events"]["user"], json!({ "success": 1, "server_error": 1 }));
     assert_eq!(shown["latency"]["count"], 4);
+    let calls = shown["calls"].as_array().expect("a list");
+    let of = |event: &str| calls.iter().find(|call| call["event"] == event).expect("it was called");
     // The newest first.
-    let failed = &shown["calls"][0];
+    assert_eq!(calls[0], *of("fail"));
+    let failed = of("fail");
     for (field, value) in [
         ("event", json!("fail")),
         ("connectionId", json!(alice.id())),
@@ -48,7 +51,7 @@ fn the_last_calls_are_shown_with_what_became_of_them() {
         assert_eq!(failed[field], value, "{field}: {failed}");
     }
     assert!(failed["cause"].as_str().is_some_and(|cause| cause.contains("500")), "{failed}");
-    let voted = &shown["calls"][1];
+    let voted = of("vote");
     assert_eq!(
         (&voted["event"], &voted["outcome"], &voted["answerBytes"]),
         (&json!("vote"), &json!("success"), &json!(6))

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ringhub_tests::{Answer, Call, Client, Gate, Handler, Proxy, masked_frame};
 
-use super::{ALL, NO_RETRIES, agreeable, event, event_acked, order_of, server, server_of};
+use super::{ALL, NO_RETRIES, agreeable, event, event_acked, order_of, server, server_of, told};
 
 /// The reason that `disconnected` gives.
 fn reason(call: &Call) -> String {
@@ -136,7 +136,7 @@ fn who_was_refused_is_not_told_of() {
     server.connect(Client::json().user("alice")).close(1000);
     handler.next_of("disconnected");
     let expected = ["connect/0", "connect/0", "connected/1", "disconnected/2"];
-    assert_eq!(order_of(&handler.calls()), expected);
+    assert_eq!(told(&handler), expected);
 }
 
 /// The handler said yes, and then the server could not keep its promise: that is an end (§4.3).
@@ -149,7 +149,7 @@ fn who_was_let_in_and_refused_by_the_server_is_told_of() {
     let disconnected = handler.next_of("disconnected");
     assert_eq!(disconnected.connection_id(), connect.connection_id());
     assert!(!reason(&disconnected).is_empty());
-    assert_eq!(order_of(&handler.calls()), ["connect/0", "disconnected/1"]);
+    assert_eq!(told(&handler), ["connect/0", "disconnected/1"]);
 }
 
 /// A reliable client that comes back was never away; one that does not is gone when its window ends.

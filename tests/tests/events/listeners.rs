@@ -1,7 +1,9 @@
 //! Event listeners: a copy of what happens, one JSON line each (§9).
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use ringhub_tests::{Client, wait_until, write_config};
 use serde_json::{Value, json};
@@ -173,7 +175,57 @@ fn a_file_that_was_moved_away_is_made_again() {
     fs::remove_file(moved).unwrap();
 }
 
-/// A listener that cannot keep up loses, counted; clients and handlers notice nothing.
+#[test]
+fn standard_output_is_a_place_too() {
+    let mut server = server("[[hubs.chat.event_listeners]]\nfile = \"-\"\nuser_event_pattern = \"*\"\n");
+    let mut alice = server.connect(Client::json());
+    alice.send(&event_acked("vote", "yes", 1));
+    alice.expect_ack(1);
+    let line = server.process().expect_line(r#"{"specversion":"1.0","type":"azure.webpubsub.user.vote""#);
+    assert!(line.ends_with(r#""data":"yes"}"#), "{line}");
+}
+
+/// Somebody has to read a pipe; until then the oldest events leave, counted, and clients notice nothing.
+#[test]
+fn a_listener_that_cannot_keep_up_loses_the_oldest() {
+    const EVENTS: u64 = 100;
+    let pipe = file();
+    assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo runs").success());
+    // Opened while the server opens its end: neither can before the other.
+    let reader = std::thread::spawn({
+        let pipe = pipe.clone();
+        move || fs::File::open(pipe).expect("a pipe")
+    });
+    let server = server(&section(&pipe, "user_event_pattern = \"*\"\nqueue_max = 10"));
+    let reader = reader.join().expect("it is opened");
+    let mut alice = server.connect(Client::json());
+    let rest = "x".repeat(8192);
+    for n in 1..=EVENTS {
+        alice.send(&event_acked("e", &format!("{n} {rest}"), n));
+        alice.expect_ack(n);
+    }
+    let count = |outcome: &str| {
+        metric(&server, "ringhub_listener_events_total", &[&format!("outcome=\"{outcome}\"")]) as u64
+    };
+    // A pipe holds 64 KiB, the listener's hand as much, its queue ten events.
+    wait_until("most are dropped", || count("dropped") >= EVENTS - 40);
+    let mut lines = BufReader::new(reader).lines();
+    let mut numbers: Vec<u64> = Vec::new();
+    while numbers.last() != Some(&EVENTS) {
+        let line = lines.next().expect("the newest is kept").expect("text");
+        let line: Value = serde_json::from_str(&line).expect("a JSON line");
+        let number = line["data"].as_str().and_then(|data| data.split(' ').next()?.parse().ok());
+        numbers.push(number.expect("a number"));
+    }
+    assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]), "{numbers:?}");
+    assert_eq!(numbers[0], 1);
+    assert!(numbers.contains(&(EVENTS - 9)), "the newest ten are kept: {numbers:?}");
+    wait_until("all are counted", || count("dropped") + count("delivered") == EVENTS);
+    assert_eq!(count("delivered"), numbers.len() as u64);
+    drop(server);
+    fs::remove_file(pipe).unwrap();
+}
+
 #[test]
 fn a_listener_that_cannot_be_written_is_nobodys_failure() {
     let folder = write_config("");

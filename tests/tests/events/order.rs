@@ -271,6 +271,26 @@ fn events_over_the_bound_of_the_queue_fail_at_once() {
     first.expect_ack(1);
 }
 
+/// Bytes are counted apart: a few large events are as bad as many small ones.
+#[test]
+fn events_over_the_bytes_of_the_queue_fail_at_once() {
+    let (handler, gate) = gated();
+    let section =
+        handler.section(&format!("{USER}{NO_RETRIES}concurrency_max = 1\nqueue_bytes_max = 1024\n"));
+    let server = server(&section);
+    let mut clients: Vec<_> = (0..3).map(|_| server.connect(Client::json())).collect();
+    clients[0].send(&event_acked("e", "wait", 1));
+    handler.next();
+    clients[1].send(&event_acked("e", &"x".repeat(1025), 1));
+    clients[1].expect_failed_ack(1, "InternalServerError");
+    clients[2].send(&event_acked("e", &"x".repeat(1024), 1));
+    gate.open();
+    clients[0].expect_server_text("wait");
+    clients[0].expect_ack(1);
+    clients[2].expect_server_text(&"x".repeat(1024));
+    clients[2].expect_ack(1);
+}
+
 /// Where there is no handler for it, an event costs nobody else's order.
 #[test]
 fn pings_and_joins_go_on_without_a_handler() {

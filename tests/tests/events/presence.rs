@@ -146,7 +146,7 @@ fn nothing_is_told_unless_it_is_asked_for() {
     alice.leave("g");
     alice.close(1000);
     handler.next_of("disconnected");
-    assert_eq!(super::order_of(&handler.calls()), ["connect/0", "connected/1", "disconnected/2"]);
+    assert_eq!(super::told(&handler), ["connect/0", "connected/1", "disconnected/2"]);
 }
 
 /// Presence is nobody's answer: it goes to the first handler that wants it, and failure changes nothing.

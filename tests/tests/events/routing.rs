@@ -135,9 +135,9 @@ fn a_reload_changes_the_handlers_of_those_who_are_there() {
     alice.expect_ack(2);
     alice.close(1000);
     server.connect(Client::json()).close(1000);
-    assert_eq!(super::order_of(&before.calls()), ["connect/0", "connected/1", "e/2"]);
+    assert_eq!(super::told(&before), ["connect/0", "connected/1", "e/2"]);
     // The connection is the same, and so is its counting.
-    assert_eq!(super::order_of(&after.calls()), ["e/3"]);
+    assert_eq!(super::told(&after), ["e/3"]);
     assert_eq!(after.calls()[0].text(), "2");
     // None at all.
     fs::write(server.config(), "").unwrap();
@@ -152,6 +152,7 @@ fn bad_handlers_are_refused_at_the_start_with_the_key_and_the_fix() {
     for (section, expected) in [
         ("", "url_template"),
         ("url_template = \"ftp://x/\"\n", "url_template"),
+        ("url_template = \"tunnel:///eventhandler\"\n", "not built yet"),
         ("url_template = \"http://{hub}.example.com/\"\n", "url_template"),
         ("url_template = \"http://x/{who}\"\n", "url_template"),
         ("url_template = \"http://x/{@Microsoft.KeyVault(SecretUri=https://a/b)}\"\n", "{env:"),

@@ -4,7 +4,7 @@ use std::fs;
 
 use ringhub_tests::{Answer, Client, Gate, Handler, Server, masked_frame, wait_until};
 
-use super::{ALL, CONNECT, USER, event_acked, metric, order_of, server, server_of};
+use super::{ALL, CONNECT, USER, event_acked, metric, order_of, server, server_of, told};
 
 /// A handler that answers this event when the gate opens, and everything else at once.
 fn gated(event: &'static str) -> (Handler, Gate) {
@@ -60,7 +60,7 @@ fn a_stop_refuses_who_is_asked_about_and_tells_the_end_of_who_was_welcome() {
         gate.open();
         assert!(server.process().wait().success());
         let expected = if welcome { &["connect/0", "disconnected/1"][..] } else { &["connect/0"] };
-        assert_eq!(order_of(&handler.calls()), expected);
+        assert_eq!(told(&handler), expected);
     }
 }
 
