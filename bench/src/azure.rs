@@ -14,11 +14,12 @@ use crate::cli::{Protocol, ServerArgs};
 use crate::crowd::{Crowd, Plain, Workload, client_spec};
 use crate::error::Error;
 use crate::facts;
+use crate::handler::{Handler, Http};
 use crate::layout::{Layout, Source, group_name};
 use crate::pace::{Stall, TURN_MAX};
 use crate::report::Report;
 use crate::rest::{Senders, Target, receiver_spec};
-use crate::server::{Server, Verb};
+use crate::server::{self, Server, Verb};
 use crate::sys;
 
 /// Unmeasured seconds at the start of a column.
@@ -33,7 +34,7 @@ const P99_BELOW_NS: u64 = 1_000_000_000;
 /// What design §4 aims at.
 const AIM: &str = "(hold 1000, aim 50)";
 
-/// The published workloads. The fifth, upstream echo, needs event handlers and joins with them.
+/// The published workloads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Case {
     /// Send to big group: 10 groups, each with a tenth of the connections.
@@ -44,7 +45,12 @@ pub(crate) enum Case {
     RestUser,
     /// Broadcast through REST.
     RestAll,
+    /// Upstream echo: an event handler gives every event back.
+    Echo,
 }
+
+/// All of them, in the order of the published page but for the one that needs a handler.
+const CASES: [Case; 5] = [Case::Big, Case::Small, Case::RestUser, Case::RestAll, Case::Echo];
 
 impl Case {
     fn title(self) -> &'static str {
@@ -53,6 +59,7 @@ impl Case {
             Self::Small => "send to small group",
             Self::RestUser => "send to user through REST",
             Self::RestAll => "broadcast through REST",
+            Self::Echo => "upstream echo",
         }
     }
 
@@ -62,6 +69,7 @@ impl Case {
             Self::Small => "small",
             Self::RestUser => "rest-user",
             Self::RestAll => "rest-all",
+            Self::Echo => "echo",
         }
     }
 
@@ -75,6 +83,10 @@ impl Case {
             }
             Self::RestUser => {
                 let both = [180, 360, 900, 1_800, 3_600, 9_000, 18_000][column];
+                (both, both)
+            }
+            Self::Echo => {
+                let both = [500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000][column];
                 (both, both)
             }
             Self::RestAll => (3, [3_000, 6_000, 15_000, 30_000, 60_000, 150_000, 300_000][column]),
@@ -93,9 +105,18 @@ pub(crate) struct AzureArgs {
     /// Hub to use.
     #[arg(long, default_value = "bench")]
     pub(crate) hub: String,
-    /// Workloads to climb, as big,rest-all. (The published fifth, upstream echo, waits for event
-    /// handlers.)
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Case::Big, Case::Small, Case::RestUser, Case::RestAll])]
+    /// Hub of the echo: only its events go to an event handler.
+    #[arg(long, default_value = "bench-echo")]
+    pub(crate) echo_hub: String,
+    /// Which HTTP the event handler is spoken to. The published figures are of 1.1.
+    #[arg(long, value_enum, default_value_t = Http::One)]
+    pub(crate) http: Http,
+    /// A running server (`--url`) finds the echo hub's event handler at http://127.0.0.1:PORT/; it is started here.
+    #[arg(long, value_name = "PORT", requires = "url")]
+    pub(crate) handler_port: Option<u16>,
+    /// Workloads to climb, as big,rest-all. Default: all; without echo for a running server that has no
+    /// --handler-port.
+    #[arg(long, value_enum, value_delimiter = ',')]
     pub(crate) workloads: Vec<Case>,
     /// Unit columns to climb, ascending, of 1,2,5,10,20,50,100. The climb ends at the first that does not
     /// hold.
@@ -125,7 +146,6 @@ pub(crate) fn run(args: &AzureArgs) -> Result<Vec<Report>, Error> {
         ("connections-max", args.connections_max as u64 / 10),
         ("senders", args.senders as u64),
         ("units", args.units.len() as u64),
-        ("workloads", args.workloads.len() as u64),
     ];
     facts::check_counts(&counts, &[("seconds", args.seconds)])?;
     facts::check_publishers(args.connections_max)?;
@@ -133,19 +153,33 @@ pub(crate) fn run(args: &AzureArgs) -> Result<Vec<Report>, Error> {
         return Err(Error::Usage(format!("--units are some of {UNITS:?}, ascending")));
     }
     Server::check_room_for(args.connections_max + args.senders)?;
-    let server = Server::start(&args.server, Verb::Serve)?;
+    let has_handler = args.server.url.is_none() || args.handler_port.is_some();
+    if args.workloads.contains(&Case::Echo) && !has_handler {
+        return Err(Error::Usage("the echo of a running server needs --handler-port".into()));
+    }
+    let start =
+        || Handler::start(args.http, args.handler_port.unwrap_or(0), &server::cpus_beside(&args.server)?);
+    let handler = if has_handler { Some(start()?) } else { None };
+    let config = handler.as_ref().map(|handler| handler.config(&args.echo_hub)).unwrap_or_default();
+    let server = Server::configured(&args.server, Verb::Serve, &config)?;
     server.share_cpus()?;
-    run_against(&server, args)
+    run_against(&server, handler.as_ref(), args)
 }
 
-/// The same against a server that has been found already.
-pub(crate) fn run_against(server: &Server, args: &AzureArgs) -> Result<Vec<Report>, Error> {
+/// The same against a server that has been found already, with the handler of its echo hub.
+pub(crate) fn run_against(
+    server: &Server,
+    handler: Option<&Handler>,
+    args: &AzureArgs,
+) -> Result<Vec<Report>, Error> {
+    let mut cases = if args.workloads.is_empty() { CASES.to_vec() } else { args.workloads.clone() };
+    cases.retain(|&case| case != Case::Echo || handler.is_some());
     let mut reports = Vec::new();
-    for &case in &args.workloads {
+    for case in cases {
         let mut highest: Option<(u32, Outcome)> = None;
         for &units in &args.units {
             let column = Column::scaled(case, units, args.connections_max);
-            let (outcome, report) = column.run(server, args)?;
+            let (outcome, report) = column.run(server, handler, args)?;
             let held = outcome.verdict == "holds";
             reports.push(report);
             if !held {
@@ -202,6 +236,7 @@ struct Outcome {
     rate: f64,
     cores: Option<f64>,
     own_cores: f64,
+    handler_cores: Option<f64>,
     mib: Option<f64>,
 }
 
@@ -214,7 +249,7 @@ impl Column {
         let (groups, fan_out) = match case {
             Case::Big => (10, connections / 10),
             Case::Small => (connections / 10, 10),
-            Case::RestUser => (connections, 1),
+            Case::RestUser | Case::Echo => (connections, 1),
             Case::RestAll => (1, connections),
         };
         // Rounded up: never below what is published.
@@ -243,7 +278,7 @@ impl Column {
             Case::Big => said += &format!(", 10 groups of {} instead of {}", self.fan_out, published / 10),
             Case::Small => said += &format!(", {} groups of 10 instead of {}", self.groups, published / 10),
             Case::RestUser => said += ", one user each",
-            Case::RestAll => {}
+            Case::RestAll | Case::Echo => {}
         }
         if self.inbound != inbound {
             said += &format!(", inbound {} messages/s instead of {inbound}", self.inbound);
@@ -258,10 +293,12 @@ impl Column {
         let source = match self.case {
             Case::Big | Case::Small => Source::Members,
             Case::RestUser | Case::RestAll => Source::RestDirect,
+            Case::Echo => Source::Events,
         };
-        // To users, each is a stream of its own; else each sender is one.
+        // To users, each is a stream of its own; else each sender is one, and not everybody need send to himself.
         let publishers = match self.case {
             Case::RestUser => self.groups,
+            Case::Echo => self.senders(),
             Case::Big | Case::Small | Case::RestAll => self.senders().max(self.groups),
         };
         Layout {
@@ -275,7 +312,12 @@ impl Column {
         }
     }
 
-    fn run(&self, server: &Server, args: &AzureArgs) -> Result<(Outcome, Report), Error> {
+    fn run(
+        &self,
+        server: &Server,
+        handler: Option<&Handler>,
+        args: &AzureArgs,
+    ) -> Result<(Outcome, Report), Error> {
         let patience = Duration::from_secs(args.server.timeout);
         let what = format!("azure {} Unit{}", self.case.name(), self.units);
         let specs = (0..self.connections).map(|member| match self.case {
@@ -287,6 +329,9 @@ impl Column {
                 receiver_spec(server, &args.hub, Protocol::Json, Target::User, self.groups, member)
             }
             Case::RestAll => receiver_spec(server, &args.hub, Protocol::Json, Target::All, 1, member),
+            Case::Echo => {
+                client_spec(server, &args.echo_hub, Protocol::Json, &format!("member-{member}"), &[])
+            }
         });
         let mut crowd = Crowd::open(server, self.layout(args.size), specs, patience, &what)?;
         // The server shares our CPU: spinning would take from it.
@@ -294,7 +339,12 @@ impl Column {
         crowd.outstanding_max = self.outbound() * BACKLOG_SECONDS;
         match self.case {
             Case::Big | Case::Small => {
-                let outcome = self.drive(server, args, &mut crowd, &mut Plain, |_| {})?;
+                let outcome = self.drive(server, None, args, &mut crowd, &mut Plain, |_| {})?;
+                let report = self.report(args, &crowd, &outcome, None);
+                Ok((outcome, report))
+            }
+            Case::Echo => {
+                let outcome = self.drive(server, handler, args, &mut crowd, &mut Plain, |_| {})?;
                 let report = self.report(args, &crowd, &outcome, None);
                 Ok((outcome, report))
             }
@@ -303,7 +353,8 @@ impl Column {
                 // One that has nothing to send for long would be closed by a server that means well.
                 let count = args.senders.min(self.inbound as usize);
                 let mut senders = Senders::open(&mut crowd, server, &args.hub, target, count)?;
-                let outcome = self.drive(server, args, &mut crowd, &mut senders, Senders::forget_latency)?;
+                let forget = Senders::forget_latency;
+                let outcome = self.drive(server, None, args, &mut crowd, &mut senders, forget)?;
                 let report = self.report(args, &crowd, &outcome, Some(&senders));
                 Ok((outcome, report))
             }
@@ -313,25 +364,30 @@ impl Column {
     fn drive<W: Workload>(
         &self,
         server: &Server,
+        handler: Option<&Handler>,
         args: &AzureArgs,
         crowd: &mut Crowd,
         workload: &mut W,
         forget: impl FnOnce(&mut W),
     ) -> Result<Outcome, Error> {
         let rate = f64::from(self.inbound);
+        let handler_ns = || handler.map(|handler| handler.processes.cpu_ns()).transpose();
         let mut measured = Measured::default();
         let outcome = (|| {
             crowd.open_loop((rate * WARM_UP_SECONDS).ceil() as u32, rate, workload)?;
             crowd.ledger.forget_latency();
             forget(workload);
             let before = (facts::cpu_ns(server)?, sys::thread_cpu_ns(), crowd.ledger.deliveries());
+            let handler_before = handler_ns()?;
             let start = Instant::now();
             let run = crowd.open_loop((rate * args.seconds).ceil() as u32, rate, workload);
             let seconds = start.elapsed().as_secs_f64();
+            let cores = |ns: u64| ns as f64 / 1e9 / seconds;
             measured = Measured {
                 rate: (crowd.ledger.deliveries() - before.2) as f64 / seconds,
-                cores: facts::spent(before.0, facts::cpu_ns(server)?).map(|ns| ns as f64 / 1e9 / seconds),
-                own_cores: (sys::thread_cpu_ns() - before.1) as f64 / 1e9 / seconds,
+                cores: facts::spent(before.0, facts::cpu_ns(server)?).map(cores),
+                own_cores: cores(sys::thread_cpu_ns() - before.1),
+                handler_cores: facts::spent(handler_before, handler_ns()?).map(cores),
             };
             run
         })();
@@ -355,9 +411,10 @@ impl Column {
             Err(error @ (Error::Stalled(_) | Error::Ended { .. })) => format!("does not hold: {error}"),
             Err(error) => return Err(error),
         };
-        let Measured { rate, cores, own_cores } = measured;
+        let Measured { rate, cores, own_cores, handler_cores } = measured;
         let mib = facts::resident_mib(server)?;
-        Ok(Outcome { verdict, latency: crowd.ledger.latency().clone(), rate, cores, own_cores, mib })
+        let latency = crowd.ledger.latency().clone();
+        Ok(Outcome { verdict, latency, rate, cores, own_cores, handler_cores, mib })
     }
 
     fn report(
@@ -403,6 +460,9 @@ impl Column {
             report.figure("cores_used", "cores the server used", cores, "", "");
         }
         report.figure("generator_cores", "cores this generator used", outcome.own_cores, "", "");
+        if let Some(cores) = outcome.handler_cores {
+            report.figure("handler_cores", "cores the event handler used", cores, "", "");
+        }
         if let Some(mib) = outcome.mib {
             report.figure("resident_mib", "server memory", mib, "MiB", "");
         }
@@ -415,6 +475,7 @@ struct Measured {
     rate: f64,
     cores: Option<f64>,
     own_cores: f64,
+    handler_cores: Option<f64>,
 }
 
 #[cfg(test)]
@@ -435,7 +496,7 @@ mod tests {
 
     #[test]
     fn larger_ones_keep_their_outbound_rate() {
-        for case in [Case::Big, Case::Small, Case::RestUser, Case::RestAll] {
+        for case in CASES {
             for (index, &units) in UNITS.iter().enumerate() {
                 for connections_max in [18_000, 500, 18] {
                     let column = Column::scaled(case, units, connections_max);

@@ -8,12 +8,14 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::azure::AzureArgs;
 use crate::compare::CompareArgs;
 use crate::cuts::CutsArgs;
+use crate::handler::HandlerArgs;
 use crate::peer::Dialect;
 use crate::rest::RestArgs;
 use crate::stalled::StalledArgs;
 use crate::stamp;
 use crate::storm::StormArgs;
 use crate::sweep::SweepArgs;
+use crate::webhook::WebhookArgs;
 
 /// Measures a WebSocket pub/sub server from outside: what does a delivered message cost, and does every
 /// one arrive, once and in order?
@@ -60,6 +62,8 @@ pub(crate) enum Command {
     Storm(StormArgs),
     /// Send by REST to users, groups or everybody: cost and latency of requests and deliveries.
     Rest(RestArgs),
+    /// Events of clients, given back by an event handler on this machine: cost and latency of a webhook's echo.
+    Webhook(WebhookArgs),
     /// Some members stop reading: what the others notice, and what becomes of the stalled ones.
     Stalled(StalledArgs),
     /// Cut reliable clients at random while messages flow; they must come back and miss nothing.
@@ -72,6 +76,8 @@ pub(crate) enum Command {
     Sweep(SweepArgs),
     /// Every workload, tiny, in less than 30 seconds: does it work at all?
     Smoke(SmokeArgs),
+    #[command(hide = true)]
+    WebhookHandler(HandlerArgs),
     #[command(hide = true)]
     FloorServer(FloorServerArgs),
     #[command(hide = true)]

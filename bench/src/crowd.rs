@@ -95,7 +95,7 @@ impl Crowd {
         let layout = self.ledger.layout();
         let group = group_name(layout.group_of(publisher));
         let connection = match layout.source {
-            Source::Members => publisher % layout.members,
+            Source::Members | Source::Events => publisher % layout.members,
             _ => layout.members + publisher,
         };
         for _ in 0..count {
@@ -107,7 +107,7 @@ impl Crowd {
 
     /// Queues one message, in the books or not.
     pub(crate) fn queue(&mut self, connection: usize, group: &str, stamp: Stamp) {
-        let (protocol, size) = (self.ledger.layout().protocol, self.ledger.layout().size);
+        let Layout { protocol, source, size, .. } = *self.ledger.layout();
         let out = &mut self.message;
         out.clear();
         match protocol {
@@ -117,8 +117,12 @@ impl Crowd {
                 stamp.write(out, size);
             }
             Protocol::Json | Protocol::Reliable => {
-                out.extend_from_slice(br#"{"type":"sendToGroup","group":""#);
-                out.extend_from_slice(group.as_bytes());
+                if source == Source::Events {
+                    out.extend_from_slice(br#"{"type":"event","event":"echo"#);
+                } else {
+                    out.extend_from_slice(br#"{"type":"sendToGroup","group":""#);
+                    out.extend_from_slice(group.as_bytes());
+                }
                 out.extend_from_slice(br#"","dataType":"text","data":""#);
                 stamp.write(out, size);
                 out.extend_from_slice(br#""}"#);

@@ -9,6 +9,9 @@ pub(crate) enum Source {
     Publishers,
     /// The members: publisher p is member p modulo their number, which the number of groups must divide.
     Members,
+    /// The members, each to itself, by events that the server's event handler sends back. Every member is a group of
+    /// its own.
+    Events,
     /// REST, to groups.
     RestToGroup,
     /// REST, to users or to all; what is called a group here is then a user or everybody.

@@ -394,7 +394,10 @@ impl Ledger {
             return Envelope::Ack;
         }
         let data = parsed["data"].as_str().unwrap_or_default();
-        let from = if self.layout.source == Source::RestDirect { "server" } else { "group" };
+        let from = match self.layout.source {
+            Source::RestDirect | Source::Events => "server",
+            Source::Publishers | Source::Members | Source::RestToGroup => "group",
+        };
         if parsed["type"] != "message" || parsed["from"] != from || parsed["dataType"] != "text" {
             return Envelope::Stamp(None);
         }

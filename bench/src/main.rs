@@ -2,7 +2,8 @@
 //!
 //! The generator knows nothing of the server but its address and its process id: it talks WebSocket
 //! over TCP, checks every delivery, and reads the server's CPU time and memory from `/proc`. One
-//! thread, one readiness queue, pinned to the last CPU, so that the server keeps the others.
+//! thread, one readiness queue, pinned to the last CPU, so that the server keeps the others. What else a workload
+//! needs (the floor, an event handler) is a child, so that its CPU time is told apart.
 //!
 //! What must stay true:
 //! - every delivery is verified; a run with a violation ends with exit code 1,
@@ -24,6 +25,7 @@ mod error;
 mod facts;
 mod fanout;
 mod floor;
+mod handler;
 mod idle;
 mod layout;
 mod ledger;
@@ -44,6 +46,7 @@ mod sweep;
 mod sys;
 mod token;
 mod trace;
+mod webhook;
 mod wire;
 
 use std::process::ExitCode;
@@ -84,12 +87,14 @@ fn run(command: &Command) -> Result<Vec<Report>, Error> {
         Command::Echo(args) => echo::run(args).map(|report| vec![report]),
         Command::Storm(args) => storm::run(args).map(|report| vec![report]),
         Command::Rest(args) => rest::run(args).map(|report| vec![report]),
+        Command::Webhook(args) => webhook::run(args),
         Command::Stalled(args) => stalled::run(args).map(|report| vec![report]),
         Command::Cuts(args) => cuts::run(args).map(|report| vec![report]),
         Command::Azure(args) => azure::run(args),
         Command::Compare(args) => compare::run(args),
         Command::Sweep(args) => sweep::run(args),
         Command::Smoke(args) => smoke::run(args),
+        Command::WebhookHandler(args) => handler::serve(args).map(|()| Vec::new()),
         Command::FloorServer(args) => floor::serve(args).map(|()| Vec::new()),
         Command::FloorDrain(args) => floor::drain(args).map(|()| Vec::new()),
     }

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs;
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use crate::error::Error;
@@ -57,6 +58,15 @@ impl Processes {
         Ok(last)
     }
 
+    /// CPU time so far of the threads that have this name, ns; `None` if there are none.
+    pub(crate) fn thread_cpu_ns(&self, name: &str) -> Option<u64> {
+        let tasks = self.pids.iter().filter_map(|pid| fs::read_dir(format!("/proc/{pid}/task")).ok());
+        let named = tasks.flatten().flatten().filter(|task| {
+            fs::read_to_string(task.path().join("comm")).is_ok_and(|comm| comm.trim_end() == name)
+        });
+        named.filter_map(|task| read_ns(&task.path())).reduce(|sum, ns| sum + ns)
+    }
+
     /// Their process ids.
     pub(crate) fn pids(&self) -> &[u32] {
         &self.pids
@@ -97,11 +107,9 @@ impl Threads {
     fn read(&mut self, pid: u32) -> io::Result<()> {
         for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
             let thread = thread?;
-            // A thread may end between the listing and the read; its last reading stands.
-            let Ok(line) = fs::read_to_string(thread.path().join("schedstat")) else { continue };
-            let time = line.split_ascii_whitespace().next().and_then(|field| field.parse().ok());
             let id = thread.file_name().to_str().and_then(|name| name.parse().ok());
-            let (Some(id), Some(time)) = (id, time) else { continue };
+            // A thread may end between the listing and the read; its last reading stands.
+            let (Some(id), Some(time)) = (id, read_ns(&thread.path())) else { continue };
             match self.last.insert(id, time) {
                 Some(before) if before > time => self.reused += before,
                 _ => {}
@@ -109,6 +117,12 @@ impl Threads {
         }
         Ok(())
     }
+}
+
+/// What a thread has used so far, ns.
+fn read_ns(task: &Path) -> Option<u64> {
+    let line = fs::read_to_string(task.join("schedstat")).ok()?;
+    line.split_ascii_whitespace().next()?.parse().ok()
 }
 
 /// Middle value; the mean of the two middle ones of an even count. 0 of nothing.
@@ -141,6 +155,11 @@ mod tests {
             std::hint::spin_loop();
         }
         assert!(processes.cpu_ns().unwrap() - before > 10_000_000);
+        let own = std::thread::current();
+        // The kernel keeps 15 bytes of a name.
+        let name = own.name().map(|name| &name[..name.len().min(15)]).unwrap();
+        assert!(processes.thread_cpu_ns(name).unwrap() > 10_000_000);
+        assert_eq!(processes.thread_cpu_ns("no such thread"), None);
         assert!(processes.resident_bytes().unwrap() > 100_000);
         assert!(Processes::new(&[u32::MAX]).is_err());
     }

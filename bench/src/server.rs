@@ -1,8 +1,11 @@
 //! The server under test: one that runs already, or one that we start, pin and end.
 
+use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{OnceLock, mpsc};
 use std::time::Duration;
 
@@ -43,6 +46,7 @@ pub(crate) struct Server {
     /// Where this generator runs.
     pub(crate) own_cpu: usize,
     child: Option<Child>,
+    config: Option<PathBuf>,
 }
 
 impl Server {
@@ -51,13 +55,13 @@ impl Server {
     /// # Errors
     /// Contradicting options, no server there, or a started server that does not come up.
     pub(crate) fn start(args: &ServerArgs, verb: Verb) -> Result<Self, Error> {
+        Self::configured(args, verb, "")
+    }
+
+    /// The same with a configuration file for a server that is started; its text may be empty.
+    pub(crate) fn configured(args: &ServerArgs, verb: Verb, config: &str) -> Result<Self, Error> {
         sys::raise_open_files().map_err(Error::io("raise the limit of open files"))?;
-        let allowed = allowed_at_start()?;
-        let own_cpu = args.cpu.unwrap_or_else(|| *allowed.last().expect("a thread runs on some CPU"));
-        let cpus = match &args.server_cpus[..] {
-            [] => allowed.iter().copied().take(args.cores).collect(),
-            given => given.to_vec(),
-        };
+        let (cpus, own_cpu) = cpus(args)?;
         let pin = |cpus: &[usize]| sys::pin_to(cpus).map_err(Error::io(format!("pin to CPU {cpus:?}")));
         let server = match (&args.url, &args.server_bin) {
             (Some(url), None) => {
@@ -65,17 +69,18 @@ impl Server {
                 let processes = if args.pid.is_empty() { None } else { Some(Processes::new(&args.pid)?) };
                 let key = args.key.clone().unwrap_or_default();
                 let address = resolve(&host)?;
-                Self { address, host, path, key, processes, cpus, own_cpu, child: None }
+                Self { address, host, path, key, processes, cpus, own_cpu, child: None, config: None }
             }
             (None, Some(binary)) => {
                 // The child inherits the affinity; ours is set right afterwards.
                 pin(&cpus)?;
                 let key = args.key.clone().unwrap_or_else(|| OWN_KEY.to_owned());
-                let (child, host) = spawn(binary, verb, args.cores, &key)?;
+                let config = if config.is_empty() { None } else { Some(write_config(config)?) };
+                let (child, host) = spawn(binary, verb, args.cores, &key, config.as_deref())?;
                 let processes = Some(Processes::new(&[child.id()])?);
                 let address = resolve(&host)?;
                 let path = "/".to_owned();
-                Self { address, host, path, key, processes, cpus, own_cpu, child: Some(child) }
+                Self { address, host, path, key, processes, cpus, own_cpu, child: Some(child), config }
             }
             _ => return Err(Error::Usage("name the server: --url of a running one, or --server-bin".into())),
         };
@@ -112,7 +117,36 @@ impl Drop for Server {
             let _ = child.kill();
             let _ = child.wait();
         }
+        if let Some(config) = &self.config {
+            let _ = fs::remove_file(config);
+        }
     }
+}
+
+/// Where the server runs, and where the generator does.
+fn cpus(args: &ServerArgs) -> Result<(Vec<usize>, usize), Error> {
+    let allowed = allowed_at_start()?;
+    let own_cpu = args.cpu.unwrap_or_else(|| *allowed.last().expect("a thread runs on some CPU"));
+    let cpus = match &args.server_cpus[..] {
+        [] => allowed.iter().copied().take(args.cores).collect(),
+        given => given.to_vec(),
+    };
+    Ok((cpus, own_cpu))
+}
+
+/// Where a child of ours may run beside the server: with the generator, or anywhere if the server has all CPUs.
+pub(crate) fn cpus_beside(args: &ServerArgs) -> Result<Vec<usize>, Error> {
+    let (cpus, own_cpu) = cpus(args)?;
+    if cpus.contains(&own_cpu) { Ok(allowed_at_start()?.to_vec()) } else { Ok(vec![own_cpu]) }
+}
+
+/// A file that nobody else has; it lives as long as the server, which looks at it again when it changes.
+fn write_config(text: &str) -> Result<PathBuf, Error> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let name = format!("ringhub-bench-{}-{}.toml", std::process::id(), NEXT.fetch_add(1, Relaxed));
+    let path = std::env::temp_dir().join(name);
+    fs::write(&path, text).map_err(Error::io(format!("write {}", path.display())))?;
+    Ok(path)
 }
 
 /// The CPUs this process was given, before it pinned itself for the first server it started.
@@ -127,7 +161,13 @@ fn allowed_at_start() -> Result<&'static [usize], Error> {
     }
 }
 
-fn spawn(binary: &str, verb: Verb, cores: usize, key: &str) -> Result<(Child, String), Error> {
+fn spawn(
+    binary: &str,
+    verb: Verb,
+    cores: usize,
+    key: &str,
+    config: Option<&Path>,
+) -> Result<(Child, String), Error> {
     let mut command = Command::new(binary);
     match verb {
         Verb::Serve => command
@@ -136,6 +176,9 @@ fn spawn(binary: &str, verb: Verb, cores: usize, key: &str) -> Result<(Child, St
             .env("RINGHUB_PRIMARY_KEY", key),
         Verb::Echo => command.args(["echo", "--listen", "127.0.0.1:0"]),
     };
+    if let Some(config) = config {
+        command.arg("--config").arg(config);
+    }
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -4,16 +4,24 @@ use clap::Parser;
 
 use crate::cli::{self, Cli, Command, FanoutArgs, ServerArgs, SmokeArgs};
 use crate::error::Error;
+use crate::handler::{Handler, Http};
 use crate::report::Report;
-use crate::server::{Server, Verb};
-use crate::{azure, cuts, echo, fanout, idle, rest, stalled, storm};
+use crate::server::{self, Server, Verb};
+use crate::{azure, cuts, echo, fanout, idle, rest, stalled, storm, webhook};
 
-/// Runs in less than 25 seconds. `echo` takes part only with `--server-bin`, since it needs a listener
-/// of its own.
+/// Runs in less than 25 seconds. What needs a listener of its own (`echo`) or event handlers takes part only with
+/// `--server-bin`.
 pub(crate) fn run(args: &SmokeArgs) -> Result<Vec<Report>, Error> {
     let mut reports = Vec::new();
     {
-        let server = Server::start(&args.server, Verb::Serve)?;
+        let mut handlers = Vec::new();
+        if args.server.server_bin.is_some() {
+            for http in [Http::One, Http::Two] {
+                handlers.push(Handler::start(http, 0, &server::cpus_beside(&args.server)?)?);
+            }
+        }
+        let config = handlers.iter().map(|handler| handler.config(&echo_hub(handler.http())));
+        let server = Server::configured(&args.server, Verb::Serve, &config.collect::<String>())?;
         for line in [
             "fanout --protocol raw --members 100 --messages 50 --rounds 3 --floor",
             "fanout --protocol raw --members 100 --mode burst --messages 640 --rounds 3 --floor",
@@ -27,6 +35,9 @@ pub(crate) fn run(args: &SmokeArgs) -> Result<Vec<Report>, Error> {
             "rest --members 20 --messages 200 --rounds 2 --target user",
             "rest --members 20 --messages 100 --rounds 2 --target group --groups 4 --protocol raw",
             "rest --members 20 --messages 100 --rounds 2 --target all --protocol reliable --rate 400",
+            "webhook --connections 20 --in-flight 8 --messages 400 --rounds 2",
+            "webhook --connections 20 --in-flight 50 --messages 400 --rounds 2 --http 2 --protocol reliable",
+            "webhook --connections 20 --rate 400 --messages 100 --rounds 2 --protocol raw",
             "stalled --members 5 --stalled 2 --size 30000 --messages 600 --rounds 1",
             "stalled --members 5 --stalled 2 --messages 1000 --rounds 1 --resume",
             "cuts --members 40 --rate 200 --cuts 40 --away 200 --seconds 1",
@@ -34,7 +45,7 @@ pub(crate) fn run(args: &SmokeArgs) -> Result<Vec<Report>, Error> {
         ] {
             // A hub each: lost sockets of reliable members keep their sessions for a while.
             let line = format!("{line} --hub smoke{}", reports.len());
-            reports.append(&mut run_line(&server, &line, &args.server)?);
+            reports.append(&mut run_line(&server, &handlers, &line, &args.server)?);
         }
     }
     if args.server.server_bin.is_some() {
@@ -48,8 +59,23 @@ pub(crate) fn run(args: &SmokeArgs) -> Result<Vec<Report>, Error> {
     Ok(reports)
 }
 
-/// Runs one line against `server`, whose options the line does not repeat.
-fn run_line(server: &Server, line: &str, found: &ServerArgs) -> Result<Vec<Report>, Error> {
+/// The hub whose events go to the handler that speaks this HTTP.
+fn echo_hub(http: Http) -> String {
+    match http {
+        Http::One => "smoke-http1".to_owned(),
+        Http::Two => "smoke-http2".to_owned(),
+    }
+}
+
+/// Runs one line against `server`, whose options the line does not repeat; nothing, if it needs a handler and there
+/// is none.
+fn run_line(
+    server: &Server,
+    handlers: &[Handler],
+    line: &str,
+    found: &ServerArgs,
+) -> Result<Vec<Report>, Error> {
+    let handler = |http| handlers.iter().find(|handler| handler.http() == http);
     let timeout = found.timeout;
     let report = match parse(line)? {
         Command::Fanout(args) => {
@@ -77,9 +103,16 @@ fn run_line(server: &Server, line: &str, found: &ServerArgs) -> Result<Vec<Repor
             args.server.timeout = timeout;
             cuts::run_against(server, &args)?
         }
+        Command::Webhook(mut args) => {
+            args.server.timeout = timeout;
+            args.hub = echo_hub(args.http[0]);
+            let Some(handler) = handler(args.http[0]) else { return Ok(Vec::new()) };
+            return webhook::run_against(&[(server, handler)], &args);
+        }
         Command::Azure(mut args) => {
             args.server.timeout = timeout;
-            return azure::run_against(server, &args);
+            args.echo_hub = echo_hub(args.http);
+            return azure::run_against(server, handler(args.http), &args);
         }
         _ => unreachable!("the lines above name no other"),
     };

@@ -176,8 +176,8 @@ fn smoke_runs_every_workload_against_a_server_it_starts() {
     let names: Vec<_> = reports.iter().map(|report| report["workload"].as_str().unwrap_or("none")).collect();
     assert_eq!(
         names.join(" "),
-        "fanout fanout fanout fanout fanout idle idle idle storm rest rest rest stalled stalled cuts \
-         azure azure azure azure azure azure azure azure echo",
+        "fanout fanout fanout fanout fanout idle idle idle storm rest rest rest webhook webhook webhook \
+         stalled stalled cuts azure azure azure azure azure azure azure azure azure azure echo",
         "{reports:?}"
     );
     assert!(code == 0 && reports.iter().all(|report| report["clean"] == true), "{reports:?}");

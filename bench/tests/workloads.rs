@@ -21,6 +21,7 @@ const COUNTS: [&str; 11] = [
 ];
 
 const REST: &str = "rest --members 4 --senders 3 --messages 120 --rounds 2 --timeout 2";
+const WEBHOOK: &str = "webhook --handler-port 0 --connections 6 --messages 300 --rounds 2 --timeout 2";
 const STALLED: &str = "stalled --members 6 --stalled 2 --timeout 3";
 const CUTS: &str = "cuts --members 12 --rate 400 --cuts 60 --away 200 --seconds 1 --seed 5 --timeout 3";
 
@@ -113,6 +114,37 @@ fn rest_faults_are_found() {
 }
 
 #[test]
+fn events_come_back() {
+    for protocol in ["raw", "json", "reliable"] {
+        for pace in ["--in-flight 2", "--in-flight 15", "--rate 3000"] {
+            let server = TestServer::start(Fault::None);
+            let report = clean(&server, &format!("{WEBHOOK} --protocol {protocol} {pace}"));
+            assert_eq!(report["answers"], 75 + 2 * 300, "{report}");
+            for key in ["cpu_us_per_event", "events_per_second", "latency_p99_ms", "handler_us_per_event"] {
+                assert!(report[key].is_f64(), "{key}: {report}");
+            }
+        }
+    }
+}
+
+#[test]
+fn faults_in_echoes_are_found() {
+    for protocol in ["raw", "json"] {
+        // Two of one connection are needed to be out of order, and one after the fault to see it.
+        for pace in ["--in-flight 12", "--rate 3000"] {
+            let options = format!("{WEBHOOK} --protocol {protocol} {pace}");
+            caught(Fault::DropOne, &options, &[("lost", 1)]);
+            caught(Fault::DoubleOne, &options, &[("duplicated", 1)]);
+            caught(Fault::DamageOne, &options, &[("damaged", 1), ("lost", 1)]);
+            caught(Fault::SwapOne, &options, &[("reordered", 1)]);
+        }
+    }
+    // Exactly those that were on their way.
+    caught(Fault::Silence, &format!("{WEBHOOK} --in-flight 3"), &[("lost", 3)]);
+    caught(Fault::SkipId, &format!("{WEBHOOK} --protocol reliable"), &[("sequence_id_gaps", 1)]);
+}
+
+#[test]
 fn stalled_readers_are_cut_off_and_the_others_miss_nothing() {
     let server = TestServer::start(Fault::None);
     for protocol in ["raw", "json"] {
@@ -176,12 +208,13 @@ fn faults_in_recoveries_are_found() {
 #[test]
 fn the_hosted_services_columns_are_climbed() {
     let server = TestServer::start(Fault::None);
-    let options = "azure --units 1,2 --connections-max 100 --seconds 0.5 --senders 4 --size 64 --timeout 5";
+    let options = "azure --units 1,2 --connections-max 100 --seconds 0.5 --senders 4 --size 64 --timeout 5 \
+        --handler-port 0";
     let (code, reports) = bench_all(&server, options);
     assert_eq!(code, 0, "{reports:?}");
     let columns: Vec<&Value> = reports.iter().filter(|report| report["units"].is_u64()).collect();
     let outcomes: Vec<&Value> = reports.iter().filter(|report| report["highest_units"].is_u64()).collect();
-    assert_eq!(outcomes.len(), 4, "{reports:?}");
+    assert_eq!(outcomes.len(), 5, "{reports:?}");
     for column in &columns {
         counted(column, options, &[]);
         assert_eq!(column["connections"], 100);
@@ -197,7 +230,7 @@ fn the_hosted_services_columns_are_climbed() {
 
 #[test]
 fn a_column_that_loses_something_does_not_hold() {
-    for case in ["big", "small", "rest-user", "rest-all"] {
+    for case in ["big", "small", "rest-user", "rest-all", "echo --handler-port 0"] {
         let server = TestServer::start(Fault::Silence);
         let options = format!(
             "azure --workloads {case} --units 1 --connections-max 20 --seconds 5 --senders 2 --timeout 1"
@@ -225,6 +258,11 @@ fn contradictions_are_refused_with_a_reason() {
         "stalled --members 3 --stalled 3",
         "cuts --away 20000",
         "cuts --groups 5 --publishers 4",
+        "webhook",
+        "webhook --handler-port 0 --http 1.1,2",
+        "webhook --handler-port 0 --protocol simple",
+        "webhook --handler-port 0 --in-flight 0",
+        "azure --workloads echo",
         "azure --units 3",
         "azure --units 5,1",
     ] {

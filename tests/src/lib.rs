@@ -53,7 +53,7 @@ pub use issuer::{Answering, Issuer};
 pub use process::{Process, ringhub};
 pub use proxy::Proxy;
 pub use raw::{Frame, RawSocket, masked_frame};
-pub use script::Script;
+pub use script::{Script, npm_package};
 pub use server::{Endpoint, Server, Setup, write_config};
 pub use stream::{Certificate, TlsClient};
 pub use token::{Token, json_object, now_seconds};

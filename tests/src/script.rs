@@ -129,30 +129,44 @@ impl Script {
     }
 }
 
-/// The folder with `node_modules` and a copy of the scripts (modules are looked up from where a script
-/// lies).
+/// The folder with `node_modules` and a copy of the scripts.
 fn javascript() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    FOLDER.get_or_init(|| {
-        let (sources, folder) = (sources("js"), target_dir().join("sdk/js"));
-        install(&folder, &sources.join("package-lock.json"), || {
-            for file in ["package.json", "package-lock.json", ".npmrc"] {
-                fs::copy(sources.join(file), folder.join(file)).expect("the build folder can be written");
-            }
-            run("npm", Command::new("npm").args(["ci", "--no-progress"]).current_dir(&folder));
-        });
-        for entry in fs::read_dir(&sources).expect("tests/sdk/js is there") {
-            let path = entry.expect("a readable folder").path();
-            if path.extension().is_some_and(|extension| extension == "mjs") {
-                // Renamed into place: another test process may be starting one just now.
-                let name = path.file_name().expect("a file has a name");
-                let fresh = folder.join(format!("{}.{}", name.to_string_lossy(), std::process::id()));
-                fs::copy(&path, &fresh).expect("the build folder can be written");
-                fs::rename(&fresh, folder.join(name)).expect("the build folder can be written");
-            }
+    FOLDER.get_or_init(|| npm_package(&sources("js"), "sdk/js"))
+}
+
+/// A copy of the npm package `sources` in the build folder, under `name`, with what it depends on installed beside
+/// it: modules are looked up from where a script lies.
+pub fn npm_package(sources: &Path, name: &str) -> PathBuf {
+    let folder = target_dir().join(name);
+    install(&folder, &sources.join("package-lock.json"), || {
+        for file in ["package.json", "package-lock.json", ".npmrc"] {
+            fs::copy(sources.join(file), folder.join(file)).expect("the build folder can be written");
         }
-        folder
-    })
+        run("npm", Command::new("npm").args(["ci", "--no-progress"]).current_dir(&folder));
+    });
+    copy(sources, &folder);
+    folder
+}
+
+/// Copies what is in a folder, but for what a person who works there has made.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("the build folder can be written");
+    for entry in fs::read_dir(from).unwrap_or_else(|error| panic!("{}: {error}", from.display())) {
+        let path = entry.expect("a readable folder").path();
+        let name = path.file_name().expect("a file has a name");
+        if name == "node_modules" || name == "dist" {
+            continue;
+        }
+        if path.is_dir() {
+            copy(&path, &to.join(name));
+            continue;
+        }
+        // Renamed into place: another test process may be starting one just now.
+        let fresh = to.join(format!("{}.{}", name.to_string_lossy(), std::process::id()));
+        fs::copy(&path, &fresh).expect("the build folder can be written");
+        fs::rename(&fresh, to.join(name)).expect("the build folder can be written");
+    }
 }
 
 /// The interpreter of the virtual environment.

@@ -7,6 +7,7 @@ mod conversions;
 mod cores;
 mod edges;
 mod events;
+mod example;
 mod expiry;
 mod filters;
 mod formats;

@@ -404,6 +404,8 @@ impl State {
         if kind == Kind::Bare {
             return match (query(uri, "group"), text) {
                 (Some(group), _) => self.publish(hub_of(uri), group, From::Client, text),
+                // As if an event handler had given it back.
+                (None, _) if uri.starts_with("/client/") => self.give_back(member, text),
                 (None, "S") => {
                     member.lock().unwrap().say("OK".into());
                     self.groups.lock().unwrap().join("", "all", member);
@@ -423,6 +425,10 @@ impl State {
                 member.log.retain(|logged| logged.id > id);
                 self.sequence_acks.fetch_add(1, SeqCst);
             }
+            "event" => {
+                assert_eq!((&request["event"], &request["dataType"]), (&"echo".into(), &"text".into()));
+                self.give_back(member, request["data"].as_str().unwrap());
+            }
             "leaveGroup" => {
                 let mut groups = self.groups.lock().unwrap();
                 groups
@@ -434,6 +440,13 @@ impl State {
                 member.lock().unwrap().say(ack.to_string());
             }
             other => panic!("the generator sent {other}"),
+        }
+    }
+
+    fn give_back(&self, member: &Arc<Mutex<Member>>, data: &str) {
+        let mut groups = self.groups.lock().unwrap();
+        if !groups.silent {
+            groups.silent = member.lock().unwrap().deliver(self, "", From::Server, data);
         }
     }
 
