@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use aws_lc_rs::hmac;
-use ringhub_tests::{Answer, Call, Handler, Server};
+use ringhub_tests::{Answer, Call, Handler, Server, wait_until};
 
 mod answers;
 mod auth;
@@ -91,6 +91,13 @@ fn metric(server: &Server, name: &str, labels: &[&str]) -> f64 {
     let samples = body.text().lines().filter(|line| line.split(['{', ' ']).next() == Some(name));
     let wanted = samples.filter(|line| labels.iter().all(|label| line.contains(label)));
     wanted.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+}
+
+/// The log, once there is this in it: a reader of this process brings it, after the server's answers perhaps.
+#[track_caller]
+fn logged(server: &mut Server, text: &str) -> String {
+    wait_until(&format!("{text:?} is logged"), || server.process().log().contains(text));
+    server.process().log()
 }
 
 /// Events and numbers of calls, as `name/id`.

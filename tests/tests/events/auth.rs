@@ -143,8 +143,7 @@ fn without_a_token_nothing_is_sent_and_the_cause_is_said() {
         alice.send(&event_acked("e", "", 1));
         alice.expect_failed_ack(1, "InternalServerError");
         assert!(handler.calls().is_empty());
-        let log = server.process().log();
-        assert!(log.contains("token"), "{log}");
+        let log = super::logged(&mut server, "token endpoint");
         assert!(!log.contains(SECRET));
     }
 }

@@ -1,7 +1,6 @@
 //! A thousand clients and a handler that is gone: it is their loss and nobody else's.
 
 use std::thread;
-use std::time::{Duration, Instant};
 
 use ringhub_tests::{Answer, Client, Endpoint, Handler, Server, dead_address, wait_until};
 
@@ -35,21 +34,20 @@ fn crowd(section: &str) {
     refused(&server, 20);
     let mut elsewhere = server.connect(Client::json().hub("other").group("g").may_all());
     let (files, memory) = (server.process().open_files(), server.process().resident_bytes());
-    let mut slowest = Duration::ZERO;
+    let mut rounds = 0;
     thread::scope(|scope| {
         let endpoint: &Endpoint = &server;
         let crowd = scope.spawn(|| (0..2).for_each(|_| refused(endpoint, CLIENTS)));
         while !crowd.is_finished() {
-            let started = Instant::now();
             elsewhere.publish("g", "x");
             elsewhere.expect_group_text("g", None, "x");
             server.rest("POST", "/api/hubs/other/:send").text("y").expect(202);
             elsewhere.expect_server_text("y");
-            slowest = slowest.max(started.elapsed());
+            rounds += 1;
         }
     });
-    // Two cores that are shared with the thousand clients; a handler's time would be seconds.
-    assert!(slowest < Duration::from_secs(1), "another hub waited for {slowest:?}");
+    // The crowd waits for seconds, twice. Who waited for the handler too would not get far in that time.
+    assert!(rounds >= 10, "another hub went {rounds} rounds");
     wait_until("descriptors are given back", || server.process().open_files() <= files + 2);
     let grown = server.process().resident_bytes().saturating_sub(memory);
     assert!(grown < 64 << 20, "{grown} bytes more are held");

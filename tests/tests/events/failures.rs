@@ -48,8 +48,7 @@ fn without_an_ack_id_it_is_the_operator_who_is_told() {
     let mut alice = server.connect(Client::json());
     alice.send(&event("vote", "x"));
     alice.expect_silence();
-    wait_until("it is logged", || server.process().log().contains("vote"));
-    let log = server.process().log();
+    let log = super::logged(&mut server, "event:vote");
     let line = log.lines().find(|line| line.contains("vote")).unwrap_or_else(|| panic!("nothing in {log}"));
     assert!(line.contains("500") && line.contains("chat"), "{line}");
 }

@@ -134,8 +134,7 @@ fn nobody_at_the_other_end_is_a_failure_at_once() {
     for url in [format!("http://{}/", dead_address()), "http://does-not-exist.invalid/{event}".to_owned()] {
         let mut server = server(&section(&url));
         server.refuse(Client::json(), 500);
-        let log = server.process().log();
-        assert!(log.contains("chat") && log.contains("connect"), "{log}");
+        super::logged(&mut server, "hub:chat,event:connect");
     }
 }
 
@@ -153,8 +152,7 @@ fn a_handler_over_tls_must_be_who_it_says() {
     alice.send(&event_acked("e", "x", 1));
     alice.expect_failed_ack(1, "InternalServerError");
     assert!(handler.calls().is_empty() && handler.validations().is_empty());
-    let log = server.process().log();
-    assert!(log.to_lowercase().contains("certificate"), "{log}");
+    super::logged(&mut server, "certificate");
     let trusting = super::server(&with_authority);
     let mut alice = trusting.connect(Client::json());
     alice.send(&event_acked("e", "x", 1));
@@ -288,7 +286,7 @@ fn every_failure_is_logged_and_counted_with_its_cause() {
         let mut alice = server.connect(Client::json());
         alice.send(&event_acked("vote", "payload", 1));
         alice.expect_failed_ack(1, "InternalServerError");
-        let log = server.process().log();
+        let log = super::logged(&mut server, "event:vote");
         let line =
             log.lines().find(|line| line.contains("vote")).unwrap_or_else(|| panic!("nothing in {log}"));
         assert!(line.contains("chat") && line.to_lowercase().contains(word), "{word}: {line}");

@@ -118,8 +118,7 @@ fn a_handler_that_says_no_is_sent_nothing_and_the_log_says_why() {
         raw.send("x");
         raw.expect_close(1011);
         assert!(handler.calls().is_empty());
-        let log = server.process().log();
-        assert!(log.contains(word), "{word} is not in {log}");
+        super::logged(&mut server, word);
     }
 }
 
