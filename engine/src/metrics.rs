@@ -68,7 +68,7 @@ struct HubRow {
     value: u64,
 }
 
-fn hub_rows(counters: &HubCounters) -> [HubRow; 21] {
+fn hub_rows(counters: &HubCounters) -> [HubRow; 22] {
     use Kind::{Counter, Gauge};
     [
         ("connections", "Connections now, sessions without a socket included", Gauge, counters.connections),
@@ -95,6 +95,12 @@ fn hub_rows(counters: &HubCounters) -> [HubRow; 21] {
             "Times nothing more was read from a client because as many of its events waited as may",
             Counter,
             counters.events_held,
+        ),
+        (
+            "events_dropped",
+            "Events nobody was asked about because their client left and others like it took all the room",
+            Counter,
+            counters.events_dropped,
         ),
         ("events_unhandled", "Events nobody handles", Counter, counters.events_unhandled),
         ("groups_refused", "Joins refused at the bound of groups", Counter, counters.groups_refused),

@@ -160,9 +160,10 @@ pub(crate) fn serve(arguments: &cli::Serve) -> Result<(), Failure> {
     }
     tracing::info!("stopping; a second signal stops at once");
     draining.store(true, Ordering::Relaxed);
+    let (began, allowed) = (Instant::now(), server.stop_deadline());
     finish(server, signals);
     // The cores have said all; what they told event handlers last may still be on its way.
-    relay.stop(RELAY_GRACE);
+    relay.stop(allowed.saturating_sub(began.elapsed()).max(RELAY_GRACE_MIN));
     relay.join();
     Ok(())
 }
@@ -280,8 +281,8 @@ fn filters(cores: &[Arc<CoreShared>], kept_max: usize) -> Box<[(Mutex<Filters>, 
     cores.iter().map(|core| (Mutex::new(Filters::new(kept_max)), core.clone())).collect()
 }
 
-/// How long a stop waits for what event handlers are told last.
-const RELAY_GRACE: Duration = Duration::from_secs(10);
+/// How long a stop waits at least for what event handlers are told last, if clients took all its time.
+const RELAY_GRACE_MIN: Duration = Duration::from_secs(1);
 
 fn start_relay(verifier: &Verifier, exchange: Arc<Exchange>, signer: Arc<Signer>) -> Result<Relay, Failure> {
     let issuers = verifier.issuers().handles().cloned().collect();
@@ -346,6 +347,7 @@ fn settings(config: &Config, cores: u16, upstreams: &Built) -> Settings {
             permission_patterns_max: bytes(limits.permission_patterns_max),
             events_waiting_max: bytes(hub.events_queued_max),
             events_waiting_bytes_max: bytes(limits.message_bytes_max),
+            ..Limits::default()
         },
         keepalive: Duration::from_secs(hub.websocket_keepalive_seconds),
         routes: name.and_then(|name| upstreams.routes(name)),

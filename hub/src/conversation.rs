@@ -23,6 +23,9 @@ use ringhub_protocol::ws::CloseCode;
 use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
 
+/// Room for waiting events that an idle connection keeps.
+const WAITING_KEPT: usize = 2;
+
 /// One connection's part in it.
 pub(crate) struct Conversation {
     caller: Arc<Caller>,
@@ -120,7 +123,7 @@ impl Hub {
         if conversation.open.is_none() {
             return self.ask(slot, purpose, event, effects);
         }
-        conversation.waiting_bytes += event.body.len();
+        conversation.waiting_bytes += event.bytes();
         conversation.waiting.push_back((purpose, event));
         let is_full = conversation.waiting.len() >= limits.events_waiting_max
             || conversation.waiting_bytes >= limits.events_waiting_bytes_max;
@@ -143,7 +146,7 @@ impl Hub {
                 let waiting = &mut conversation.waiting;
                 let place = waiting.iter().position(|(purpose, _)| purpose.is_invocation(id));
                 if let Some((_, event)) = place.and_then(|place| waiting.remove(place)) {
-                    conversation.waiting_bytes -= event.body.len();
+                    conversation.waiting_bytes -= event.bytes();
                     self.release_reading(slot, effects);
                 }
             }
@@ -199,6 +202,7 @@ impl Hub {
         let Some((_, mut event)) = departed.waiting.pop_front() else {
             return effects.extend(departed.end.map(Effect::Event));
         };
+        self.departed_bytes -= left_behind(&event);
         let ticket = self.ticket();
         event.ticket = Some(ticket);
         self.counters.events += 1;
@@ -258,7 +262,11 @@ impl Hub {
             && conversation.open.is_none()
             && let Some((purpose, event)) = conversation.waiting.pop_front()
         {
-            conversation.waiting_bytes -= event.body.len();
+            if conversation.waiting.is_empty() {
+                // A burst that is over leaves no room behind in an idle connection.
+                conversation.waiting.shrink_to(WAITING_KEPT);
+            }
+            conversation.waiting_bytes -= event.bytes();
             self.release_reading(slot, effects);
             // The same event may have succeeded since it came.
             match purpose {
@@ -324,7 +332,14 @@ impl Hub {
         let Some(conversation) = self.connections[slot as usize].conversation.take() else {
             return effects.extend(end.map(Effect::Event));
         };
-        let Conversation { open, waiting, .. } = *conversation;
+        let Conversation { open, mut waiting, .. } = *conversation;
+        let bytes: usize = waiting.iter().map(|(_, event)| left_behind(event)).sum();
+        if self.departed_bytes + bytes > self.limits.departed_bytes_max {
+            self.counters.events_dropped += waiting.len() as u64;
+            waiting.clear();
+        } else {
+            self.departed_bytes += bytes;
+        }
         let departed = Box::new(Departed { waiting, end });
         match open {
             Some((ticket, _)) => drop(self.questions.insert(ticket, Asked::Departed(departed))),
@@ -337,6 +352,21 @@ impl Hub {
         let reason = if reason == CLIENT_CLOSED { "" } else { reason };
         let body = || body::disconnected(reason).into();
         self.event(slot, EventSubject::Disconnected, DataType::Json, body, None)
+    }
+
+    /// The stop is over: what is still asked is given up, and the ends that waited for an answer are told without it.
+    pub(crate) fn give_up_questions(&mut self, effects: &mut Effects) {
+        let mut given_up: Vec<_> = self.questions.drain().collect();
+        self.departed_bytes = 0;
+        // Effects never follow the order of a map.
+        given_up.sort_unstable_by_key(|(ticket, _)| ticket.0);
+        for (ticket, asked) in given_up {
+            self.counters.events_failed += 1;
+            effects.push(Effect::CancelEvent(ticket));
+            if let Asked::Departed(departed) = asked {
+                effects.extend(departed.end.map(Effect::Event));
+            }
+        }
     }
 
     fn announce_event(
@@ -403,6 +433,14 @@ impl Hub {
     pub fn awaits_replies(&self) -> bool {
         !self.questions.is_empty()
     }
+}
+
+/// What an event takes besides what was said, about, in bytes.
+const EVENT_BYTES: usize = 256;
+
+/// What an event takes of [`crate::Limits::departed_bytes_max`].
+fn left_behind(event: &Event) -> usize {
+    EVENT_BYTES + event.bytes()
 }
 
 /// How a failed invocation is told (`client-protocols` §3.6).

@@ -50,6 +50,8 @@ pub enum Input<'a> {
     Mesh(CoreId, MeshItem),
     /// The server stops: close everyone with 1001.
     Stop,
+    /// A stop has lasted as long as it may: whoever waits for an event handler is told of without its answer.
+    GiveUp,
 }
 
 /// A connection and the socket an input came over; the hub ignores inputs from a socket the connection no

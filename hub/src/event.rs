@@ -124,6 +124,13 @@ impl EventSubject {
     }
 }
 
+impl Event {
+    /// Bytes of what was said.
+    pub(crate) fn bytes(&self) -> usize {
+        self.body.len() + self.metadata.as_ref().map_or(0, Metadata::bytes)
+    }
+}
+
 impl fmt::Debug for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Event({:?} of {:?}, {:?})", self.subject, self.caller.id, self.ticket)

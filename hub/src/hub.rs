@@ -57,6 +57,8 @@ pub struct Hub {
     pub(crate) tells_presence: bool,
     /// Events whose answer is still to come.
     pub(crate) questions: HashMap<Ticket, Asked, Hash>,
+    /// What waits of connections that are gone, about, in bytes.
+    pub(crate) departed_bytes: usize,
     pub(crate) pending: HashMap<Ticket, Pending, Hash>,
     pub(crate) next_ticket: u64,
     pub(crate) next_generation: u32,
@@ -99,6 +101,8 @@ pub struct Counters {
     pub events_failed: u64,
     /// Times nothing more was read from a client because as many of its events waited as may.
     pub events_held: u64,
+    /// Events nobody was asked about because their client left and those of others like it took all the room.
+    pub events_dropped: u64,
     /// Events nobody handles.
     pub events_unhandled: u64,
     /// Joins refused because the connection is in too many groups.
@@ -179,6 +183,7 @@ impl Hub {
             routes: None,
             tells_presence: false,
             questions: HashMap::with_hasher(hash.clone()),
+            departed_bytes: 0,
             pending: HashMap::with_hasher(hash),
             next_ticket: 0,
             next_generation: 0,
@@ -291,6 +296,7 @@ impl Hub {
                     self.end(slot, how, effects);
                 }
             }
+            Input::GiveUp => self.give_up_questions(effects),
         }
     }
 

@@ -43,6 +43,10 @@ pub(crate) struct Connecting {
     agreements: u32,
     /// The event handler's answer is still to come.
     question: Option<(Ticket, Question)>,
+    /// The event handler let it in.
+    is_accepted: bool,
+    /// It was refused while other cores were to hear of its groups; they still answer.
+    is_refused: bool,
 }
 
 impl Hub {
@@ -53,7 +57,14 @@ impl Hub {
         }
         let slot = self.reserve(now, &mut connect);
         let question = connect.introduction.as_mut().and_then(|introduction| introduction.question.take());
-        let mut connecting = Connecting { connect, slot, agreements: 0, question: None };
+        let mut connecting = Connecting {
+            connect,
+            slot,
+            agreements: 0,
+            question: None,
+            is_accepted: false,
+            is_refused: false,
+        };
         if let Some(question) = question {
             let body = || question.body.clone();
             if let Some(mut event) = self.event(slot, EventSubject::Connect, DataType::Json, body, None) {
@@ -114,6 +125,7 @@ impl Hub {
             Reply::Accepted(acceptance) => {
                 if accept(&mut connecting.connect, *acceptance, &question) {
                     self.connections[connecting.slot as usize].user.clone_from(&connecting.connect.user);
+                    connecting.is_accepted = true;
                     return self.agree(now, connecting, effects);
                 }
                 effects.push(Effect::ConnectRefused(connecting.connect.socket, RefusedBy::Handler));
@@ -130,20 +142,33 @@ impl Hub {
         self.connections.remove(connecting.slot as usize);
     }
 
-    /// Refuses clients whose event handler is still to answer. It is asked to the end: given up, it would think of them
-    /// as connected and never hear otherwise.
+    /// Refuses clients that are not in yet. An entry that waits for other cores stays until they have answered. A
+    /// handler that is asked is asked to the end if it wants to hear of ends: given up, it might think of the client as
+    /// connected and never hear otherwise.
     pub(crate) fn refuse_connecting(&mut self, effects: &mut Effects) {
-        let asked: Vec<usize> =
-            self.connecting.iter().filter(|(_, c)| c.question.is_some()).map(|(e, _)| e).collect();
-        for entry in asked {
-            let connecting = self.connecting.remove(entry).expect("just seen");
-            let (ticket, _) = connecting.question.expect("just seen");
-            effects.push(Effect::ConnectRefused(connecting.connect.socket, RefusedBy::Stop));
-            match self.disconnected_event(connecting.slot, REFUSED_LATER) {
-                Some(end) => drop(self.questions.insert(ticket, Asked::Refused(end))),
-                None => drop(self.questions.remove(&ticket)),
+        let entries: Vec<usize> = self.connecting.iter().map(|(entry, _)| entry).collect();
+        for entry in entries {
+            let connecting = &mut self.connecting[entry];
+            if std::mem::replace(&mut connecting.is_refused, true) {
+                continue;
             }
-            self.connections.remove(connecting.slot as usize);
+            let (slot, is_accepted) = (connecting.slot, connecting.is_accepted);
+            effects.push(Effect::ConnectRefused(connecting.connect.socket, RefusedBy::Stop));
+            let Some((ticket, _)) = connecting.question.take() else {
+                if is_accepted {
+                    effects.extend(self.disconnected_event(slot, REFUSED_LATER).map(Effect::Event));
+                }
+                continue;
+            };
+            match self.disconnected_event(slot, REFUSED_LATER) {
+                Some(end) => drop(self.questions.insert(ticket, Asked::Refused(end))),
+                None => {
+                    self.questions.remove(&ticket);
+                    effects.push(Effect::CancelEvent(ticket));
+                }
+            }
+            self.connecting.remove(entry);
+            self.connections.remove(slot as usize);
         }
     }
 
@@ -166,10 +191,25 @@ impl Hub {
 
     /// One of the agreements a connecting client waits for has come.
     pub(crate) fn connect_agreed(&mut self, now: Time, entry: usize, effects: &mut Effects) {
-        self.connecting[entry].agreements -= 1;
-        if self.connecting[entry].agreements == 0 {
-            self.open(now, entry, effects);
+        let connecting = &mut self.connecting[entry];
+        connecting.agreements -= 1;
+        match (connecting.agreements, connecting.is_refused) {
+            (0, false) => self.open(now, entry, effects),
+            (0, true) => self.discard(entry, effects),
+            _ => {}
         }
+    }
+
+    /// Forgets a client that was refused while other cores were to hear of its groups.
+    fn discard(&mut self, entry: usize, effects: &mut Effects) {
+        let Connecting { connect, slot, .. } =
+            self.connecting.remove(entry).expect("a connect is discarded once");
+        for group in &connect.groups {
+            let index = self.group(group.as_str());
+            self.groups[index as usize].reserved -= 1;
+            self.release(index, effects);
+        }
+        self.connections.remove(slot as usize);
     }
 
     fn open(&mut self, now: Time, entry: usize, effects: &mut Effects) {

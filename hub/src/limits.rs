@@ -33,6 +33,9 @@ pub struct Limits {
     pub events_waiting_max: usize,
     /// Their bytes; at more, the same.
     pub events_waiting_bytes_max: usize,
+    /// What clients that left said and nobody was asked about yet, of all connections of this hub on this core, in
+    /// bytes. What one more leaves behind over that is dropped; its end is told all the same.
+    pub departed_bytes_max: usize,
 }
 
 impl Default for Limits {
@@ -51,6 +54,7 @@ impl Default for Limits {
             permission_patterns_max: 10,
             events_waiting_max: 16,
             events_waiting_bytes_max: 1 << 20,
+            departed_bytes_max: 64 << 20,
         }
     }
 }

@@ -249,7 +249,8 @@ impl Session {
     /// Whether it is over a bound.
     pub(crate) fn is_over(&self, limits: &Limits) -> bool {
         self.messages > limits.replay_messages_max
-            || self.bytes > limits.replay_bytes_max
+            // One message alone says nothing of its reader.
+            || (self.messages > 1 && self.bytes > limits.replay_bytes_max)
             || self.controls_lost
     }
 

@@ -24,6 +24,10 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
+/// As in the server.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() {
     let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
     let connections: u64 = arguments.next().map_or(100, |n| n.parse().expect("a number"));
@@ -81,8 +85,9 @@ fn main() {
                 if batch.is_empty() { batch } else { exchange.ask(CORE, batch).err().unwrap_or_default() };
             thread::park_timeout(Duration::from_millis(1));
         }
-        if !batch.is_empty() {
-            exchange.ask(CORE, batch).expect("there is room");
+        while !batch.is_empty() {
+            batch = exchange.ask(CORE, batch).err().unwrap_or_default();
+            thread::yield_now();
         }
         done
     };
@@ -98,6 +103,7 @@ fn main() {
     );
     relay.stop(Duration::from_secs(1));
     relay.join();
+    println!("{} events in all", upstream.report().events[3][0]);
 }
 
 const CORE: CoreId = CoreId(0);

@@ -5,13 +5,12 @@
 //! its event's deadline. An answer takes the room it may need before it grows, and never waits a second time, so
 //! no two can wait for each other.
 
-use bytes::{Bytes, BytesMut};
-use http_body_util::BodyExt;
-use hyper::Response;
-use hyper::body::{Body, Incoming};
+use bytes::Bytes;
+use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout;
 
-use crate::https::whole;
+use crate::client::{Body, SendFault};
 
 /// Answers that are read at a time.
 pub(crate) const SMALL_ANSWERS_MAX: usize = 1024;
@@ -19,6 +18,9 @@ pub(crate) const SMALL_ANSWERS_MAX: usize = 1024;
 pub(crate) const SMALL_BYTES_MAX: usize = 64 * 1024;
 /// For all that is larger, in bytes; also the largest answer, whatever is configured.
 pub(crate) const LARGE_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// The beginning of a body that only explains is waited for so long.
+const START_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The memory for answers.
 #[derive(Debug)]
@@ -29,12 +31,18 @@ pub(crate) struct Room {
 }
 
 /// Why an answer's body cannot be had.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum BodyFault {
     /// It is larger than this, in bytes.
     TooLarge(usize),
-    /// It broke off.
-    Broken(String),
+    /// It broke off, or is none.
+    Fault(SendFault),
+}
+
+impl From<SendFault> for BodyFault {
+    fn from(fault: SendFault) -> Self {
+        Self::Fault(fault)
+    }
 }
 
 impl Room {
@@ -42,87 +50,46 @@ impl Room {
         Self { small: Semaphore::new(SMALL_ANSWERS_MAX), large: Semaphore::new(LARGE_BYTES_MAX) }
     }
 
-    /// Bytes that large answers take at present.
-    pub(crate) fn large_bytes(&self) -> usize {
-        LARGE_BYTES_MAX - self.large.available_permits()
+    /// Answers being read, and the bytes that are set aside for large ones.
+    pub(crate) fn taken(&self) -> (usize, usize) {
+        let taken = |of: &Semaphore, all| all - of.available_permits();
+        (taken(&self.small, SMALL_ANSWERS_MAX), taken(&self.large, LARGE_BYTES_MAX))
     }
 
     /// Reads a whole body of at most `bytes_max`.
-    pub(crate) async fn read(
-        &self,
-        answer: &mut Response<Incoming>,
-        bytes_max: usize,
-    ) -> Result<Bytes, BodyFault> {
+    pub(crate) async fn read(&self, body: &mut Body, bytes_max: usize) -> Result<Bytes, BodyFault> {
         let bytes_max = bytes_max.min(LARGE_BYTES_MAX);
-        let body = answer.body_mut();
-        let _small = acquire(&self.small, 1).await;
-        // What it says of itself; a chunked one may become as large as is allowed.
-        let hint = body.size_hint();
-        if hint.lower() > bytes_max as u64 {
+        let length = body.length().map(|length| usize::try_from(length).unwrap_or(usize::MAX));
+        if length.is_some_and(|length| length > bytes_max) {
             return Err(BodyFault::TooLarge(bytes_max));
         }
-        let may_become = hint.upper().map_or(bytes_max, |upper| (upper as usize).min(bytes_max));
-        let mut large = None;
-        let mut gathered = Gathered::default();
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| BodyFault::Broken(whole(&error)))?;
-            let Ok(data) = frame.into_data() else { continue };
-            let length = gathered.len() + data.len();
-            if length > bytes_max {
-                return Err(BodyFault::TooLarge(bytes_max));
-            }
-            if length > SMALL_BYTES_MAX && large.is_none() {
-                large = Some(acquire(&self.large, may_become as u32).await);
-            }
-            gathered.push(data);
+        let _small = acquire(&self.small, 1).await;
+        let mut bytes = Vec::with_capacity(length.unwrap_or(0).min(SMALL_BYTES_MAX));
+        let mut is_whole = body.read(&mut bytes, SMALL_BYTES_MAX.min(bytes_max)).await?;
+        if !is_whole && bytes.len() < bytes_max {
+            // One that does not say how large it is may become as large as is allowed.
+            let may_become = length.unwrap_or(bytes_max);
+            let _large = acquire(&self.large, may_become as u32).await;
+            bytes.reserve_exact(length.map_or(0, |length| length.saturating_sub(bytes.len())));
+            is_whole = body.read(&mut bytes, bytes_max).await?;
         }
-        Ok(gathered.into_bytes())
+        if is_whole && bytes.len() <= bytes_max {
+            Ok(bytes.into())
+        } else {
+            Err(BodyFault::TooLarge(bytes_max))
+        }
     }
 }
 
-/// The beginning of a body, as far as it comes.
-pub(crate) async fn read_start(answer: &mut Response<Incoming>, bytes_max: usize) -> Bytes {
-    let mut gathered = Gathered::default();
-    while gathered.len() < bytes_max
-        && let Some(Ok(frame)) = answer.body_mut().frame().await
-    {
-        if let Ok(data) = frame.into_data() {
-            gathered.push(data);
-        }
-    }
-    let mut bytes = gathered.into_bytes();
+/// The beginning of a body, as far as it comes before long.
+pub(crate) async fn read_start(body: &mut Body, bytes_max: usize) -> Bytes {
+    let mut bytes = Vec::new();
+    // What comes before a fault is as good as any beginning.
+    let _ = timeout(START_PATIENCE, body.read(&mut bytes, bytes_max)).await;
     bytes.truncate(bytes_max);
-    bytes
+    bytes.into()
 }
 
 async fn acquire(semaphore: &Semaphore, permits: u32) -> SemaphorePermit<'_> {
     semaphore.acquire_many(permits).await.expect("it is never closed")
-}
-
-/// A body as it comes; one that comes in one piece is not copied.
-#[derive(Default)]
-struct Gathered {
-    first: Bytes,
-    rest: BytesMut,
-}
-
-impl Gathered {
-    fn len(&self) -> usize {
-        self.first.len() + self.rest.len()
-    }
-
-    fn push(&mut self, data: Bytes) {
-        if self.len() == 0 {
-            self.first = data;
-            return;
-        }
-        if !self.first.is_empty() {
-            self.rest.extend_from_slice(&std::mem::take(&mut self.first));
-        }
-        self.rest.extend_from_slice(&data);
-    }
-
-    fn into_bytes(self) -> Bytes {
-        if self.rest.is_empty() { self.first } else { self.rest.freeze() }
-    }
 }

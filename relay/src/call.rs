@@ -5,9 +5,8 @@
 //! whatever happens to it ends in [`Call::end`], which counts it, logs it and answers, once.
 
 use bytes::Bytes;
-use hyper::body::Incoming;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, HeaderName, HeaderValue, SET_COOKIE};
-use hyper::{HeaderMap, Method, Request, Response, StatusCode, Uri};
+use hyper::header::HeaderValue;
+use hyper::{Method, Uri};
 use ringhub_hub::event::{Event, EventSubject, Refusal, Reply};
 use ringhub_protocol::events::cloudevents::METADATA_PREFIX;
 use ringhub_protocol::events::{connect_answer, user_answer};
@@ -20,10 +19,10 @@ use tracing::Level;
 
 use crate::answer::{BodyFault, read_start};
 use crate::breaker::{Admission, BreakerState, End};
-use crate::client::{EventBody, SendFault};
+use crate::client::{Answer, AnswerHeaders, Body, Outgoing, SendFault};
 use crate::dispatch::{Question, event_attributes};
 use crate::gate::Inside;
-use crate::headers::{self, ORIGIN, REQUEST_ID, RequestId, SIGNATURE, STATE, Values};
+use crate::headers::{self, RequestId};
 use crate::memory::{Begun, Memory, STATE_BYTES_MAX, Turn};
 use crate::report::{CallReport, Outcome, body_start};
 use crate::upstream::{Authorization, Upstream};
@@ -49,6 +48,8 @@ pub(crate) struct Call {
     turn: Option<Turn>,
     inside: Option<Inside>,
     is_probe: bool,
+    /// Of an answer's body, when nobody needs it.
+    rest: Option<Body>,
     began: Instant,
     trace: Trace,
     has_ended: bool,
@@ -111,6 +112,7 @@ impl Call {
             turn: Some(begun.turn),
             inside: None,
             is_probe: false,
+            rest: None,
             began: Instant::now(),
             trace: Trace::default(),
             has_ended: false,
@@ -128,7 +130,11 @@ impl Call {
             return None;
         }
         let may_go = self.turn.as_ref().is_none_or(Turn::is_first);
-        self.inside = self.upstream.gate.enter(self.bytes(), may_go);
+        self.inside = match self.event.subject {
+            // §4.3: it is always sent, also when everybody leaves at once. Connections bound how many there are.
+            EventSubject::Disconnected => Some(self.upstream.gate.enter_always(self.bytes(), may_go)),
+            _ => self.upstream.gate.enter(self.bytes(), may_go),
+        };
         if self.inside.is_none() {
             self.end(Verdict::failed(Outcome::Overloaded, 503, "too many events wait for the handler"));
             return None;
@@ -148,6 +154,10 @@ impl Call {
             Err(_) => Verdict::failed(Outcome::Timeout, 504, self.timeout_cause()),
         };
         self.end(verdict);
+        // What nobody waits for any more.
+        if let Some(rest) = self.rest.take() {
+            rest.pass_over().await;
+        }
     }
 
     /// Attempts, until one is the last.
@@ -197,38 +207,50 @@ impl Call {
         let uri = upstream.uri(self.event.subject.subject());
         let mut may_renew = true;
         loop {
-            let mut headers = self.headers(&uri);
             let token = match &upstream.authorization {
-                Authorization::None => None,
-                Authorization::Header(name, value) => {
-                    headers.insert(name.clone(), value.clone());
-                    None
-                }
                 Authorization::Bearer(tokens) => match tokens.authorization().await {
-                    Ok(token) => {
-                        headers.insert(AUTHORIZATION, token.clone());
-                        Some((tokens, token))
-                    }
+                    Ok(token) => Some((tokens, token)),
                     Err(no_token) => {
                         let verdict = Verdict::unreachable(no_token.cause.to_string());
                         return Verdict { again: no_token.may_pass, ..verdict };
                     }
                 },
+                Authorization::None | Authorization::Header(..) => None,
+            };
+            let authorization = match (&upstream.authorization, &token) {
+                (_, Some((_, token))) => Some((headers::AUTHORIZATION, token)),
+                (Authorization::Header(name, value), _) => Some((name.as_str(), value)),
+                _ => None,
             };
             self.trace.attempts += 1;
-            let mut request = Request::new(EventBody::new(self.event.body.clone(), self.turn.take()));
-            *request.method_mut() = Method::POST;
-            *request.uri_mut() = uri.clone();
-            *request.headers_mut() = headers;
-            let answer = match upstream.client.send(request).await {
+            let turn = self.turn.take();
+            let connection_id = self.event.caller.id.text();
+            let signature = self.memory.signature(&self.question.desk.signer, connection_id.as_str());
+            let cookies = self.memory.cookies(&uri, self.time_unix_ms / 1000);
+            let call = &*self;
+            let put_headers = |put: &mut dyn FnMut(&str, &[u8])| {
+                call.put_headers(connection_id.as_str(), put);
+                put(headers::SIGNATURE, signature.as_bytes());
+                if let Some(cookies) = &cookies {
+                    put(headers::COOKIE, cookies.as_bytes());
+                }
+                if let Some((name, value)) = authorization {
+                    put(name, value.as_bytes());
+                }
+            };
+            let body = self.event.body.clone();
+            let mut request = Outgoing { method: Method::POST, uri: &uri, headers: put_headers, body, turn };
+            let answer = match upstream.client.send(&mut request).await {
                 Ok(answer) => answer,
-                Err(SendFault::Unreachable(cause)) => return Verdict::unreachable(cause),
+                Err(SendFault::Unreachable(cause) | SendFault::Broken(cause)) => {
+                    return Verdict::unreachable(cause);
+                }
                 Err(SendFault::Nonsense(cause)) => return Verdict::failed(Outcome::Invalid, 502, cause),
             };
             self.trace.first_byte = Some(self.began.elapsed());
-            self.trace.status = Some(answer.status().as_u16());
+            self.trace.status = Some(answer.status);
             match token {
-                Some((tokens, token)) if answer.status() == StatusCode::UNAUTHORIZED && may_renew => {
+                Some((tokens, token)) if answer.status == 401 && may_renew => {
                     may_renew = false;
                     tokens.forget(&token);
                 }
@@ -237,120 +259,119 @@ impl Call {
         }
     }
 
-    /// §3.
-    fn headers(&self, uri: &Uri) -> HeaderMap {
-        let id = self.event.caller.id.text();
-        // The state is opaque: it goes as it came, not through text.
-        let attributes = event_attributes(&self.event, id.as_str(), self.id, self.time_unix_ms / 1000);
-        let desk = &self.question.desk;
-        // What an event has at most, without its metadata: the map takes room once.
-        let mut headers = HeaderMap::with_capacity(24);
-        let mut values = Values::with_capacity(512);
-        attributes.headers(&mut |name, value| {
-            if let Some(value) = values.value(value.as_bytes()) {
-                headers.append(headers::name(name), value);
-            }
-        });
-        attributes.metadata_headers(&mut |name, value| {
-            if let (Ok(name), Some(value)) =
-                (HeaderName::from_bytes(name.as_bytes()), values.value(value.as_bytes()))
-            {
-                headers.append(name, value);
-            }
-        });
-        headers.insert(SIGNATURE, self.memory.signature(&desk.signer, id.as_str()));
-        if let Some(origin) = values.value(self.event.caller.origin.as_bytes()) {
-            headers.insert(ORIGIN, origin);
-        }
-        if let Some(request_id) = values.value(&self.request_id) {
-            headers.insert(REQUEST_ID, request_id);
-        }
+    /// §3, but for what is found out for each attempt.
+    fn put_headers(&self, connection_id: &str, put: &mut dyn FnMut(&str, &[u8])) {
+        let attributes = event_attributes(&self.event, connection_id, self.id, self.time_unix_ms / 1000);
+        attributes.headers(&mut |name, value| put(name, value.as_bytes()));
+        attributes.metadata_headers(&mut |name, value| put(name, value.as_bytes()));
+        put(headers::ORIGIN, self.event.caller.origin.as_bytes());
+        put(headers::REQUEST_ID, &self.request_id);
+        // It is opaque: it goes as it came, not through text.
         if let Some(state) = &self.state {
-            headers.insert(STATE, state.clone());
+            put(headers::STATE, state.as_bytes());
         }
-        if let Some(cookies) = self.memory.cookies(uri, self.time_unix_ms / 1000) {
-            headers.insert(COOKIE, cookies);
-        }
-        headers
     }
 
     /// Judges an answer by its head, and reads what is needed of its body.
-    async fn answered(&mut self, uri: &Uri, mut answer: Response<Incoming>, is_last: bool) -> Verdict {
-        let status = answer.status();
-        if status.is_success() {
-            return self.accepted(uri, answer).await;
-        }
-        let (outcome, again) = match status.as_u16() {
+    async fn answered(&mut self, uri: &Uri, mut answer: Answer, is_last: bool) -> Verdict {
+        let status = answer.status;
+        let (outcome, again) = match status {
+            200..=299 => return self.accepted(uri, answer).await,
             408 | 500..=599 => (Outcome::ServerError, true),
             400..=499 if matches!(self.event.subject, EventSubject::Connect) => (Outcome::Refused, false),
             400..=499 => (Outcome::ClientError, false),
             300..=399 => {
-                let cause = format!("the handler answered {}; redirects are not followed", status.as_u16());
+                let cause = format!("the handler answered {status}; redirects are not followed");
                 return Verdict::failed(Outcome::Invalid, 502, cause);
             }
-            _ => {
-                let cause = format!("the handler answered {}, which is no end", status.as_u16());
-                return Verdict::failed(Outcome::Invalid, 502, cause);
-            }
+            _ => return Verdict::failed(Outcome::Invalid, 502, format!("the handler answered {status}")),
         };
         let reply = match self.event.subject {
             EventSubject::Connect if is_last || !again => Reply::Refused(self.refusal(&mut answer).await),
-            _ => Reply::Failed(status.as_u16()),
+            _ => Reply::Failed(status),
         };
-        Verdict { outcome, reply, cause: format!("the handler answered {}", status.as_u16()).into(), again }
+        self.rest = Some(answer.body).filter(|_| is_last || !again);
+        Verdict { outcome, reply, cause: format!("the handler answered {status}").into(), again }
     }
 
-    async fn refusal(&mut self, answer: &mut Response<Incoming>) -> Refusal {
-        let status = answer.status().as_u16();
+    async fn refusal(&mut self, answer: &mut Answer) -> Refusal {
+        let status = answer.status;
         if !self.upstream.settings().forward_refusals {
             return Refusal { status, content_type: None, body: Bytes::new() };
         }
-        let body = read_start(answer, REFUSAL_BYTES_MAX).await;
+        let body = read_start(&mut answer.body, REFUSAL_BYTES_MAX).await;
         self.note_body(&body);
-        let content_type = answer.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        Refusal { status, content_type: content_type.map(Box::from), body }
+        let mut content_type = None;
+        answer.headers.each(|name, value| {
+            if is(name, headers::CONTENT_TYPE) {
+                content_type =
+                    HeaderValue::from_bytes(value).ok().and_then(|value| value.to_str().map(Box::from).ok());
+            }
+        });
+        Refusal { status, content_type, body }
     }
 
     /// A 2xx.
-    async fn accepted(&mut self, uri: &Uri, mut answer: Response<Incoming>) -> Verdict {
-        let now_unix = crate::now_unix();
-        for cookie in answer.headers().get_all(SET_COOKIE) {
-            self.memory.set_cookie(uri, cookie, now_unix);
-        }
+    async fn accepted(&mut self, uri: &Uri, mut answer: Answer) -> Verdict {
+        let mut content_type = None;
+        let mut state = None;
+        let mut metadata = Vec::new();
+        let headers = std::mem::replace(&mut answer.headers, AnswerHeaders::Lines(Box::default()));
+        headers.each(|name, value| {
+            if is(name, headers::SET_COOKIE) {
+                self.memory.set_cookie(uri, value, crate::now_unix());
+            } else if is(name, headers::CONTENT_TYPE) {
+                content_type = Some(std::str::from_utf8(value).unwrap_or("not text"));
+            } else if is(name, headers::STATE) {
+                // §4.4: of repeated ones the last counts.
+                state = Some(value);
+            } else if let Some((prefix, key)) = name.split_at_checked(METADATA_PREFIX.len())
+                && is(prefix, METADATA_PREFIX)
+                && let (Ok(key), Ok(value)) = (std::str::from_utf8(key), std::str::from_utf8(value))
+            {
+                metadata.push((key, value));
+            }
+        });
         let is_connect = match self.event.subject {
             EventSubject::Connect => true,
             EventSubject::User(_) => false,
-            // Nobody waits for more.
-            _ => return Verdict::success(Reply::Answered(None)),
+            _ => {
+                self.rest = Some(answer.body);
+                return Verdict::success(Reply::Answered(None));
+            }
         };
-        // §4.4: of repeated ones the last counts.
-        let state = answer.headers().get_all(STATE).into_iter().next_back().cloned();
-        if state.as_ref().is_some_and(|state| state.len() > STATE_BYTES_MAX) {
-            let cause = format!("the connection state is larger than {STATE_BYTES_MAX} bytes");
-            return Verdict::failed(Outcome::Invalid, 502, cause);
-        }
+        let state = match state.map(|state| (state.len() <= STATE_BYTES_MAX, HeaderValue::from_bytes(state)))
+        {
+            None => None,
+            Some((true, Ok(state))) => Some(state),
+            Some(_) => {
+                let cause = format!(
+                    "the connection state is larger than {STATE_BYTES_MAX} bytes, or no header's value"
+                );
+                return Verdict::failed(Outcome::Invalid, 502, cause);
+            }
+        };
         let bytes_max = self.upstream.settings().answer_bytes_max;
-        let desk = self.question.desk.clone();
-        let body = match desk.room.read(&mut answer, bytes_max).await {
+        let body = match self.question.desk.room.read(&mut answer.body, bytes_max).await {
             Ok(body) => body,
             Err(BodyFault::TooLarge(max)) => {
                 let cause = format!("the answer is larger than {max} bytes");
                 return Verdict::failed(Outcome::TooLarge, 502, cause);
             }
-            Err(BodyFault::Broken(cause)) => {
-                return Verdict::failed(Outcome::Unreachable, 502, format!("the answer broke off: {cause}"));
+            Err(BodyFault::Fault(SendFault::Nonsense(cause))) => {
+                return Verdict::failed(Outcome::Invalid, 502, cause);
+            }
+            Err(BodyFault::Fault(fault)) => {
+                return Verdict::failed(Outcome::Unreachable, 502, fault.into_text());
             }
         };
+        // The connection is free again.
+        drop(answer);
         self.note_body(&body);
         let reply = if is_connect {
             connect_answer(&body).map(|acceptance| Reply::Accepted(Box::new(acceptance)))
         } else {
-            let headers = answer.headers();
-            let content_type = headers.get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or("not ASCII"));
-            let metadata = headers.iter().filter_map(|(name, value)| {
-                Some((name.as_str().strip_prefix(METADATA_PREFIX)?, value.to_str().ok()?))
-            });
-            user_answer(content_type, body, metadata).map(Reply::Answered)
+            user_answer(content_type, body, metadata.into_iter()).map(Reply::Answered)
         };
         match reply {
             Ok(reply) => {
@@ -402,7 +423,11 @@ impl Call {
     fn end(&mut self, verdict: Verdict) {
         self.has_ended = true;
         self.turn = None;
-        self.inside = None;
+        // As long as the rest has to be waited for, its connection is one of those that may be open at a time.
+        self.rest = self.rest.take().and_then(|mut rest| (!rest.is_over()).then_some(rest));
+        if self.rest.is_none() {
+            self.inside = None;
+        }
         let end = match verdict.outcome {
             Outcome::ServerError | Outcome::Unreachable => End::Failed,
             Outcome::Timeout if self.trace.attempts > 0 => End::Failed,
@@ -442,6 +467,11 @@ impl Call {
         // Last: who gets it finds everything as it is from then on.
         self.question.answer(verdict.reply);
     }
+}
+
+/// Whether a header has this name.
+fn is(name: &[u8], known: &str) -> bool {
+    name.eq_ignore_ascii_case(known.as_bytes())
 }
 
 impl Call {
@@ -515,5 +545,87 @@ impl Drop for Call {
         } else {
             Verdict::failed(Outcome::Cancelled, 499, "nobody waits for the answer any more")
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dispatch::Desk;
+    use crate::exchange::Exchange;
+    use crate::signature::Signer;
+    use crate::upstream::{HandlerAuth, HttpVersion, UpstreamSettings};
+    use ringhub_hub::event::Caller;
+    use ringhub_hub::{ConnectionId, CoreId, Ticket};
+    use ringhub_protocol::events::UrlTemplate;
+    use ringhub_protocol::name::HubName;
+    use ringhub_protocol::pubsub::DataType;
+
+    fn upstream() -> Arc<Upstream> {
+        let settings = UpstreamSettings {
+            hub: HubName::parse("chat").unwrap(),
+            place: 0,
+            template: UrlTemplate::parse("http://127.0.0.1:1/", &mut |_| unreachable!()).unwrap(),
+            auth: HandlerAuth::None,
+            validate: false,
+            http: HttpVersion::Http1,
+            timeout: Duration::from_secs(1),
+            connect_timeout: Duration::from_secs(1),
+            retry_delays: Vec::new(),
+            answer_bytes_max: 1,
+            concurrency_max: 1,
+            queue_max: 1,
+            queue_bytes_max: 1,
+            breaker_failures: 1,
+            ca_file: None,
+            forward_refusals: true,
+            inspect_bodies: false,
+        };
+        Upstream::new(settings).unwrap()
+    }
+
+    /// Whatever happens: an answer comes, the place is free, and the next of the connection may go.
+    #[test]
+    fn a_panic_on_its_way_is_an_answer() {
+        let exchange = Arc::new(Exchange::new(1));
+        let desk = Desk::new(exchange.clone(), Signer::new(&["key"]));
+        let upstream = upstream();
+        let caller = Arc::new(Caller {
+            hub: HubName::parse("chat").unwrap(),
+            id: ConnectionId { node: 0, core: CoreId(0), slot: 0, random: 0 },
+            origin: "localhost".into(),
+            memory: std::sync::OnceLock::new(),
+        });
+        let memory = Memory::of(&caller);
+        let event = Event {
+            caller,
+            user: None,
+            subprotocol: None,
+            subject: EventSubject::User("a".into()),
+            data_type: DataType::Text,
+            body: Bytes::new(),
+            metadata: None,
+            handler: None,
+            listeners: Vec::new(),
+            ticket: Some(Ticket(7)),
+        };
+        let begun = memory.begin(&event.subject);
+        let question = Question::new(&desk, CoreId(0), 3, event.ticket);
+        let call = Call::new(question, upstream.clone(), Box::new(event), memory.clone(), begun, 0);
+        let call = call.enter().expect("there is a place");
+        assert_eq!((upstream.report().in_flight, desk.report().events), (1, 1));
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let task = async move {
+            let _call = call;
+            panic!("as a bug would");
+        };
+        assert!(runtime.block_on(async { tokio::spawn(task).await }).is_err());
+        let answer = exchange.next_answer(CoreId(0)).expect("an answer");
+        assert_eq!((answer.hub, answer.ticket, answer.reply), (3, Ticket(7), Reply::Failed(500)));
+        assert!(exchange.next_answer(CoreId(0)).is_none());
+        let report = upstream.report();
+        assert_eq!((report.in_flight, report.calls[0].outcome), (0, Outcome::Internal));
+        assert_eq!(desk.report().events, 0);
+        assert!(memory.begin(&EventSubject::Connected).turn.is_first());
     }
 }

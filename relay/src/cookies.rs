@@ -36,7 +36,7 @@ struct Kept {
 
 impl Jar {
     /// Takes a `Set-Cookie` of an answer from `uri`; one that is none, or not for there, is passed over.
-    pub(crate) fn set(&mut self, uri: &Uri, header: &HeaderValue, now_unix: u64) {
+    pub(crate) fn set(&mut self, uri: &Uri, header: &[u8], now_unix: u64) {
         let Some(cookie) = Kept::read(uri, header, now_unix) else { return };
         self.0.retain(|kept| !kept.is_replaced_by(&cookie) && !kept.is_over(now_unix));
         if cookie.is_over(now_unix) {
@@ -74,8 +74,8 @@ impl Jar {
 }
 
 impl Kept {
-    fn read(uri: &Uri, header: &HeaderValue, now_unix: u64) -> Option<Self> {
-        let text = std::str::from_utf8(header.as_bytes()).ok()?;
+    fn read(uri: &Uri, header: &[u8], now_unix: u64) -> Option<Self> {
+        let text = std::str::from_utf8(header).ok()?;
         let cookie = Cookie::parse(text).ok()?;
         let from = uri.host()?.to_ascii_lowercase();
         let (host, and_below) = match cookie.domain() {
@@ -149,5 +149,90 @@ fn directory(path: &str) -> &str {
     match path.rfind('/') {
         None | Some(0) => "/",
         Some(end) => &path[..end],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: u64 = 1_700_000_000;
+
+    /// `Cookie` for the second URL after these were set by the first.
+    fn sent(set: &[&str], from: &str, to: &str) -> String {
+        let mut jar = Jar::default();
+        set.iter().for_each(|text| jar.set(&from.parse().unwrap(), text.as_bytes(), NOW));
+        header(&jar, to, NOW)
+    }
+
+    fn header(jar: &Jar, to: &str, now: u64) -> String {
+        let header = jar.header(&to.parse().unwrap(), now);
+        header.map_or_else(String::new, |value| String::from_utf8(value.as_bytes().to_vec()).unwrap())
+    }
+
+    #[test]
+    fn hosts_paths_and_schemes_decide() {
+        let from = "http://app.example.com/hooks/chat";
+        for (set, to, expected) in [
+            ("a=1", "http://app.example.com/hooks/other", "a=1"),
+            ("a=1", "http://APP.example.com/hooks", "a=1"),
+            ("a=1", "http://app.example.com/", ""),
+            ("a=1", "http://app.example.com/hooksmith", ""),
+            ("a=1", "http://sub.app.example.com/hooks/x", ""),
+            ("a=1", "http://example.com/hooks/x", ""),
+            ("a=1; Path=/", "http://app.example.com/x", "a=1"),
+            ("a=1; Path=nonsense", "http://app.example.com/hooks", "a=1"),
+            ("a=1; Path=/; Domain=.Example.com", "http://other.example.com/", "a=1"),
+            ("a=1; Path=/; Domain=example.com", "http://badexample.com/", ""),
+            ("a=1; Path=/; Domain=other.com", "http://other.com/", ""),
+            ("a=1; Path=/; Domain=sub.app.example.com", "http://sub.app.example.com/", ""),
+            ("a=1; Path=/; Secure", "http://app.example.com/", ""),
+            ("a=1; Path=/; Secure", "https://app.example.com/", "a=1"),
+            ("a=1; Path=/; HttpOnly; SameSite=Strict", "http://app.example.com/", "a=1"),
+            ("a=\"q u\"; Path=/", "http://app.example.com/", "a=\"q u\""),
+            ("nonsense", "http://app.example.com/hooks/x", ""),
+            ("=x; Path=/", "http://app.example.com/", ""),
+        ] {
+            assert_eq!(sent(&[set], from, to), expected, "{set} to {to}");
+        }
+        let address = "http://127.0.0.1/";
+        assert_eq!(sent(&["a=1; Domain=0.0.1"], address, address), "");
+        assert_eq!(sent(&["a=1; Domain=127.0.0.1"], address, address), "a=1");
+    }
+
+    #[test]
+    fn longer_paths_come_first_and_a_name_stands_once_for_each_place() {
+        let url = "http://a.example/x/y";
+        let set = ["a=1; Path=/", "b=2; Path=/x", "c=3; Path=/", "a=4; Path=/", "a=5; Path=/x/y"];
+        assert_eq!(sent(&set, url, url), "a=5; b=2; c=3; a=4");
+    }
+
+    #[test]
+    fn cookies_end() {
+        let url = "http://a.example/";
+        let mut jar = Jar::default();
+        let mut set = |text: &str| jar.set(&url.parse().unwrap(), text.as_bytes(), NOW);
+        set("short=1; Max-Age=10; Expires=Wed, 21 Oct 2099 07:28:00 GMT");
+        set("long=1; Expires=Wed, 21 Oct 2099 07:28:00 GMT");
+        set("past=1; Expires=Wed, 21 Oct 2015 07:28:00 GMT");
+        set("session=1");
+        assert_eq!(header(&jar, url, NOW + 9), "short=1; long=1; session=1");
+        assert_eq!(header(&jar, url, NOW + 10), "long=1; session=1");
+        jar.set(&url.parse().unwrap(), b"session=; Max-Age=0", NOW + 10);
+        assert_eq!(header(&jar, url, NOW + 10), "long=1");
+        assert_eq!(jar.0.len(), 1, "what is over is not kept");
+    }
+
+    #[test]
+    fn a_jar_is_bounded_and_the_oldest_leave() {
+        let url = "http://a.example/";
+        let many: Vec<String> = (0..COOKIES_MAX + 3).map(|n| format!("c{n}=1")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert_eq!(sent(&many, url, url), many[3..].join("; "));
+        let large = |name: &str, bytes: usize| format!("{name}={}", "x".repeat(bytes - 1));
+        let [a, b, c, d] =
+            [("a", 3000), ("b", 3000), ("c", 4096), ("d", 4097)].map(|(name, bytes)| large(name, bytes));
+        assert_eq!(sent(&[&a, &b, &c, &d], url, url), format!("{b}; {c}"));
+        const { assert!(3000 + 4096 <= JAR_BYTES_MAX && 3000 + 3000 + 4096 > JAR_BYTES_MAX) };
     }
 }

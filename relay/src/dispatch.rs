@@ -4,11 +4,11 @@
 //! them; every question is answered exactly once, for a [`Question`] that is dropped answers by itself.
 
 use bytes::Bytes;
+use hashbrown::HashMap;
 use ringhub_hub::event::{Event, Reply};
 use ringhub_hub::{CoreId, Ticket};
 use ringhub_protocol::events::Attributes;
 use ringhub_protocol::name::UserId;
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -16,6 +16,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
+use crate::RelayReport;
 use crate::answer::Room;
 use crate::call::Call;
 use crate::exchange::{Answer, Ask, Exchange};
@@ -25,14 +26,15 @@ use crate::memory::{Begun, Memory};
 use crate::signature::Signer;
 use crate::upstream::Upstream;
 
-/// What all events share. It lives on the relay's thread.
+/// What all events share. It is used on the relay's thread; others only look at it.
+#[derive(Debug)]
 pub(crate) struct Desk {
     exchange: Arc<Exchange>,
     pub(crate) signer: Arc<Signer>,
     pub(crate) room: Room,
     pub(crate) request_ids: RequestIds,
     /// Where the questions are that may be cancelled.
-    open: Mutex<HashMap<Key, AbortHandle>>,
+    open: Mutex<Open>,
     /// Events that have not ended.
     events: AtomicUsize,
     /// The last of them ended.
@@ -47,6 +49,8 @@ const LISTENERS_FLUSH_MAX: Duration = Duration::from_secs(10);
 
 /// Names a question: tickets are a hub's on its core.
 type Key = (CoreId, u32, Ticket);
+
+type Open = HashMap<Key, AbortHandle, foldhash::fast::RandomState>;
 
 impl Desk {
     pub(crate) fn new(exchange: Arc<Exchange>, signer: Arc<Signer>) -> Arc<Self> {
@@ -121,7 +125,8 @@ impl Desk {
         let key = question.key;
         let call = Call::new(question, upstream, event, memory, begun, now_unix_ms);
         let Some(call) = call.enter() else { return };
-        let task = tokio::spawn(call.run());
+        // Boxed, for the runtime moves a task several times before it runs.
+        let task = tokio::spawn(Box::pin(call.run()));
         if let Some(key) = key {
             self.open().insert(key, task.abort_handle());
         }
@@ -171,12 +176,18 @@ impl Desk {
         }
     }
 
+    pub(crate) fn report(&self) -> RelayReport {
+        let (answers, large_answer_bytes) = self.room.taken();
+        let (events, questions) = (self.events.load(Ordering::Relaxed), self.open().len());
+        RelayReport { events, questions, answers, large_answer_bytes }
+    }
+
     /// Whether the relay is about to end.
     pub(crate) fn is_closing(&self) -> bool {
         self.is_closing.load(Ordering::Relaxed)
     }
 
-    fn open(&self) -> MutexGuard<'_, HashMap<Key, AbortHandle>> {
+    fn open(&self) -> MutexGuard<'_, Open> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -188,7 +199,7 @@ pub(crate) struct Question {
 }
 
 impl Question {
-    fn new(desk: &Arc<Desk>, core: CoreId, hub: u32, ticket: Option<Ticket>) -> Self {
+    pub(crate) fn new(desk: &Arc<Desk>, core: CoreId, hub: u32, ticket: Option<Ticket>) -> Self {
         desk.events.fetch_add(1, Ordering::Relaxed);
         Self { desk: desk.clone(), key: ticket.map(|ticket| (core, hub, ticket)) }
     }

@@ -3,7 +3,7 @@
 //! What must stay true: no more requests at a time than there are places; no event waits that was not counted
 //! against the bounds; whoever got in leaves, whatever becomes of it. An event that waits for another attempt gives
 //! its place back and counts as waiting, without being judged again, so there are never more than places and bound
-//! together.
+//! together. Only events that must not be lost wait over the bounds, counted as all others.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -44,18 +44,24 @@ impl Gate {
     /// Lets an event in that takes so many bytes: into a place if it `may_go` and there is one, else to wait.
     /// `None` if too many wait.
     pub(crate) fn enter(self: &Arc<Self>, bytes: usize, may_go: bool) -> Option<Inside> {
+        let fits =
+            self.waiting() < self.waiting_max && self.waiting_bytes() + bytes <= self.waiting_bytes_max;
+        let inside = self.enter_always(bytes, may_go);
+        // One that does not fit is dropped, and so leaves.
+        (fits || inside.has_place).then_some(inside)
+    }
+
+    /// Lets an event in that waits however many others do.
+    pub(crate) fn enter_always(self: &Arc<Self>, bytes: usize, may_go: bool) -> Inside {
         let mut inside = Inside { gate: self.clone(), bytes, has_place: true };
         if may_go && let Ok(place) = self.places.try_acquire() {
             place.forget();
-            return Some(inside);
+            return inside;
         }
-        let fits =
-            self.waiting() < self.waiting_max && self.waiting_bytes() + bytes <= self.waiting_bytes_max;
         inside.has_place = false;
         self.waiting.fetch_add(1, Ordering::Relaxed);
         self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
-        // One that does not fit is dropped, and so leaves.
-        fits.then_some(inside)
+        inside
     }
 
     /// Events in a place.
@@ -136,6 +142,10 @@ mod tests {
         assert!(gate.enter(41, true).is_none(), "too many bytes");
         let third = gate.enter(40, true).expect("just enough");
         assert!(gate.enter(0, true).is_none(), "too many events");
+        assert_eq!(counts(&gate), [1, 2, 100]);
+        let always = gate.enter_always(50, true);
+        assert_eq!(counts(&gate), [1, 3, 150]);
+        drop(always);
         assert_eq!(counts(&gate), [1, 2, 100]);
         drop(third);
         drop(first);

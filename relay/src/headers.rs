@@ -1,32 +1,34 @@
-//! Names and values of the headers that every event has (`event-handlers` §3). None is allocated for an event.
+//! Headers of events (`event-handlers` §3): names, values for HTTP/2, and the ids of requests.
 
 use bytes::BytesMut;
-use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::header::{HeaderName, HeaderValue};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-pub(crate) const ORIGIN: HeaderName = HeaderName::from_static("webhook-request-origin");
-pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-client-request-id");
-pub(crate) const SIGNATURE: HeaderName = HeaderName::from_static("ce-signature");
-pub(crate) const STATE: HeaderName = HeaderName::from_static("ce-connectionstate");
-pub(crate) const AWPS_VERSION: HeaderName = HeaderName::from_static("ce-awpsversion");
-/// Of [`AWPS_VERSION`].
-pub(crate) const VERSION: HeaderValue = HeaderValue::from_static("1.0");
+pub(crate) const ORIGIN: &str = "webhook-request-origin";
+pub(crate) const ALLOWED_ORIGIN: &str = "webhook-allowed-origin";
+pub(crate) const REQUEST_ID: &str = "x-ms-client-request-id";
+pub(crate) const SIGNATURE: &str = "ce-signature";
+pub(crate) const STATE: &str = "ce-connectionstate";
+pub(crate) const AWPS_VERSION: &str = "ce-awpsversion";
+pub(crate) const COOKIE: &str = "cookie";
+pub(crate) const SET_COOKIE: &str = "set-cookie";
+pub(crate) const CONTENT_TYPE: &str = "content-type";
+pub(crate) const AUTHORIZATION: &str = "authorization";
 
-/// The name of a header whose text is in lower case.
-pub(crate) fn name(text: &'static str) -> HeaderName {
-    // `from_static` reads the text anew; these are made when we are compiled.
+/// The name of a header whose text is in lower case; those that every event has are not read anew.
+pub(crate) fn name(text: &str) -> Option<HeaderName> {
     macro_rules! known {
         ($($text:literal)*) => {
             match text {
-                "content-type" => header::CONTENT_TYPE,
-                $($text => const { HeaderName::from_static($text) },)*
-                _ => HeaderName::from_static(text),
+                $($text => Some(const { HeaderName::from_static($text) }),)*
+                _ => HeaderName::from_bytes(text.as_bytes()).ok(),
             }
         };
     }
     known! {
-        "ce-specversion" "ce-awpsversion" "ce-type" "ce-source" "ce-id" "ce-time" "ce-connectionid" "ce-hub"
-        "ce-eventname" "ce-userid" "ce-subprotocol" "ce-connectionstate"
+        "content-type" "ce-specversion" "ce-awpsversion" "ce-type" "ce-source" "ce-id" "ce-time" "ce-connectionid"
+        "ce-hub" "ce-eventname" "ce-userid" "ce-subprotocol" "ce-signature" "ce-connectionstate"
+        "webhook-request-origin" "x-ms-client-request-id"
     }
 }
 

@@ -34,10 +34,12 @@ mod dispatch;
 pub mod exchange;
 mod gate;
 mod headers;
+mod http1;
 mod https;
 pub mod jwks;
 mod kept;
 pub mod listener;
+mod lookup;
 mod memory;
 pub mod oidc;
 mod order;
@@ -53,6 +55,7 @@ pub use breaker::BreakerState;
 pub use signature::Signer;
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -77,7 +80,21 @@ pub struct Settings {
 #[derive(Debug)]
 pub struct Relay {
     stop: watch::Sender<Option<Duration>>,
+    desk: Arc<Desk>,
     thread: JoinHandle<()>,
+}
+
+/// What all handlers share, at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RelayReport {
+    /// Events that have come and not ended.
+    pub events: usize,
+    /// Questions that may be cancelled.
+    pub questions: usize,
+    /// Answers that are being read; at most 1024.
+    pub answers: usize,
+    /// Bytes set aside for answers larger than 64 KiB; at most 64 MiB.
+    pub large_answer_bytes: usize,
 }
 
 /// Why the side thread cannot start. For the operator.
@@ -112,8 +129,8 @@ pub enum StartError {
     Thread(#[from] io::Error),
 }
 
-/// Threads for what has only a blocking call: looking up names.
-const BLOCKING_THREADS_MAX: usize = 2;
+/// Threads for what has only a blocking call: looking up names, one at a time for each handler and issuer.
+const BLOCKING_THREADS_MAX: usize = 16;
 /// How long such a thread stays without work.
 const BLOCKING_THREAD_IDLE: Duration = Duration::from_secs(5);
 
@@ -142,18 +159,30 @@ impl Relay {
             .build()?;
         let (stop, stopped) = watch::channel(None);
         let desk = Desk::new(settings.exchange, settings.signer);
+        let working = desk.clone();
         let run = move || {
-            runtime.block_on(async move {
+            let work = async {
                 for (https, issuer) in fresh {
                     tokio::spawn(keep_fresh(issuer, https));
                 }
-                desk.work(stopped).await;
-            });
+                working.work(stopped).await;
+            };
+            if catch_unwind(AssertUnwindSafe(|| runtime.block_on(work))).is_err() {
+                // What cores ask would never be answered, and soon they would read nothing more from anybody. The
+                // panic's own message stands above this line.
+                eprintln!("ringhub: the side thread panicked; the process ends so that it can be restarted");
+                std::process::abort();
+            }
             // Not waiting for a name that is being looked up.
             runtime.shutdown_background();
         };
         let thread = thread::Builder::new().name("ringhub-relay".to_owned()).spawn(run)?;
-        Ok(Self { stop, thread })
+        Ok(Self { stop, desk, thread })
+    }
+
+    /// What all handlers share, at this moment.
+    pub fn report(&self) -> RelayReport {
+        self.desk.report()
     }
 
     /// Asks the thread to end: events that were asked for before are sent, and those in flight have so long; what
@@ -162,11 +191,9 @@ impl Relay {
         self.stop.send_replace(Some(grace));
     }
 
-    /// Waits until the thread has ended.
+    /// Waits until the thread has ended. A panic of it ends the process.
     pub fn join(self) {
-        if self.thread.join().is_err() {
-            tracing::error!("the relay's thread ended with a panic");
-        }
+        let _ = self.thread.join();
     }
 }
 

@@ -85,7 +85,7 @@ impl Memory {
     }
 
     /// Takes a `Set-Cookie` of an answer from `uri`.
-    pub(crate) fn set_cookie(&self, uri: &Uri, value: &HeaderValue, now_unix: u64) {
+    pub(crate) fn set_cookie(&self, uri: &Uri, value: &[u8], now_unix: u64) {
         self.lock().cookies.set(uri, value, now_unix);
     }
 

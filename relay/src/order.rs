@@ -1,6 +1,6 @@
 //! In which order the events of one connection leave (`event-handlers` §4.2, §4.7).
 //!
-//! Each event takes a [`Turn`] when it comes and gives it up when its request has been handed to an HTTP
+//! Each event takes a [`Turn`](crate::memory::Turn) when it comes and gives it up when its request has been handed to an HTTP
 //! connection, or will not be for now: it failed, or waits for another attempt. It may be sent when all turns
 //! taken before it are given up. So events leave in the order in which they came, and none waits for another's
 //! answer.

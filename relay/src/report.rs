@@ -147,6 +147,10 @@ pub struct UpstreamReport {
     pub queued: usize,
     /// Their bytes.
     pub queued_bytes: usize,
+    /// HTTP/1.1 connections that wait for a request.
+    pub idle_connections: usize,
+    /// Names of the server that the handler has been asked about (§2); at most 64.
+    pub origins: usize,
     /// Ended events: by [`EventClass::ALL`], then by [`Outcome::ALL`].
     pub events: [[u64; Outcome::ALL.len()]; EventClass::ALL.len()],
     /// Requests that were made for events.

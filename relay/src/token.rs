@@ -184,3 +184,26 @@ impl std::fmt::Debug for Endpoint {
         write!(f, "Endpoint({:?})", self.url)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_renewed_in_time_and_a_failure_keeps_the_last() {
+        let now = Instant::now();
+        let seconds = |instant: Instant| (instant - now).as_secs_f64().round();
+        let token = |lifetime| Ok((HeaderValue::from_static("Bearer a"), Duration::from_secs(lifetime)));
+        let no_token = || Err(NoToken { cause: "no".into(), may_pass: true });
+        for (lifetime, due, end) in [(3600, 3540.0, 3570.0), (100, 90.0, 95.0), (0, 0.0, 0.0)] {
+            let kept = kept(token(lifetime), None);
+            assert_eq!((seconds(kept.due), seconds(kept.usable_until.unwrap())), (due, end), "{lifetime}");
+        }
+        let good = kept(token(3600), None);
+        let after = kept(no_token(), Some(good.clone()));
+        assert!(after.value.is_ok() && after.usable_until == good.usable_until);
+        assert_eq!(seconds(after.due), 1.0);
+        let ended = Answer { usable_until: Some(now), ..good };
+        assert!(kept(no_token(), Some(ended)).value.is_err());
+    }
+}

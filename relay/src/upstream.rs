@@ -1,10 +1,10 @@
 //! Event handlers: where they are and how they are asked (`event-handlers` §2–5).
 
+use hashbrown::HashMap;
 use hyper::Uri;
 use hyper::header::{HeaderName, HeaderValue};
 use ringhub_protocol::events::{Subject, UrlTemplate};
 use ringhub_protocol::name::HubName;
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -165,6 +165,8 @@ impl Upstream {
             in_flight: self.gate.in_flight(),
             queued: self.gate.waiting(),
             queued_bytes: self.gate.waiting_bytes(),
+            idle_connections: self.client.idle(),
+            origins: self.validations.origins(),
             events: self.record.events(),
             attempts: self.record.attempts(),
             retries: self.record.retries(),
@@ -217,7 +219,7 @@ struct Uris {
     template: UrlTemplate,
     /// There if the event is not in it.
     only: Option<Uri>,
-    by_event: Mutex<HashMap<Box<str>, Uri>>,
+    by_event: Mutex<HashMap<Box<str>, Uri, foldhash::fast::RandomState>>,
 }
 
 /// URLs of one handler that are kept; those of further events are made anew each time.

@@ -18,7 +18,7 @@ use std::collections::HashSet;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, mpsc};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Memory glommio registers per executor, in bytes: its minimum, for none of its I/O is used.
 const IO_MEMORY: usize = 64 << 10;
@@ -159,6 +159,11 @@ impl Server {
     /// Asks every core to stop: no new sockets, 1001 to every client, then a deadline.
     pub(crate) fn stop(&self) {
         self.peers.stop();
+    }
+
+    /// How long a stop may take, as configured now.
+    pub(crate) fn stop_deadline(&self) -> Duration {
+        self.settings.load().stop_deadline
     }
 
     /// Waits until every core has ended.

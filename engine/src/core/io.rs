@@ -218,7 +218,7 @@ impl Io {
         let mut pressure = outbox.push(rest, self.settings.outbox_bytes_max);
         if pressure == Pressure::High {
             self.shared.counters.expire(outbox, self.now);
-            if outbox.bytes() <= self.settings.outbox_bytes_max {
+            if !outbox.is_over(self.settings.outbox_bytes_max) {
                 pressure = Pressure::Low;
             }
         }

@@ -19,11 +19,13 @@ pub(crate) struct Line {
     core: CoreId,
     /// What is to be asked.
     batch: Vec<Ask>,
+    /// It found no room the last time.
+    stuck: bool,
 }
 
 impl Line {
     pub(crate) fn new(exchange: Arc<Exchange>, core: CoreId) -> Self {
-        Self { exchange, core, batch: Vec::new() }
+        Self { exchange, core, batch: Vec::new(), stuck: false }
     }
 
     /// Adds an event of a hub to the batch.
@@ -38,16 +40,18 @@ impl Line {
 
     /// Hands the batch over; it stays if there is no room.
     pub(crate) fn send(&mut self) {
+        self.stuck = false;
         if !self.batch.is_empty()
             && let Err(batch) = self.exchange.ask(self.core, std::mem::take(&mut self.batch))
         {
             self.batch = batch;
+            self.stuck = true;
         }
     }
 
-    /// Whether a batch waits for room.
+    /// Whether a batch found no room. One that is still being gathered holds nobody up: the turn's input bounds it.
     pub(crate) fn is_stuck(&self) -> bool {
-        !self.batch.is_empty()
+        self.stuck
     }
 
     /// Whether answers wait.
@@ -95,5 +99,30 @@ impl Core {
             Some(Socket { kind: Kind::Client(client), .. }) => Some(client),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_core_is_held_up_by_a_batch_without_room_not_by_one_it_gathers() {
+        let exchange = Arc::new(Exchange::new(1));
+        let mut line = Line::new(exchange.clone(), CoreId(0));
+        let mut handed_over = 0;
+        loop {
+            line.cancel(0, Ticket(handed_over));
+            assert!(!line.is_stuck(), "after {handed_over}");
+            line.send();
+            if line.is_stuck() {
+                break;
+            }
+            handed_over += 1;
+            assert!(handed_over < 10_000, "there is always room");
+        }
+        line.cancel(0, Ticket(handed_over + 1));
+        line.send();
+        assert!(line.is_stuck() && line.batch.len() == 2);
     }
 }

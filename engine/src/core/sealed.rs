@@ -226,7 +226,7 @@ impl Io {
     fn check_pressure(&mut self, key: SocketKey) {
         let is_over = |io: &mut Self| {
             let outbox = io.sockets.get(key).and_then(|socket| socket.outbox.as_ref());
-            outbox.is_some_and(|outbox| outbox.bytes() > io.settings.outbox_bytes_max)
+            outbox.is_some_and(|outbox| outbox.is_over(io.settings.outbox_bytes_max))
         };
         if is_over(self) {
             self.drop_expired(key);

@@ -8,7 +8,9 @@ use crate::core::{Mode, Server, start};
 use crate::net::gate::{Admission, Admitted, Gate, UpgradeRequest};
 use crate::net::peer::Via;
 use crate::net::{Address, HttpAnswer, HttpFactory, HttpHandler, HttpProgress, Listener};
+use ringhub_hub::event::{Route, Routes};
 use ringhub_hub::{ConnectionId, CoreId};
+use ringhub_protocol::events::{EventFilter, UserEvents};
 use ringhub_protocol::http::write_refusal;
 use ringhub_protocol::name::{GroupName, HubName};
 use ringhub_protocol::pubsub::Subprotocol;
@@ -521,6 +523,26 @@ fn malformed_heads_are_refused_with_the_api_s_body() {
         assert!(response.contains("x-ms-error-code: Error.BadRequest\r\n"), "{response}");
         assert!(response.contains("\r\n\r\n{\"code\":\"Error.BadRequest\",\"message\":\""), "{response}");
     }
+    running.stop();
+}
+
+/// What was gathered for the side thread in a turn passed for a side thread that is behind: every other message of the
+/// turn was parked, its receive cancelled, and each turn took one event.
+#[test]
+fn an_event_does_not_hold_up_what_comes_in_with_it() {
+    let running = Running::new(Mode::Serve, |settings| {
+        let filter = EventFilter { user: UserEvents::All, ..EventFilter::default() };
+        let handlers = vec![Route { filter, target: Arc::new(()) }];
+        settings.hub_default.routes = Some(Arc::new(Routes { handlers, ..Routes::default() }));
+        // Nobody answers.
+        settings.stop_deadline = Duration::from_millis(10);
+    });
+    let mut client = Client::connect(running.address(), "/client/hubs/chat", Some("json.webpubsub.azure.v1"));
+    let event = br#"{"type":"event","event":"e","dataType":"text","data":"d"}"#;
+    let burst: Vec<u8> = (0..10).flat_map(|_| masked(1, event)).collect();
+    client.stream.write_all(&burst).unwrap();
+    running.wait(10, |counters| counters.messages_in.get());
+    assert_eq!(running.sum(|counters| counters.receive_pauses.get()), 0);
     running.stop();
 }
 

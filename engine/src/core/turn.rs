@@ -561,6 +561,11 @@ impl Core {
             self.stop();
         }
         if self.stopping.is_some_and(|until| until <= self.now) {
+            for hub in 0..self.hubs.slots.len() as u32 {
+                if self.hubs.slots[hub as usize].hub.awaits_replies() {
+                    self.feed(hub, Input::GiveUp);
+                }
+            }
             for key in self.io.sockets.keys() {
                 self.io.abort(key);
             }

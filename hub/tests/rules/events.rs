@@ -5,11 +5,11 @@ use ringhub_hub::effect::{
     CloseCategory, Connect, Effect, Input, Introduction, Question, RefusedBy, Transport,
 };
 use ringhub_hub::event::{Event, EventSubject, Refusal, Reply, Route, Routes};
-use ringhub_hub::{Limits, SocketKey, Ticket, Time};
+use ringhub_hub::{CoreId, Hub, Limits, MeshItem, SocketKey, Ticket, Time};
 use ringhub_protocol::events::{
     Acceptance, EventFilter, GroupPatterns, Message, Presence, SystemEvents, UserEvents,
 };
-use ringhub_protocol::name::{GroupName, UserId};
+use ringhub_protocol::name::{GroupName, HubName, UserId};
 use ringhub_protocol::pubsub::{Data, DataType, Subprotocol};
 use ringhub_protocol::ws::CloseCode;
 use std::sync::Arc;
@@ -243,6 +243,61 @@ fn a_stop_refuses_who_is_asked_about_and_tells_the_end_of_who_was_let_in_after_a
     assert!(!bench.hub.awaits_replies());
 }
 
+/// It was opened behind the stop, and as a reliable client waited for in a hub that is gone.
+#[test]
+fn who_was_let_in_while_other_cores_hear_of_its_groups_is_refused_by_a_stop_and_its_end_is_told() {
+    let mut bench = bench();
+    let (routes, name) = (routes(vec![every_event()], vec![]), HubName::parse("chat").unwrap());
+    bench.hub = Hub::new(name, CoreId(0), 2, 7, Limits::default(), Box::new(|_| "token".into()));
+    bench.hub.set_routes(Some(Arc::new(routes)));
+    let socket = knock(&mut bench, Subprotocol::ReliableJson, &[]);
+    let (_, ticket) = question(&mut bench);
+    bench.handle(Input::Reply(ticket, Reply::Accepted(Box::default())));
+    let agreement = bench.effects.iter().find_map(|effect| match effect {
+        Effect::Forward(CoreId(1), MeshItem::Interest(_, ticket)) => Some(*ticket),
+        _ => None,
+    });
+    bench.handle(Input::Stop);
+    let refused =
+        |effect: &Effect| matches!(effect, Effect::ConnectRefused(to, RefusedBy::Stop) if *to == socket);
+    assert!(bench.effects.iter().any(refused));
+    assert_eq!(names(&events(&mut bench)), ["disconnected"]);
+    bench.handle(Input::Mesh(CoreId(1), MeshItem::Agreed(agreement.expect("the other core is told"))));
+    bench.flush();
+    assert!(opened(&bench, socket).is_none() && events(&mut bench).is_empty());
+    assert_eq!(bench.hub.group_counts(), (0, 0));
+}
+
+/// Whoever a slow handler had a question of was not told of: the core left with the question.
+#[test]
+fn a_stop_that_lasts_too_long_gives_up_questions_and_tells_the_ends_without_them() {
+    let mut bench = bench();
+    let clients = [bench.json(&[]), bench.json(&[])];
+    let ids = clients.map(|client| id_of(&bench, client));
+    events(&mut bench);
+    for client in clients {
+        bench.say(client, &event("asked", ""));
+        bench.say(client, &event("waits", ""));
+    }
+    let asked = events(&mut bench);
+    knock(&mut bench, Subprotocol::Raw, &[]);
+    bench.handle(Input::Stop);
+    assert_eq!(names(&events(&mut bench)), ["connect"], "handlers may answer until the deadline");
+    bench.effects.clear();
+    bench.handle(Input::GiveUp);
+    let cancelled = bench.effects.iter().filter(|effect| matches!(effect, Effect::CancelEvent(_))).count();
+    assert_eq!(cancelled, 3);
+    let told = events(&mut bench);
+    assert_eq!(
+        (names(&told), told[0].caller.id, told[1].caller.id),
+        (vec!["disconnected"; 2], ids[0], ids[1])
+    );
+    assert!(!bench.hub.awaits_replies());
+    answer(&mut bench, asked[0].ticket.unwrap(), None);
+    bench.handle(Input::GiveUp);
+    assert!(events(&mut bench).is_empty(), "once");
+}
+
 #[test]
 fn one_question_at_a_time_in_order_and_the_answer_before_the_ack() {
     let mut bench = talking();
@@ -434,6 +489,34 @@ fn what_a_client_said_before_it_left_is_asked_about_and_then_its_end_is_told() {
     assert_eq!(names(&told), ["disconnected"]);
     assert_eq!(told[0].caller.id, asked.caller.id);
     assert!(bench.texts(b).is_empty() && !bench.hub.awaits_replies());
+}
+
+/// Clients that spoke and left, over and over, left as much behind as there was memory.
+#[test]
+fn what_clients_leave_behind_has_a_bound_and_their_ends_are_told_all_the_same() {
+    let mut bench = Bench::new(Limits { departed_bytes_max: 600, ..Limits::default() });
+    bench.hub.set_routes(Some(Arc::new(routes(vec![every_event()], vec![]))));
+    let speak_and_leave = |bench: &mut Bench| {
+        let client = bench.json(&[]);
+        for name in ["one", "two"] {
+            bench.say(client, &event(name, ""));
+        }
+        bench.handle(Input::SocketLost(client));
+        bench.flush();
+        events(bench).remove(1).ticket.expect("an answer is awaited")
+    };
+    let [first, second, third] = [(); 3].map(|()| speak_and_leave(&mut bench));
+    assert_eq!(bench.hub.counters().events_dropped, 1);
+    answer(&mut bench, third, None);
+    assert_eq!(names(&events(&mut bench)), ["disconnected"]);
+    answer(&mut bench, first, None);
+    assert_eq!(names(&events(&mut bench)), ["two"]);
+    let fourth = speak_and_leave(&mut bench);
+    assert_eq!(bench.hub.counters().events_dropped, 1, "there is room again");
+    for ticket in [second, fourth] {
+        answer(&mut bench, ticket, None);
+        assert_eq!(names(&events(&mut bench)), ["two"]);
+    }
 }
 
 #[test]

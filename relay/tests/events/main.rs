@@ -4,6 +4,12 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bounds;
+mod http2;
+mod listeners;
 mod order;
+mod stop;
+mod token;
 mod trouble;
+mod validation;
 mod wire;

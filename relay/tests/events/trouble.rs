@@ -4,13 +4,39 @@ use ringhub_hub::event::Reply;
 use ringhub_relay::report::{EventClass, Outcome};
 use ringhub_relay::upstream::{Upstream, UpstreamSettings};
 use std::net::TcpListener;
+use std::os::unix::process::ExitStatusExt;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::handler::{Action, Handler, answer, status};
+use crate::support::handler::{Action, Handler, PATIENCE, answer, status};
 use crate::support::world::{Client, World, settings};
+
+/// The thread was gone without a word, and cores with it once nobody took what they asked. The test starts itself
+/// once more, as the process that is to end.
+#[test]
+fn a_panic_of_the_side_thread_ends_the_process() {
+    const CHILD: &str = "RINGHUB_TEST_SIDE_THREAD_PANICS";
+    if std::env::var_os(CHILD).is_some() {
+        let world = World::start();
+        let client = Client::new(&Upstream::new(settings("http://127.0.0.1:1/")).unwrap());
+        // No memory of the relay's.
+        client.caller.memory.set(Arc::new(())).unwrap();
+        world.send(vec![client.connected()]);
+        thread::sleep(PATIENCE);
+        return;
+    }
+    let ended = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "trouble::a_panic_of_the_side_thread_ends_the_process", "--nocapture"])
+        .env(CHILD, "1")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(ended.status.signal().is_some(), "{:?}: {said}", ended.status);
+    assert!(said.contains("ringhub: the side thread panicked"), "{said}");
+}
 
 /// How often user events ended so.
 fn count(upstream: &Upstream, outcome: Outcome) -> u64 {

@@ -281,3 +281,28 @@ fn connections_are_kept_and_used_again() {
     drop((client, upstream));
     handler.wait_for_no_connection();
 }
+
+/// Also when the body of an answer comes later than its head, and nobody needs it.
+#[test]
+fn an_answer_that_nobody_needs_does_not_cost_its_connection() {
+    let handler = Handler::start(|request| {
+        let status = if request.path == "/refused" { "400 X" } else { "200 X" };
+        let head = format!("HTTP/1.1 {status}\r\nContent-Length: 5\r\n\r\n");
+        Action::Pieces(vec![head.into_bytes(), b"12".to_vec(), b"345".to_vec()])
+    });
+    let world = World::start();
+    let upstream = Upstream::new(settings(&handler.url("/{event}"))).unwrap();
+    let client = Client::new(&upstream);
+    for _ in 0..3 {
+        assert_eq!(world.call(client.user("refused", "")), Reply::Failed(400));
+        // The answer to it comes before its connection is free: so many places are taken as connections are open.
+        while upstream.report().in_flight > 0 {
+            std::thread::yield_now();
+        }
+        world.send(vec![client.connected()]);
+        while upstream.report().events[1][0] == 0 || upstream.report().in_flight > 0 {
+            std::thread::yield_now();
+        }
+    }
+    assert_eq!(handler.connections(), 1);
+}

@@ -18,8 +18,6 @@ pub(crate) struct Request {
     /// Names in lower case, in order.
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
-    /// Which connection brought it, from 0.
-    pub(crate) connection: usize,
     pub(crate) at: Instant,
 }
 
@@ -38,6 +36,8 @@ pub(crate) enum Action {
     Answer(Vec<u8>),
     /// These bytes, and the end of the connection.
     AnswerAndClose(Vec<u8>),
+    /// These bytes, with a moment between them, and on.
+    Pieces(Vec<Vec<u8>>),
     /// The end of the connection, by a reset.
     Reset,
     /// Nothing, until the other side ends the connection.
@@ -151,13 +151,12 @@ impl Handler {
 
 impl Shared {
     fn serve(&self, mut stream: TcpStream) {
-        let connection = self.note(|seen| {
+        self.note(|seen| {
             seen.open += 1;
             seen.connections += 1;
-            seen.connections - 1
         });
         let mut unread = Vec::new();
-        while let Some(request) = read_request(&mut stream, &mut unread, connection) {
+        while let Some(request) = read_request(&mut stream, &mut unread) {
             self.note(|seen| seen.requests.push(request.clone()));
             match (self.script)(&request) {
                 Action::Answer(bytes) => {
@@ -168,6 +167,13 @@ impl Shared {
                 Action::AnswerAndClose(bytes) => {
                     let _ = stream.write_all(&bytes);
                     break;
+                }
+                Action::Pieces(pieces) => {
+                    let _ = stream.set_nodelay(true);
+                    for piece in pieces {
+                        let _ = stream.write_all(&piece);
+                        thread::sleep(Duration::from_millis(5));
+                    }
                 }
                 Action::Reset => {
                     // What is unread when a socket is closed makes a reset of it.
@@ -188,7 +194,7 @@ impl Shared {
     }
 }
 
-fn read_request(stream: &mut TcpStream, unread: &mut Vec<u8>, connection: usize) -> Option<Request> {
+fn read_request(stream: &mut TcpStream, unread: &mut Vec<u8>) -> Option<Request> {
     let end = read_until(stream, unread, |bytes| {
         bytes.windows(4).position(|four| four == b"\r\n\r\n").map(|at| at + 4)
     })?;
@@ -210,7 +216,6 @@ fn read_request(stream: &mut TcpStream, unread: &mut Vec<u8>, connection: usize)
         path: first.next()?.to_owned(),
         headers,
         body: unread.drain(..length).collect(),
-        connection,
         at: Instant::now(),
     })
 }

@@ -1,4 +1,5 @@
-//! Handlers made of bytes, and a core's side of the exchange.
+//! Handlers made of bytes or of hyper, and a core's side of the exchange.
 
 pub(crate) mod handler;
+pub(crate) mod hyper_handler;
 pub(crate) mod world;

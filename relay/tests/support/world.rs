@@ -112,6 +112,13 @@ impl World {
         self.reply(self.ask(event))
     }
 
+    pub(crate) fn begin_stop(&self, grace: Duration) {
+        if let Some(relay) = &self.relay {
+            relay.stop(grace);
+        }
+    }
+
+    /// Ends the relay, and waits for it; a stop that was begun goes on as it was.
     pub(crate) fn stop(&mut self, grace: Duration) {
         if let Some(relay) = self.relay.take() {
             relay.stop(grace);

@@ -47,7 +47,7 @@ section! {
         answer_bytes_max: u64 = 16 << 20, 1024..=(64 << 20);
         /// Requests at a time.
         concurrency_max: u64 = 256, 1..=100_000;
-        /// Events that may wait for one of these; one more fails at once.
+        /// Events that may wait for one of these; one more fails at once, unless it is `disconnected`.
         queue_max: u64 = 10_000, 0..=10_000_000;
         /// Bytes of the events that wait; more fail at once.
         queue_bytes_max: u64 = 64 << 20, BYTES;

@@ -44,7 +44,8 @@ section! {
         missed_pings_max: u64 = 2, 1..=100;
         /// Seconds a client has to answer the server's close frame before its socket is shut.
         close_deadline_seconds: u64 = 5, SECONDS;
-        /// Seconds a graceful stop may take; then what is left is cut.
+        /// Seconds a graceful stop may take; then what is left is cut. What event handlers are told of the ends of
+        /// connections has what remains of it, a second at least; listeners' files have ten more.
         stop_deadline_seconds: u64 = 10, SECONDS;
         /// Seconds by which the clocks of token makers may differ from this one.
         clock_skew_seconds: u64 = 300, 0..=3600;
