@@ -186,7 +186,9 @@ impl Client {
         let Outgoing { method, uri, headers: give_headers, body, turn } = request;
         let write_head = |out: &mut Vec<u8>| {
             let path = uri.path_and_query().map_or("/", |path| path.as_str());
-            for part in [method.as_str(), " ", path, " HTTP/1.1\r\nhost: ", &self.0.host, "\r\n"] {
+            // RFC 9112 §3.2.1: a query alone is no target.
+            let root = if path.starts_with('/') { "" } else { "/" };
+            for part in [method.as_str(), " ", root, path, " HTTP/1.1\r\nhost: ", &self.0.host, "\r\n"] {
                 out.extend_from_slice(part.as_bytes());
             }
             give_headers(&mut |name, value| {
