@@ -114,7 +114,8 @@ async function aLife() {
   ]) {
     const { isDuplicated } = await peer.client.sendEvent("echo", data, dataType);
     assert.equal(isDuplicated, false);
-    const got = told.at(-1);
+    // Who joins is told beside it.
+    const got = told.findLast(({ what }) => what === "echo");
     assert.equal(got.dataType, dataType);
     assert.deepEqual(got.data instanceof Uint8Array ? [...got.data] : got.data, back ?? data);
     // An empty answer is none.

@@ -23,8 +23,11 @@ fn serves(package: &str) {
                  retry_delays_seconds = []\n"
             )
         };
+        // A client that is stopped goes without a code, so its session waits for it.
+        let window = "[hubs.chat.reliable]\nrecovery_window_seconds = 1\nrecovery_grace_seconds = 0\n";
         let presence = "[hubs.chat.event_handlers.group_presence]\nevents = [\"joined\", \"left\"]\n";
         let config = [
+            window.to_owned(),
             section("chat", "/eventhandler/{event}"),
             presence.to_owned(),
             section("bare", "/api/webpubsub/hubs/{hub}/{event}"),
