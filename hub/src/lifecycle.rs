@@ -142,7 +142,9 @@ impl Hub {
         self.connections.remove(connecting.slot as usize);
     }
 
-    /// Refuses clients that are not in yet. An entry that waits for other cores stays until they have answered.
+    /// Refuses clients that are not in yet. An entry that waits for other cores stays until they have answered. A
+    /// handler that is asked is asked to the end if it wants to hear of ends: given up, it might think of the client as
+    /// connected and never hear otherwise.
     pub(crate) fn refuse_connecting(&mut self, effects: &mut Effects) {
         let entries: Vec<usize> = self.connecting.iter().map(|(entry, _)| entry).collect();
         for entry in entries {
@@ -158,10 +160,12 @@ impl Hub {
                 }
                 continue;
             };
-            effects.push(Effect::CancelEvent(ticket));
             match self.disconnected_event(slot, REFUSED_LATER) {
                 Some(end) => drop(self.questions.insert(ticket, Asked::Refused(end))),
-                None => drop(self.questions.remove(&ticket)),
+                None => {
+                    self.questions.remove(&ticket);
+                    effects.push(Effect::CancelEvent(ticket));
+                }
             }
             self.connecting.remove(entry);
             self.connections.remove(slot as usize);

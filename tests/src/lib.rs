@@ -17,6 +17,7 @@
 //! | [`Request`] → [`Response`] | one HTTP exchange |
 //! | [`RawSocket`] | hand-made bytes, and frames as they came |
 //! | [`Issuer`] | an OIDC issuer on loopback, which can also answer badly |
+//! | [`Handler`], [`Call`], [`Answer`] | an application server that records every request and answers as told |
 //! | [`Certificate`] | what TLS servers show, and clients that trust it |
 //! | [`Proxy`] | a TCP proxy that cuts, stalls and points elsewhere |
 //! | [`Script`] | one SDK scenario in Node or Python |
@@ -33,6 +34,7 @@ use std::time::{Duration, Instant};
 
 mod client;
 mod connection;
+mod handler;
 mod http;
 mod issuer;
 mod process;
@@ -45,6 +47,7 @@ mod token;
 
 pub use client::Client;
 pub use connection::Connection;
+pub use handler::{Answer, Call, Gate, Handler, dead_address};
 pub use http::{Request, Response};
 pub use issuer::{Answering, Issuer};
 pub use process::{Process, ringhub};

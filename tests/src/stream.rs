@@ -6,9 +6,11 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned, SupportedProtocolVersion,
+};
 
 use crate::process::{ringhub, target_dir};
 
@@ -57,6 +59,19 @@ impl Certificate {
     /// A client that trusts it and speaks these versions only.
     pub fn client_of(&self, versions: &[&'static SupportedProtocolVersion]) -> TlsClient {
         Arc::new(self.builder(versions).with_no_client_auth())
+    }
+
+    /// A server that shows it and speaks these protocols (ALPN).
+    pub(crate) fn server(&self, protocols: &[&str]) -> Arc<ServerConfig> {
+        let chain = CertificateDer::pem_file_iter(&self.certificate).expect("a certificate");
+        let chain = chain.collect::<Result<_, _>>().expect("a certificate");
+        let key = PrivateKeyDer::from_pem_file(&self.private_key).expect("a key");
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let builder = builder.expect("known versions").with_no_client_auth();
+        let mut config = builder.with_single_cert(chain, key).expect("a pair");
+        config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+        Arc::new(config)
     }
 
     /// A client's configuration but for its own certificate.

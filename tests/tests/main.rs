@@ -6,6 +6,7 @@ mod compatibility;
 mod conversions;
 mod cores;
 mod edges;
+mod events;
 mod example;
 mod expiry;
 mod filters;

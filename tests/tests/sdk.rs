@@ -7,6 +7,8 @@ use ringhub_tests::{Client, Endpoint, Issuer, Proxy, Script, Server, Setup};
 
 use crate::oidc::wait_for;
 
+mod express;
+
 type Language = fn(&str) -> Script;
 
 const LANGUAGES: [(Language, &str); 2] = [(Script::node, "mjs"), (Script::python, "py")];

@@ -20,9 +20,10 @@ export function service(connectionString = process.env.CONNECTION_STRING, hub = 
 }
 
 // A started client that queues what it is told. `protocol` is "reliable" (the SDK's default), "json" or a protocol
-// object for the SDK; without `comesBack` it stays away once it is closed.
+// object for the SDK; without `comesBack` it stays away once it is closed. `knownAs` is the user it is let in as.
 export async function connect({
   userId,
+  knownAs = userId,
   roles = ALL_ROLES,
   groups,
   protocol = "reliable",
@@ -45,7 +46,7 @@ export async function connect({
   peer.client.on("server-message", ({ message }) => peer.messages.push(plain(message)));
   await peer.client.start();
   await until("connected", () => peer.connected.length === 1);
-  assert.equal(peer.connected[0].userId ?? undefined, userId);
+  assert.equal(peer.connected[0].userId ?? undefined, knownAs);
   peer.id = peer.connected[0].connectionId;
   return peer;
 }

@@ -29,8 +29,9 @@ const REQUESTS = [
   ["event vote ack 5 text yes", { kind: "sendEvent", event: "vote", ackId: 5, dataType: "text", data: "yes" }],
   ["sequence ack 12", { kind: "sequenceAck", sequenceId: 12 }],
   ["ping", { kind: "ping" }],
-  ['invoke "1"', { kind: "invoke", event: "ask", invocationId: "1", dataType: "text", data: "hi" }],
-  ["cancel invocation", { kind: "cancelInvocation", invocationId: "1" }],
+  ['invoke "1" event ask text hi', { kind: "invoke", event: "ask", invocationId: "1", dataType: "text", data: "hi" }],
+  ['invoke "1" event ask json 10', { kind: "invoke", event: "ask", invocationId: "1", dataType: "json", data: 10 }],
+  ['cancel "1"', { kind: "cancelInvocation", invocationId: "1" }],
   ['stream "s-1"', { kind: "sendToGroup", group: "g1", stream: { streamId: "s-1", idleTimeoutInMs: 1000 } }],
   ["group state ack 1", { kind: "setGroupState", group: "g1", ackId: 1, state: { k: "v" } }],
   ["group state ack 3", { kind: "subscribeGroupState", group: "g1", ackId: 3 }],
@@ -39,6 +40,7 @@ const REQUESTS = [
 const fromGroup = { kind: "groupData", group: "g1", sequenceId: undefined, metadata: undefined };
 const fromServer = { kind: "serverData", group: undefined, sequenceId: undefined, metadata: undefined };
 const connected = { kind: "connected", connectionId: "c1", userId: "u1", reconnectionToken: undefined };
+const answered = { kind: "invokeResponse", invocationId: "1", success: true, error: undefined };
 const bytes = [1, 2, 255];
 const RESPONSES = {
   ack: { kind: "ack", ackId: 1, success: true, error: undefined },
@@ -50,6 +52,10 @@ const RESPONSES = {
   disconnected: { kind: "disconnected", message: "reason" },
   pong: { kind: "pong" },
   "invocation refused": { kind: "invokeResponse", invocationId: "1", success: false, error: { name: "NotFound", message: "text" } },
+  "invocation answered": answered,
+  "invocation answered, json": { ...answered, dataType: "json", data: [1] },
+  "invocation answered, no Any": { ...answered, dataType: "binary", data: [10, 47] },
+  "invocation answered, metadata": { ...answered, dataType: "text", data: "" },
   "stream closed": { kind: "streamClosed", streamId: "s-1", error: { name: "BadRequest", message: "text" } },
   "server text": { ...fromServer, dataType: "text", data: "hi" },
   "server text, reliable": { ...fromServer, sequenceId: 7, dataType: "text", data: "hi" },
