@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use ringhub_tests::{Answer, Client, Gate, Handler, Server, masked_frame, wait_until};
+use ringhub_tests::{Answer, Client, Connection, Gate, Handler, Server, masked_frame, wait_until};
 
 use super::{ALL, CONNECT, USER, event_acked, metric, order_of, server, server_of, told};
 
@@ -143,32 +143,38 @@ fn a_client_that_talks_before_it_is_let_in_is_held_back() {
 #[test]
 fn a_handler_that_comes_and_goes_costs_no_event() {
     const CLIENTS: usize = 10;
-    const EVENTS: u64 = 60;
+    const EVENTS: u64 = 10;
     let handler = Handler::start(|call| Answer::text(call.text()));
     let config =
         handler.section(&format!("{USER}retry_delays_seconds = [0, 1, 1, 1]\nbreaker_failures = 0\n"));
     let server = Server::with(|setup| setup.cores(2).config(&config));
     let mut clients: Vec<_> = (0..CLIENTS).map(|_| server.connect(Client::json())).collect();
-    for client in &mut clients {
-        for n in 0..EVENTS {
-            client.send(&event_acked("e", &n.to_string(), n));
+    let talk = |clients: &mut [Connection], from: u64| {
+        for client in clients {
+            (from..from + EVENTS).for_each(|n| client.send(&event_acked("e", &n.to_string(), n)));
         }
-    }
-    for round in 1..=3 {
-        handler.calls_at_least(round * 100);
+    };
+    for round in 0..3 {
+        let first = 2 * EVENTS * round;
+        let calls = handler.calls().len();
+        talk(&mut clients, first);
+        handler.calls_at_least(calls + 1);
         handler.kill();
+        talk(&mut clients, first + EVENTS);
         wait_until("it is missed", || metric(&server, "ringhub_upstream_queued", &[]) >= CLIENTS as f64);
         handler.restart();
-    }
-    for client in &mut clients {
-        for n in 0..EVENTS {
-            client.expect_server_text(&n.to_string());
-            client.expect_ack(n);
+        for client in &mut clients {
+            for n in first..first + 2 * EVENTS {
+                client.expect_server_text(&n.to_string());
+                client.expect_ack(n);
+            }
         }
+    }
+    for client in &clients {
         // Some were asked twice, for the handler was killed with the answer on its lips: under the same id.
         let mut calls = handler.calls_of(client.id());
         calls.dedup_by_key(|call| call.id());
         let texts: Vec<_> = calls.iter().map(|call| call.text().to_owned()).collect();
-        assert_eq!(texts, (0..EVENTS).map(|n| n.to_string()).collect::<Vec<_>>());
+        assert_eq!(texts, (0..6 * EVENTS).map(|n| n.to_string()).collect::<Vec<_>>());
     }
 }
