@@ -27,6 +27,7 @@ use ringhub_protocol::name::{HubName, UserId};
 use ringhub_protocol::rest::error::{ErrorBody, ErrorCode};
 use ringhub_protocol::rest::{ClientType, GenerateToken};
 use ringhub_protocol::uri::query_pairs;
+use ringhub_relay::RelayReport;
 use rust_embed::RustEmbed;
 use serde_json::{Map, Value, json};
 use std::fmt::Display;
@@ -54,6 +55,8 @@ pub(crate) struct Admin {
     pub(crate) process: Arc<ProcessCounts>,
     /// Event handlers and listeners.
     pub(crate) upstreams: Arc<Upstreams>,
+    /// What the side thread has in hand; set once it runs.
+    pub(crate) relay: OnceLock<Box<dyn Fn() -> RelayReport + Send + Sync>>,
     /// When the server started.
     pub(crate) started: Instant,
 }
@@ -114,7 +117,9 @@ impl Admin {
     }
 
     fn metrics(&self, now_unix: u64) -> String {
-        metrics::page(&self.cores, &self.process, self.verifier.issuers(), self.upstreams.views(), now_unix)
+        let relay = self.relay.get().map(|report| report()).unwrap_or_default();
+        let events = (self.upstreams.views(), relay);
+        metrics::page(&self.cores, &self.process, self.verifier.issuers(), events, now_unix)
     }
 
     /// Every counter summed over the cores, and each core's; the hubs; what the page wants to know.
@@ -340,6 +345,7 @@ mod tests {
             rows_max: 2.into(),
             process: Arc::default(),
             upstreams: Arc::default(),
+            relay: OnceLock::new(),
             started: Instant::now(),
         })
     }

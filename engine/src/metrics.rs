@@ -18,7 +18,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 use ringhub_hub::effect::CloseCategory;
 use ringhub_hub::hub::Counters as HubCounters;
-use ringhub_relay::oidc;
+use ringhub_relay::{RelayReport, oidc};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -31,13 +31,13 @@ pub(crate) fn page(
     cores: &[Arc<CoreShared>],
     process: &Arc<ProcessCounts>,
     issuers: &Arc<Issuers>,
-    events: Views,
+    (upstreams, relay): (Views, RelayReport),
     now_unix: u64,
 ) -> String {
     let mut registry = Registry::with_prefix("ringhub");
     registry.register_collector(Box::new(Counts { cores: cores.to_vec(), process: process.clone() }));
     registry.register_collector(Box::new(Oidc { issuers: issuers.clone(), now_unix }));
-    registry.register_collector(Box::new(upstreams::Events(events)));
+    registry.register_collector(Box::new(upstreams::Events(upstreams, relay)));
     let mut text = String::new();
     encode(&mut text, &registry).expect("formatting into a string cannot fail");
     text
@@ -289,7 +289,7 @@ mod tests {
         let process: Arc<ProcessCounts> = Arc::default();
         process.origins_refused.up();
         let issuers = Arc::new(Issuers::new(&Config::default()));
-        insta::assert_snapshot!(page(&cores, &process, &issuers, Views::default(), 0));
+        insta::assert_snapshot!(page(&cores, &process, &issuers, Default::default(), 0));
         assert_eq!(hubs(&cores)["chat"][..2], [("connections", 4), ("suspended", 0)]);
     }
 
@@ -304,7 +304,7 @@ mod tests {
         let jwks = r#"{"keys":[{"kty":"EC","crv":"P-256",
             "x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4","y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"}]}"#;
         issuers.handles().next().unwrap().publish(KeySet::parse(jwks.as_bytes(), 100).unwrap());
-        let page = page(&[], &Arc::default(), &issuers, Views::default(), 130);
+        let page = page(&[], &Arc::default(), &issuers, Default::default(), 130);
         for line in [
             "ringhub_oidc_refreshes_total{issuer=\"https://a\"} 0",
             "ringhub_oidc_refresh_failures_total{issuer=\"https://a\"} 0",

@@ -120,6 +120,7 @@ pub(crate) fn serve(arguments: &cli::Serve) -> Result<(), Failure> {
         rows_max: bytes(config.limits.admin_rows_max).into(),
         process: process.clone(),
         upstreams: upstreams.clone(),
+        relay: OnceLock::new(),
         started: Instant::now(),
     });
     let http = Arc::new(Http {
@@ -131,6 +132,7 @@ pub(crate) fn serve(arguments: &cli::Serve) -> Result<(), Failure> {
     let exchange = Arc::new(Exchange::new(cores));
     let signer = Signer::new(&signing_keys(&config, &key));
     let relay = start_relay(&verifier, exchange.clone(), signer.clone())?;
+    let _ = admin.relay.set(Box::new(relay.reporter()));
     let server = start(settings, Mode::Serve, door.clone(), http.clone(), tls.clone(), exchange, &shared)
         .map_err(Failure::running)?;
     let _ = admin.service.set(server.service[0].reachable());
@@ -210,6 +212,7 @@ pub(crate) fn echo(arguments: &cli::Echo) -> Result<(), Failure> {
         rows_max: 0.into(),
         process: Arc::default(),
         upstreams: Arc::default(),
+        relay: OnceLock::new(),
         started: Instant::now(),
     });
     let http = Arc::new(Http { head_bytes_max: settings.sockets.head_bytes_max.into(), rest, admin });

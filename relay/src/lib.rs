@@ -85,7 +85,7 @@ pub struct Relay {
 }
 
 /// What all handlers share, at one moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RelayReport {
     /// Events that have come and not ended.
     pub events: usize,
@@ -180,9 +180,10 @@ impl Relay {
         Ok(Self { stop, desk, thread })
     }
 
-    /// What all handlers share, at this moment.
-    pub fn report(&self) -> RelayReport {
-        self.desk.report()
+    /// Tells, whenever it is called, what all handlers share at that moment.
+    pub fn reporter(&self) -> impl Fn() -> RelayReport + Send + Sync + use<> {
+        let desk = self.desk.clone();
+        move || desk.report()
     }
 
     /// Asks the thread to end: events that were asked for before are sent, and those in flight have so long; what

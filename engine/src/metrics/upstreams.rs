@@ -9,25 +9,41 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
+use ringhub_relay::RelayReport;
 use ringhub_relay::listener::ListenerReport;
 use ringhub_relay::report::{EventClass, LATENCY_MS, LatencyReport, Outcome, UpstreamReport};
 use std::fmt;
 
 /// Copies what is known of them into a scrape; nothing without any.
 #[derive(Debug)]
-pub(super) struct Events(pub(super) Views);
+pub(super) struct Events(pub(super) Views, pub(super) RelayReport);
 
 impl Collector for Events {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let handlers: Vec<&UpstreamReport> = self.0.handlers.iter().map(|handler| &handler.report).collect();
         if !handlers.is_empty() {
             of_handlers(&mut encoder, &handlers)?;
+            of_all(&mut encoder, self.1)?;
         }
         if !self.0.listeners.is_empty() {
             of_listeners(&mut encoder, &self.0.listeners)?;
         }
         Ok(())
     }
+}
+
+/// What handlers share.
+fn of_all(encoder: &mut DescriptorEncoder<'_>, report: RelayReport) -> fmt::Result {
+    let RelayReport { events, questions, answers, large_answer_bytes } = report;
+    for (name, help, number) in [
+        ("relay_events", "Events that have come to the side thread and not ended", events),
+        ("relay_questions", "Those of them whose answer somebody waits for", questions),
+        ("relay_answers", "Answers of event handlers that are being read", answers),
+        ("relay_large_answer_bytes", "Bytes set aside for answers larger than 64 KiB", large_answer_bytes),
+    ] {
+        value(descriptor(encoder, name, help, Kind::Gauge)?, Kind::Gauge, number as u64)?;
+    }
+    Ok(())
 }
 
 fn of_handlers(encoder: &mut DescriptorEncoder<'_>, handlers: &[&UpstreamReport]) -> fmt::Result {
@@ -134,7 +150,7 @@ mod tests {
     #[test]
     fn handlers_and_listeners_on_the_metrics_page() {
         let issuers = Arc::new(Issuers::new(&Config::default()));
-        let page = page(&[], &Arc::default(), &issuers, sample(), 0);
+        let page = page(&[], &Arc::default(), &issuers, (sample(), Default::default()), 0);
         let at = page.find("# HELP ringhub_upstream_events").expect(&page);
         insta::assert_snapshot!(&page[at..]);
     }
