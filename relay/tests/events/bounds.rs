@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use crate::support::Door;
 use crate::support::handler::{Action, Handler, answer, status};
 use crate::support::world::{Client, World, settings};
 
@@ -84,9 +85,11 @@ fn an_event_that_finds_no_place_in_time_has_failed() {
 fn a_handler_that_fails_is_given_a_rest_and_one_event_asks_whether_it_is_back() {
     let is_back = Arc::new(AtomicBool::new(false));
     let back = is_back.clone();
+    let door = Arc::new(Door::default());
+    let held = door.clone();
     let handler = Handler::start(move |request| match (back.load(Ordering::Relaxed), &*request.body) {
         (true, b"probe") => {
-            thread::sleep(Duration::from_millis(100));
+            held.pass();
             status(204)
         }
         (true, _) => status(204),
@@ -118,6 +121,7 @@ fn a_handler_that_fails_is_given_a_rest_and_one_event_asks_whether_it_is_back() 
     handler.wait_for_posts(asked + 1);
     assert_eq!(upstream.report().breaker, BreakerState::Probing);
     assert_eq!(call(""), Reply::Failed(503), "one at a time");
+    door.open();
     assert_eq!(world.reply(probe), Reply::Answered(None));
     assert_eq!(upstream.report().breaker, BreakerState::Closed);
     assert_eq!(call(""), Reply::Answered(None));

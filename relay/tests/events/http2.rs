@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::support::handler::PATIENCE;
+use crate::support::eventually;
 use crate::support::hyper_handler::{Answering, Asked, HyperHandler};
 use crate::support::world::{Client, World, settings};
 
@@ -136,19 +136,12 @@ fn a_cancelled_question_ends_its_stream_and_a_large_answer_its_event() {
     .unwrap();
     let client = Client::new(&upstream);
     let ticket = world.ask(client.user("hang", ""));
-    let begin = std::time::Instant::now();
-    while handler.asked().is_empty() {
-        assert!(begin.elapsed() < PATIENCE);
-        std::thread::yield_now();
-    }
+    eventually(|| !handler.asked().is_empty());
     world.cancel(ticket);
     assert_eq!(world.reply(ticket), Reply::Failed(499));
     assert!(matches!(world.call(client.user("fits", "")), Reply::Answered(Some(_))));
     assert_eq!(world.call(client.user("more", "")), Reply::Failed(502));
-    while ended.load(Ordering::Relaxed) == 0 {
-        assert!(begin.elapsed() < PATIENCE);
-        std::thread::yield_now();
-    }
+    eventually(|| ended.load(Ordering::Relaxed) == 1);
     assert_eq!(handler.connections(), 1, "the others on it go on");
 }
 

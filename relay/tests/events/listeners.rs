@@ -7,9 +7,10 @@ use ringhub_relay::sink::EventSink;
 use ringhub_relay::upstream::Upstream;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::{Duration, Instant};
-use std::{fs, io, thread};
+use std::time::Duration;
+use std::{fs, io};
 
+use crate::support::eventually;
 use crate::support::handler::{Handler, PATIENCE, status};
 use crate::support::world::{Client, World, settings};
 
@@ -20,15 +21,6 @@ fn listener_settings(destination: Destination) -> ListenerSettings {
 
 fn path(name: &str) -> PathBuf {
     std::env::temp_dir().join(format!("ringhub-listener-{name}-{}", std::process::id()))
-}
-
-/// The condition comes true without anything that could be waited for.
-fn eventually(is_so: impl Fn() -> bool) {
-    let begin = Instant::now();
-    while !is_so() {
-        assert!(begin.elapsed() < PATIENCE);
-        thread::sleep(Duration::from_millis(1));
-    }
 }
 
 #[test]

@@ -3,27 +3,12 @@
 use ringhub_hub::event::{EventSubject, Reply};
 use ringhub_protocol::pubsub::DataType;
 use ringhub_relay::upstream::{Upstream, UpstreamSettings};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::support::Door;
 use crate::support::handler::{Action, Handler, status};
 use crate::support::world::{Client, World, settings};
-
-/// Opened by the test.
-#[derive(Default)]
-struct Door(Mutex<bool>, Condvar);
-
-impl Door {
-    fn open(&self) {
-        *self.0.lock().unwrap() = true;
-        self.1.notify_all();
-    }
-
-    fn pass(&self) {
-        let open = self.0.lock().unwrap();
-        drop(self.1.wait_while(open, |open| !*open).unwrap());
-    }
-}
 
 fn paths(handler: &Handler, count: usize) -> Vec<String> {
     handler.wait_for_posts(count).into_iter().map(|post| post.path).collect()

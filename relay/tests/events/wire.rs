@@ -4,9 +4,11 @@ use ringhub_hub::event::{EventSubject, Refusal, Reply};
 use ringhub_protocol::events::{Acceptance, Message};
 use ringhub_protocol::name::{GroupName, UserId};
 use ringhub_protocol::pubsub::{DataType, Metadata};
+use ringhub_relay::report::{EventClass, Outcome};
 use ringhub_relay::upstream::{Upstream, UpstreamSettings};
 use std::collections::HashSet;
 
+use crate::support::eventually;
 use crate::support::handler::{Action, Handler, answer, status};
 use crate::support::world::{Client, World, settings};
 
@@ -308,13 +310,11 @@ fn an_answer_that_nobody_needs_does_not_cost_its_connection() {
     for _ in 0..3 {
         assert_eq!(world.call(client.user("refused", "")), Reply::Failed(400));
         // The answer to it comes before its connection is free: so many places are taken as connections are open.
-        while upstream.report().in_flight > 0 {
-            std::thread::yield_now();
-        }
+        eventually(|| upstream.report().in_flight == 0);
+        let told = || upstream.report().events[EventClass::Connected as usize][Outcome::Success as usize];
+        let before = told();
         world.send(vec![client.connected()]);
-        while upstream.report().events[1][0] == 0 || upstream.report().in_flight > 0 {
-            std::thread::yield_now();
-        }
+        eventually(|| told() > before && upstream.report().in_flight == 0);
     }
     assert_eq!(handler.connections(), 1);
 }
