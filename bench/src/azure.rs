@@ -106,7 +106,7 @@ pub(crate) struct AzureArgs {
     #[arg(long, default_value = "bench")]
     pub(crate) hub: String,
     /// Hub of the echo: only its events go to an event handler.
-    #[arg(long, default_value = "bench-echo")]
+    #[arg(long, default_value = "bench_echo")]
     pub(crate) echo_hub: String,
     /// Which HTTP the event handler is spoken to. The published figures are of 1.1.
     #[arg(long, value_enum, default_value_t = Http::One)]

@@ -62,8 +62,8 @@ pub(crate) fn run(args: &SmokeArgs) -> Result<Vec<Report>, Error> {
 /// The hub whose events go to the handler that speaks this HTTP.
 fn echo_hub(http: Http) -> String {
     match http {
-        Http::One => "smoke-http1".to_owned(),
-        Http::Two => "smoke-http2".to_owned(),
+        Http::One => "smoke_http1".to_owned(),
+        Http::Two => "smoke_http2".to_owned(),
     }
 }
 

@@ -15,8 +15,8 @@ const HUB = "chat";
 
 const service = new WebPubSubServiceClient(CONNECTION_STRING, HUB, { allowInsecureConnection: true });
 
-// Who is in: name → { connectionId, ticket }. Everything else that is to be known of a connection is in its state,
-// which ringhub keeps and sends along with every event: this app may restart without anybody noticing.
+// Who is in: name → { connectionId, ticket }. A real app has accounts for this. Which room somebody is in is not here
+// but in the connection's state, which ringhub keeps and sends along with every event, so it outlives this process.
 const people = new Map();
 
 const BANNED = new Set(["admin", "root"]);

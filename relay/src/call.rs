@@ -4,6 +4,8 @@
 //! What must stay true: one deadline is over everything from the event's coming to the last byte of its answer, and
 //! whatever happens to it ends in [`Call::end`], which counts it, logs it and answers, once.
 
+mod log;
+
 use bytes::Bytes;
 use hyper::header::HeaderValue;
 use hyper::{Method, Uri};
@@ -11,14 +13,12 @@ use ringhub_hub::event::{Event, EventSubject, Refusal, Reply};
 use ringhub_protocol::events::cloudevents::METADATA_PREFIX;
 use ringhub_protocol::events::{connect_answer, user_answer};
 use std::borrow::Cow;
-use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout_at};
-use tracing::Level;
 
 use crate::answer::{BodyFault, read_start};
-use crate::breaker::{Admission, BreakerState, End};
+use crate::breaker::{Admission, End};
 use crate::client::{Answer, AnswerHeaders, Body, Outgoing, SendFault};
 use crate::dispatch::{Question, event_attributes};
 use crate::gate::Inside;
@@ -27,9 +27,6 @@ use crate::memory::{Begun, Memory, STATE_BYTES_MAX, Turn};
 use crate::report::{CallReport, Outcome, body_start};
 use crate::upstream::{Authorization, Upstream};
 use crate::validation::Denial;
-
-/// What is shown of a cause in the log, in characters.
-const CAUSE_SHOWN_MAX: usize = 300;
 
 /// What of a refusal's body goes to the client, in bytes (§4.1).
 pub(crate) const REFUSAL_BYTES_MAX: usize = 4096;
@@ -223,6 +220,7 @@ impl Call {
                 _ => None,
             };
             self.trace.attempts += 1;
+            (self.trace.status, self.trace.first_byte) = (None, None);
             let turn = self.turn.take();
             let connection_id = self.event.caller.id.text();
             let signature = self.memory.signature(&self.question.desk.signer, connection_id.as_str());
@@ -474,65 +472,6 @@ fn is(name: &[u8], known: &str) -> bool {
     name.eq_ignore_ascii_case(known.as_bytes())
 }
 
-impl Call {
-    /// One record, in the words that the service's documentation has (`howto-troubleshoot-common-issues`).
-    fn log(&self, verdict: &Verdict) {
-        let is_failure = match verdict.outcome {
-            Outcome::Success => return,
-            Outcome::Refused | Outcome::Cancelled => false,
-            _ => true,
-        };
-        let left_out = match (is_failure, tracing::enabled!(Level::DEBUG)) {
-            (true, _) => self.upstream.failures.admits(Instant::now()),
-            (false, is_wanted) => is_wanted.then_some(0),
-        };
-        let Some(left_out) = left_out else { return };
-        let (kind, category, request_type) = match self.event.subject {
-            EventSubject::Connect => ("sys", "connections", "Connect"),
-            EventSubject::Connected => ("sys", "connections", "Connected"),
-            EventSubject::Disconnected => ("sys", "connections", "Disconnected"),
-            EventSubject::User(_) => ("user", "messages", "Message"),
-            EventSubject::Joined(_) | EventSubject::Left(_) => ("gp", "groups", "Presence"),
-        };
-        let mut message = format!(
-            "Sending message during operation hub:{},event:{},type:{kind},category:{category},requestType:{request_type} ",
-            self.event.caller.hub.as_str(),
-            self.event.subject.subject().name(),
-        );
-        match (verdict.outcome, self.trace.status) {
-            (Outcome::Success | Outcome::Timeout | Outcome::Unreachable, _) | (_, None) => {
-                message.push_str("got no response that could be used.");
-            }
-            (_, Some(status)) => {
-                let _ = write!(message, "got unexpected response with status code {status}.");
-            }
-        }
-        let settings = self.upstream.settings();
-        // A part of it may be the handler's text: on one line, and short.
-        let cause: String =
-            verdict.cause.chars().take(CAUSE_SHOWN_MAX).flat_map(char::escape_debug).collect();
-        let (handler, connection, attempts) = (settings.place, &self.event.caller.id, self.trace.attempts);
-        let (url, outcome) = (&settings.template, verdict.outcome.name());
-        if is_failure {
-            tracing::warn!(handler, %url, %connection, id = self.id, attempts, outcome, cause, left_out, "{message}");
-        } else {
-            tracing::debug!(handler, %url, %connection, id = self.id, attempts, outcome, cause, "{message}");
-        }
-    }
-
-    fn log_breaker(&self, state: BreakerState) {
-        let settings = self.upstream.settings();
-        let (hub, handler, url) = (settings.hub.as_str(), settings.place, &settings.template);
-        match state {
-            BreakerState::Closed => tracing::info!(hub, handler, %url, "the handler answers again"),
-            BreakerState::Open => {
-                tracing::warn!(hub, handler, %url, "the handler fails; its events fail at once until it had a rest");
-            }
-            BreakerState::Probing => {}
-        }
-    }
-}
-
 impl Drop for Call {
     fn drop(&mut self) {
         if self.has_ended {
@@ -554,42 +493,19 @@ mod tests {
     use crate::dispatch::Desk;
     use crate::exchange::Exchange;
     use crate::signature::Signer;
-    use crate::upstream::{HandlerAuth, HttpVersion, UpstreamSettings};
     use ringhub_hub::event::Caller;
     use ringhub_hub::{ConnectionId, CoreId, Ticket};
     use ringhub_protocol::events::UrlTemplate;
     use ringhub_protocol::name::HubName;
     use ringhub_protocol::pubsub::DataType;
 
-    fn upstream() -> Arc<Upstream> {
-        let settings = UpstreamSettings {
-            hub: HubName::parse("chat").unwrap(),
-            place: 0,
-            template: UrlTemplate::parse("http://127.0.0.1:1/", &mut |_| unreachable!()).unwrap(),
-            auth: HandlerAuth::None,
-            validate: false,
-            http: HttpVersion::Http1,
-            timeout: Duration::from_secs(1),
-            connect_timeout: Duration::from_secs(1),
-            retry_delays: Vec::new(),
-            answer_bytes_max: 1,
-            concurrency_max: 1,
-            queue_max: 1,
-            queue_bytes_max: 1,
-            breaker_failures: 1,
-            ca_file: None,
-            forward_refusals: true,
-            inspect_bodies: false,
-        };
-        Upstream::new(settings).unwrap()
-    }
-
     /// Whatever happens: an answer comes, the place is free, and the next of the connection may go.
     #[test]
     fn a_panic_on_its_way_is_an_answer() {
         let exchange = Arc::new(Exchange::new(1));
         let desk = Desk::new(exchange.clone(), Signer::new(&["key"]));
-        let upstream = upstream();
+        let template = UrlTemplate::parse("http://127.0.0.1:1/", &mut |_| unreachable!()).unwrap();
+        let upstream = Upstream::new(crate::upstream::tests::settings(template)).unwrap();
         let caller = Arc::new(Caller {
             hub: HubName::parse("chat").unwrap(),
             id: ConnectionId { node: 0, core: CoreId(0), slot: 0, random: 0 },

@@ -57,8 +57,9 @@ struct Shared {
     idle_max: usize,
     idle: Mutex<Idle>,
     http2: Mutex<Option<http2::SendRequest<EventBody>>>,
-    /// Held while the first connection is made that may turn out to be one for everything.
-    connecting: tokio::sync::Mutex<()>,
+    /// Held while a connection is made that may turn out to be one for everything; in it, when and why the last one
+    /// was not made.
+    connecting: tokio::sync::Mutex<Option<(Instant, String)>>,
     /// The last connection that could have become HTTP/2 did not.
     chose_http1: AtomicBool,
 }
@@ -160,13 +161,9 @@ impl Client {
         if let Some(sender) = self.http2_sender() {
             return Box::pin(self.send_over_http2(sender, request)).await;
         }
+        // One that ends under the request is not replaced here: the handler may have heard it.
         if let Some(connection) = self.take_idle() {
-            match self.send_over_http1(connection, request).await {
-                // Its server closed it while the request was under way: that says nothing of the server. A second one
-                // is not tried, for it could be the request that did it.
-                Err(Fault::Gone(_)) => {}
-                answer => return answer.map_err(SendFault::from),
-            }
+            return Ok(self.send_over_http1(connection, request).await?);
         }
         // Boxed, for an event's way is to stay small where there is a connection already.
         match Box::pin(self.connect(request.uri)).await? {
@@ -186,12 +183,17 @@ impl Client {
         let Outgoing { method, uri, headers: give_headers, body, turn } = request;
         let write_head = |out: &mut Vec<u8>| {
             let path = uri.path_and_query().map_or("/", |path| path.as_str());
-            // RFC 9112 §3.2.1: a query alone is no target.
-            let root = if path.starts_with('/') { "" } else { "/" };
-            for part in [method.as_str(), " ", root, path, " HTTP/1.1\r\nhost: ", &self.0.host, "\r\n"] {
+            // RFC 9112 §3.2.1.
+            let slash = if path.starts_with('/') { "" } else { "/" };
+            for part in [method.as_str(), " ", slash, path, " HTTP/1.1\r\nhost: ", &self.0.host, "\r\n"] {
                 out.extend_from_slice(part.as_bytes());
             }
             give_headers(&mut |name, value| {
+                // As over HTTP/2: what no header can hold is left out.
+                debug_assert!(headers::name(name).is_some(), "{name:?} is no header's name");
+                if !http1::is_value(value) {
+                    return;
+                }
                 for part in [name.as_bytes(), b": ", value, b"\r\n"] {
                     out.extend_from_slice(part);
                 }
@@ -254,11 +256,31 @@ impl Client {
 
     /// A new connection, or the one for everything that was made meanwhile.
     async fn connect(&self, uri: &Uri) -> Result<Connected, SendFault> {
-        let shared = &*self.0;
-        let _connecting = if self.may_become_http2() { Some(shared.connecting.lock().await) } else { None };
+        if !self.may_become_http2() {
+            return self.connect_alone(uri).await;
+        }
+        let since = Instant::now();
+        let mut last_failure = self.0.connecting.lock().await;
         if let Some(sender) = self.http2_sender() {
             return Ok(Connected::Http2(sender));
         }
+        if !self.may_become_http2() {
+            drop(last_failure);
+            return self.connect_alone(uri).await;
+        }
+        // One that failed while this one waited for it would have been this one's.
+        if let Some((_, text)) = last_failure.as_ref().filter(|(at, _)| *at >= since) {
+            return Err(SendFault::Unreachable(text.clone()));
+        }
+        let connected = self.connect_alone(uri).await;
+        if let Err(SendFault::Unreachable(text)) = &connected {
+            *last_failure = Some((Instant::now(), text.clone()));
+        }
+        connected
+    }
+
+    async fn connect_alone(&self, uri: &Uri) -> Result<Connected, SendFault> {
+        let shared = &*self.0;
         let connecting = tokio::time::timeout(CONNECT_DEADLINE, shared.connector.clone().call(uri.clone()));
         let stream = match connecting.await {
             Ok(Ok(stream)) => stream,
@@ -505,5 +527,39 @@ impl hyper::body::Body for EventBody {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.data.len() as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A host that takes connections and says nothing, asked by many at once: all know after one deadline, not each
+    /// after those before it.
+    #[test]
+    fn who_waits_for_a_connection_that_fails_fails_with_it() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let uri: Uri = format!("https://{}/", listener.local_addr().unwrap()).parse().unwrap();
+        let template =
+            ringhub_protocol::events::UrlTemplate::parse(&uri.to_string(), &mut |_| unreachable!());
+        let settings = crate::upstream::tests::settings(template.unwrap());
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let client = Client::new(&settings, &uri).unwrap();
+            let begin = Instant::now();
+            let tries: Vec<_> = (0..5)
+                .map(|_| {
+                    let (client, uri) = (client.clone(), uri.clone());
+                    tokio::spawn(async move { client.connect(&uri).await.map(drop) })
+                })
+                .collect();
+            for tried in tries {
+                assert!(
+                    matches!(tried.await.unwrap(), Err(SendFault::Unreachable(text)) if text.contains("10 s"))
+                );
+            }
+            assert!(begin.elapsed() < 2 * CONNECT_DEADLINE, "{:?}", begin.elapsed());
+        });
     }
 }

@@ -49,6 +49,10 @@ impl<T: Clone + Send + 'static> Kept<T> {
                 return value;
             }
             settled.await;
+            // However short it is usable: it is what was waited for.
+            if let Some(answer) = &self.lock().answer {
+                return answer.value.clone();
+            }
         }
     }
 
@@ -165,6 +169,20 @@ mod tests {
             assert_eq!(kept.get(ask(&count)).await, 2);
             kept.forget(|value| *value == 2);
             assert_eq!(kept.get(ask(&count)).await, 3);
+        });
+    }
+
+    #[test]
+    fn who_waited_gets_an_answer_that_nobody_else_may_use() {
+        run(async {
+            let (kept, count) = (Kept::new(), Arc::new(AtomicU64::new(0)));
+            let asked = count.clone();
+            let ask = move |_| {
+                let value = asked.fetch_add(1, Ordering::Relaxed);
+                async move { Answer { value, due: Instant::now(), usable_until: Some(Instant::now()) } }
+            };
+            assert_eq!(tokio::join!(kept.get(&ask), kept.get(&ask)), (0, 0));
+            assert_eq!((kept.get(&ask).await, count.load(Ordering::Relaxed)), (1, 2));
         });
     }
 

@@ -185,7 +185,7 @@ pub struct CallReport {
     pub id: u64,
     /// Requests that were made for it.
     pub attempts: u32,
-    /// Of the last answer, if there was one.
+    /// Of the last attempt's answer, if there was one.
     pub status: Option<u16>,
     /// What became of it.
     pub outcome: Outcome,
@@ -193,7 +193,7 @@ pub struct CallReport {
     pub cause: Cow<'static, str>,
     /// Until its first attempt began.
     pub queue: Duration,
-    /// Until the head of the last answer came.
+    /// Until the head of the last attempt's answer came.
     pub first_byte: Option<Duration>,
     /// Until its end.
     pub total: Duration,

@@ -192,6 +192,9 @@ impl Authorization {
             HandlerAuth::Header { name, value } => {
                 let name = HeaderName::from_bytes(name.as_bytes())
                     .map_err(|_| fault("the name of its header is not one"))?;
+                if is_taken(name.as_str()) {
+                    return Err(fault("the name of its header is one that requests have anyway"));
+                }
                 let mut value = HeaderValue::from_str(value)
                     .map_err(|_| fault("the value of its header cannot stand in a header"))?;
                 value.set_sensitive(true);
@@ -210,6 +213,22 @@ impl Authorization {
             }
         }
     }
+}
+
+/// Whether a header is HTTP's own or part of every event (§3).
+fn is_taken(name: &str) -> bool {
+    const TAKEN: [&str; 9] = [
+        "connection",
+        "content-length",
+        "content-type",
+        "cookie",
+        "host",
+        "te",
+        "transfer-encoding",
+        "upgrade",
+        "x-ms-client-request-id",
+    ];
+    TAKEN.contains(&name) || name.starts_with("ce-") || name.starts_with("webhook-")
 }
 
 /// The URLs of one handler, as they are asked for.
@@ -254,5 +273,87 @@ impl Uris {
             uris.insert(event.into(), uri.clone());
         }
         uri
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn settings(template: UrlTemplate) -> UpstreamSettings {
+        UpstreamSettings {
+            hub: HubName::parse("chat").unwrap(),
+            place: 0,
+            template,
+            auth: HandlerAuth::None,
+            validate: false,
+            http: HttpVersion::Auto,
+            timeout: Duration::from_secs(1),
+            connect_timeout: Duration::from_secs(1),
+            retry_delays: Vec::new(),
+            answer_bytes_max: 1,
+            concurrency_max: 1,
+            queue_max: 1,
+            queue_bytes_max: 1,
+            breaker_failures: 1,
+            ca_file: None,
+            forward_refusals: true,
+            inspect_bodies: false,
+        }
+    }
+
+    fn template(text: &str) -> UrlTemplate {
+        UrlTemplate::parse(text, &mut |_| Ok("s3cret".to_owned())).unwrap()
+    }
+
+    #[test]
+    fn urls_are_kept_up_to_a_bound_and_right_beyond_it() {
+        let uris = Uris::new("chat", &template("http://a.example/{hub}/{event}?code={env:CODE}")).unwrap();
+        for n in 0..URIS_MAX + 10 {
+            let event = format!("e{n}");
+            for _ in 0..2 {
+                let uri = uris.get(Subject::User(&event));
+                assert_eq!(uri, *format!("http://a.example/chat/{event}?code=s3cret"));
+            }
+        }
+        assert_eq!(uris.by_event.lock().unwrap().len(), URIS_MAX);
+        let one = Uris::new("chat", &template("http://a.example/all")).unwrap();
+        assert_eq!(
+            (one.get(Subject::Connect), one.by_event.lock().unwrap().len()),
+            ("http://a.example/all".parse().unwrap(), 0)
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_followed_is_said_without_secrets() {
+        let with =
+            |auth| UpstreamSettings { auth, ..settings(template("http://a.example/?code={env:CODE}")) };
+        let header =
+            |name: &str, value: &str| HandlerAuth::Header { name: name.to_owned(), value: value.to_owned() };
+        let token = |url: &str| HandlerAuth::ClientCredentials {
+            token_url: url.to_owned(),
+            client_id: "a".to_owned(),
+            client_secret: "s3cret".to_owned(),
+            scope: None,
+            resource: None,
+        };
+        for (auth, problem) in [
+            (header("a b", "s3cret"), "the name of its header is not one"),
+            (
+                header("Transfer-Encoding", "s3cret"),
+                "the name of its header is one that requests have anyway",
+            ),
+            (header("ce-id", "s3cret"), "the name of its header is one that requests have anyway"),
+            (header("a", "s3cret\n"), "the value of its header cannot stand in a header"),
+            (token("http://login.example/"), "its token URL is neither https:// nor http:// on loopback"),
+        ] {
+            let error = Upstream::new(with(auth)).unwrap_err().to_string();
+            assert_eq!(error, format!("http://a.example/?code=…: {problem}"));
+        }
+        let missing = UpstreamSettings {
+            ca_file: Some("/nowhere/at/all.pem".into()),
+            ..settings(template("https://a.example/"))
+        };
+        assert!(Upstream::new(missing).unwrap_err().to_string().starts_with("/nowhere/at/all.pem: "));
     }
 }

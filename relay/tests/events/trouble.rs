@@ -318,6 +318,22 @@ fn a_reply_comes_for_what_no_handler_is_named_for() {
     assert_eq!(world.call(client.user("a", "")), Reply::Answered(None));
 }
 
+/// The handler may have heard it, so it is an attempt like any other, and there is none if none is to be.
+#[test]
+fn a_kept_connection_that_ends_under_a_request_is_a_failed_attempt() {
+    for end in [|| Action::Reset, || Action::AnswerAndClose(Vec::new())] as [fn() -> Action; 2] {
+        let handler = Handler::start(move |request| if request.body == b"end" { end() } else { status(204) });
+        let world = World::start();
+        let upstream =
+            Upstream::new(UpstreamSettings { retry_delays: Vec::new(), ..settings(&handler.url("/")) })
+                .unwrap();
+        let client = Client::new(&upstream);
+        assert_eq!(world.call(client.user("a", "")), Reply::Answered(None));
+        assert_eq!(world.call(client.user("a", "end")), Reply::Failed(502));
+        assert_eq!((handler.posts().len(), handler.connections()), (2, 1));
+    }
+}
+
 /// Connections that die idle are not noticed by events.
 #[test]
 fn a_connection_that_was_closed_while_idle_costs_no_attempt() {

@@ -282,6 +282,18 @@ fn connections_are_kept_and_used_again() {
     handler.wait_for_no_connection();
 }
 
+#[test]
+fn a_url_without_a_path_has_one_on_the_wire() {
+    let handler = Handler::start(|_| status(204));
+    let world = World::start();
+    for url in ["", "?code=1", "/?code=1"] {
+        let upstream = Upstream::new(settings(&handler.url(url))).unwrap();
+        assert_eq!(world.call(Client::new(&upstream).user("a", "")), Reply::Answered(None));
+    }
+    let paths: Vec<String> = handler.posts().into_iter().map(|post| post.path).collect();
+    assert_eq!(paths, ["/", "/?code=1", "/?code=1"]);
+}
+
 /// Also when the body of an answer comes later than its head, and nobody needs it.
 #[test]
 fn an_answer_that_nobody_needs_does_not_cost_its_connection() {
