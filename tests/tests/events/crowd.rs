@@ -2,67 +2,102 @@
 
 use std::thread;
 
-use ringhub_tests::{Answer, Client, Endpoint, Handler, Server, dead_address, wait_until};
+use ringhub_tests::{
+    Answer, Client, Connection, Endpoint, Gate, Handler, RawSocket, Server, dead_address, wait_until,
+};
 
-use super::{ALL, NO_RETRIES};
+use super::{ALL, NO_RETRIES, metric};
+
+/// How many come at a time, of two such crowds: few systems let a test have more sockets.
+const CROWD: usize = 500;
 
 #[test]
 fn a_thousand_connects_against_a_dead_handler_are_refused_and_leave_nothing() {
-    let dead = format!(
-        "[[hubs.chat.event_handlers]]\nurl_template = \"http://{}/\"\nvalidate = false\nretry_delays_seconds = [1]\n\
+    let server = serve(&format!(
+        "[[hubs.chat.event_handlers]]\nurl_template = \"http://{}/\"\nvalidate = false\nretry_delays_seconds = [2]\n\
          breaker_failures = 0\n{ALL}",
         dead_address()
-    );
-    crowd(&dead);
+    ));
+    leaves_nothing(server, |endpoint, elsewhere| {
+        thread::scope(|scope| {
+            let crowd = scope.spawn(|| expect_refused(come(endpoint)));
+            while !crowd.is_finished() {
+                exchange(endpoint, elsewhere);
+            }
+        });
+    });
 }
 
-/// The worse kind of dead: it takes connections and says nothing.
+/// The worse kind of dead: it takes connections and says nothing, until it goes.
 #[test]
 fn a_thousand_connects_against_a_silent_handler_are_refused_and_leave_nothing() {
-    let handler = Handler::start(|_| Answer::never());
-    let keys =
-        format!("{ALL}{NO_RETRIES}validate = false\nconcurrency_max = 32\nconnect_timeout_seconds = 2\n");
-    crowd(&handler.section(&keys));
-    assert_eq!(handler.connections_open(), 0);
+    let gate = Gate::default();
+    let waited = gate.clone();
+    let handler = Handler::start(move |_| {
+        waited.pass();
+        Answer::reset()
+    });
+    let keys = format!("{ALL}{NO_RETRIES}validate = false\nconcurrency_max = 32\nbreaker_failures = 0\n");
+    let mut server = serve(&handler.section(&keys));
+    let queued = |server: &Server| metric(server, "ringhub_upstream_queued", &[]);
+    let mut elsewhere = talker(&server);
+    let crowd = come(&server);
+    wait_until("all of them wait", || queued(&server) >= (CROWD - 32) as f64);
+    // As if nothing were.
+    for _ in 0..20 {
+        exchange(&server, &mut elsewhere);
+    }
+    assert_eq!(handler.calls().len(), 32);
+    gate.open();
+    expect_refused(crowd);
+    drop(elsewhere);
+    wait_until("its connections are closed", || handler.connections_open() == 0);
+    server = leaves_nothing(server, |endpoint, _| expect_refused(come(endpoint)));
+    assert!(queued(&server).abs() < f64::EPSILON);
 }
 
-fn crowd(section: &str) {
-    // Half of them at a time: few systems let a test have more sockets.
-    const CLIENTS: usize = 500;
-    let mut server = Server::with(|setup| setup.cores(2).config(section));
-    // Warm: what the first of everything allocates is no leak.
-    refused(&server, 20);
-    let mut elsewhere = server.connect(Client::json().hub("other").group("g").may_all());
+fn serve(section: &str) -> Server {
+    Server::with(|setup| setup.cores(2).config(section))
+}
+
+/// Two crowds come and go as told; descriptors and memory are as after the first of them.
+fn leaves_nothing(mut server: Server, mut come_and_go: impl FnMut(&Endpoint, &mut Connection)) -> Server {
+    let mut elsewhere = talker(&server);
+    // What the first of everything allocates is no leak.
+    come_and_go(&server, &mut elsewhere);
+    wait_until("the first crowd is gone", || metric(&server, "ringhub_upstream_queued", &[]) == 0.0);
     let (files, memory) = (server.process().open_files(), server.process().resident_bytes());
-    let mut rounds = 0;
-    thread::scope(|scope| {
-        let endpoint: &Endpoint = &server;
-        let crowd = scope.spawn(|| (0..2).for_each(|_| refused(endpoint, CLIENTS)));
-        while !crowd.is_finished() {
-            elsewhere.publish("g", "x");
-            elsewhere.expect_group_text("g", None, "x");
-            server.rest("POST", "/api/hubs/other/:send").text("y").expect(202);
-            elsewhere.expect_server_text("y");
-            rounds += 1;
-        }
-    });
-    // The crowd waits for seconds, twice. Who waited for the handler too would not get far in that time.
-    assert!(rounds >= 10, "another hub went {rounds} rounds");
+    come_and_go(&server, &mut elsewhere);
     wait_until("descriptors are given back", || server.process().open_files() <= files + 2);
     let grown = server.process().resident_bytes().saturating_sub(memory);
-    assert!(grown < 64 << 20, "{grown} bytes more are held");
+    assert!(grown < 16 << 20, "{grown} bytes more are held");
+    server
 }
 
-/// So many clients at the same time; all are told 500 and no other thing.
-fn refused(endpoint: &Endpoint, clients: usize) {
-    let sockets: Vec<_> = (0..clients)
-        .map(|_| {
-            let mut socket = endpoint.raw();
-            socket.write(Client::json().request(endpoint));
-            socket
-        })
-        .collect();
-    for mut socket in sockets {
+/// Somebody of another hub.
+fn talker(server: &Server) -> Connection {
+    server.connect(Client::json().hub("other").group("g").may_all())
+}
+
+/// Another hub's clients and callers are served.
+fn exchange(endpoint: &Endpoint, elsewhere: &mut Connection) {
+    elsewhere.publish("g", "x");
+    elsewhere.expect_group_text("g", None, "x");
+    endpoint.rest("POST", "/api/hubs/other/:send").text("y").expect(202);
+    elsewhere.expect_server_text("y");
+}
+
+fn come(endpoint: &Endpoint) -> Vec<RawSocket> {
+    let client = |_| {
+        let mut socket = endpoint.raw();
+        socket.write(Client::json().request(endpoint));
+        socket
+    };
+    (0..CROWD).map(client).collect()
+}
+
+fn expect_refused(crowd: Vec<RawSocket>) {
+    for mut socket in crowd {
         assert_eq!(socket.read_response().status, 500);
     }
 }
