@@ -29,7 +29,7 @@ async function chat(browser) {
 
   // Everybody sees the same, in the same order, each line once.
   const said = [];
-  for (let n = 0; n < 10; n += 1) {
+  for (let n = 0; n < 5; n += 1) {
     for (const [person, words] of [[ann, `ann's ${n}`], [bob, `bob's ${n} <b>&amp;</b>`]]) {
       await person.says(words);
       said.push(words);
