@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{OnceLock, mpsc};
@@ -46,7 +46,8 @@ pub(crate) struct Server {
     /// Where this generator runs.
     pub(crate) own_cpu: usize,
     child: Option<Child>,
-    config: Option<PathBuf>,
+    /// For as long as the server lives: it looks at it again when it changes.
+    _config: Option<ConfigFile>,
 }
 
 impl Server {
@@ -69,18 +70,28 @@ impl Server {
                 let processes = if args.pid.is_empty() { None } else { Some(Processes::new(&args.pid)?) };
                 let key = args.key.clone().unwrap_or_default();
                 let address = resolve(&host)?;
-                Self { address, host, path, key, processes, cpus, own_cpu, child: None, config: None }
+                Self { address, host, path, key, processes, cpus, own_cpu, child: None, _config: None }
             }
             (None, Some(binary)) => {
                 // The child inherits the affinity; ours is set right afterwards.
                 pin(&cpus)?;
                 let key = args.key.clone().unwrap_or_else(|| OWN_KEY.to_owned());
-                let config = if config.is_empty() { None } else { Some(write_config(config)?) };
-                let (child, host) = spawn(binary, verb, args.cores, &key, config.as_deref())?;
+                let config = if config.is_empty() { None } else { Some(ConfigFile::write(config)?) };
+                let (child, host) = spawn(binary, verb, args.cores, &key, config.as_ref())?;
                 let processes = Some(Processes::new(&[child.id()])?);
                 let address = resolve(&host)?;
                 let path = "/".to_owned();
-                Self { address, host, path, key, processes, cpus, own_cpu, child: Some(child), config }
+                Self {
+                    address,
+                    host,
+                    path,
+                    key,
+                    processes,
+                    cpus,
+                    own_cpu,
+                    child: Some(child),
+                    _config: config,
+                }
             }
             _ => return Err(Error::Usage("name the server: --url of a running one, or --server-bin".into())),
         };
@@ -117,9 +128,6 @@ impl Drop for Server {
             let _ = child.kill();
             let _ = child.wait();
         }
-        if let Some(config) = &self.config {
-            let _ = fs::remove_file(config);
-        }
     }
 }
 
@@ -140,13 +148,23 @@ pub(crate) fn cpus_beside(args: &ServerArgs) -> Result<Vec<usize>, Error> {
     if cpus.contains(&own_cpu) { Ok(allowed_at_start()?.to_vec()) } else { Ok(vec![own_cpu]) }
 }
 
-/// A file that nobody else has; it lives as long as the server, which looks at it again when it changes.
-fn write_config(text: &str) -> Result<PathBuf, Error> {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let name = format!("ringhub-bench-{}-{}.toml", std::process::id(), NEXT.fetch_add(1, Relaxed));
-    let path = std::env::temp_dir().join(name);
-    fs::write(&path, text).map_err(Error::io(format!("write {}", path.display())))?;
-    Ok(path)
+/// A server's configuration in a file that nobody else has; dropped, it is gone.
+struct ConfigFile(PathBuf);
+
+impl ConfigFile {
+    fn write(text: &str) -> Result<Self, Error> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("ringhub-bench-{}-{}.toml", std::process::id(), NEXT.fetch_add(1, Relaxed));
+        let path = std::env::temp_dir().join(name);
+        fs::write(&path, text).map_err(Error::io(format!("write {}", path.display())))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for ConfigFile {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
 }
 
 /// The CPUs this process was given, before it pinned itself for the first server it started.
@@ -166,7 +184,7 @@ fn spawn(
     verb: Verb,
     cores: usize,
     key: &str,
-    config: Option<&Path>,
+    config: Option<&ConfigFile>,
 ) -> Result<(Child, String), Error> {
     let mut command = Command::new(binary);
     match verb {
@@ -177,7 +195,7 @@ fn spawn(
         Verb::Echo => command.args(["echo", "--listen", "127.0.0.1:0"]),
     };
     if let Some(config) = config {
-        command.arg("--config").arg(config);
+        command.arg("--config").arg(&config.0);
     }
     let mut child = command
         .stdin(Stdio::null())
