@@ -183,7 +183,7 @@ fn an_issuer_that_is_down_at_the_start_is_waited_for() {
     wait_until("a failure is counted", || metric(&server, "ringhub_oidc_refresh_failures_total") > 0);
     issuer.answer(Answering::Well);
     wait_for(&server, &token, 202);
-    assert!(server.process().log().contains("keys not fetched"));
+    wait_until("it is logged", || server.process().log().contains("keys not fetched"));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Who is let in: client tokens, audiences, anonymous hubs (`client-protocols` §2, §1.7).
 
-use ringhub_tests::{Client, KEY, Server, Token, now_seconds};
+use ringhub_tests::{Client, KEY, Server, Token, now_seconds, wait_until};
 use serde_json::{Value, json};
 
 const OTHER_KEY: &str = "another-key-0123456789-0123456789-0123456789";
@@ -215,6 +215,8 @@ fn no_token_reaches_the_log_at_any_level() {
     secrets.push(secret);
     let plain = ringhub_tests::Endpoint::plain(server.addr, KEY);
     plain.http("GET", &format!("/?access_token={}", secrets[0])).expect(400);
+    // The last line of all this, at DEBUG.
+    wait_until("it is logged", || server.process().log().contains("HTTP without TLS"));
     let log = server.process().log();
     assert!(log.contains("DEBUG") && log.contains("Failed to validate audience"), "{log}");
     for secret in &secrets {
