@@ -1,6 +1,9 @@
 //! Answers of every kind, cut at every byte.
 
 use super::*;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::Index;
 use std::collections::VecDeque;
 
 /// A socket whose other side has said everything already.
@@ -228,5 +231,44 @@ fn requests_are_written_whole_and_the_first_bytes_hand_them_over() {
         now(connection.request(head, &body, || handed_over += 1)).unwrap();
         assert_eq!(handed_over, 1);
         assert_eq!(connection.io.written, [b"HEAD", &body[..]].concat());
+    }
+}
+
+/// Answers to spoil.
+const ANSWERS: [&str; 4] = [
+    "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello",
+    "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;x=y\r\nhello\r\n1\r\n!\r\n0\r\nA: b\r\n\r\n",
+    "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No Content\r\nce-connectionState: e30=\r\n\r\n",
+    "HTTP/1.0 500 Oh\r\nConnection: close\r\n\r\nall that comes",
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    /// However spoiled: read to an end, without a panic, and the same however it is cut.
+    #[test]
+    fn spoiled_answers_mean_the_same_however_they_are_cut(
+        answer in 0..ANSWERS.len(),
+        edits in vec((any::<Index>(), any::<u8>()), 0..4),
+        tail in vec(any::<u8>(), 0..20),
+        cuts in vec(any::<Index>(), 0..6),
+    ) {
+        let mut bytes = ANSWERS[answer].as_bytes().to_vec();
+        for (at, byte) in edits {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        bytes.extend(tail);
+        let mut ends: Vec<usize> = cuts.iter().map(|cut| cut.index(bytes.len())).collect();
+        ends.extend([0, bytes.len()]);
+        ends.sort_unstable();
+        ends.dedup();
+        let parts: Vec<&[u8]> = ends.windows(2).map(|ends| &bytes[ends[0]..ends[1]]).collect();
+        // Whether the connection is free may depend on what has come behind the answer, and which of its faults is
+        // met first on what came with it.
+        let meaning = |read: Result<(u16, String, Vec<u8>, bool), String>| {
+            read.map(|(status, headers, body, _)| (status, headers, body)).map_err(|_| "a fault")
+        };
+        prop_assert_eq!(meaning(read(pieces(&parts), LIMIT)), meaning(read(pieces(&[&bytes]), LIMIT)));
     }
 }
