@@ -6,9 +6,9 @@ use ringhub_relay::upstream::{Upstream, UpstreamSettings};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::support::Door;
 use crate::support::handler::{Action, Handler, status};
 use crate::support::world::{Client, World, settings};
+use crate::support::{Door, eventually};
 
 fn paths(handler: &Handler, count: usize) -> Vec<String> {
     handler.wait_for_posts(count).into_iter().map(|post| post.path).collect()
@@ -87,7 +87,7 @@ fn one_that_fails_or_waits_for_another_attempt_holds_up_nobody() {
     world.send(vec![client.connected()]);
     assert_eq!(world.call(client.user("next", "")), Reply::Answered(None));
     assert!(paths(&handler, 2).contains(&"/connected".to_owned()));
-    assert_eq!(upstream.report().queued, 1);
+    eventually(|| upstream.report().queued == 1);
 }
 
 /// Those that found the queue full were never told of.
