@@ -4,8 +4,8 @@
 //! [`URL_BYTES_MAX`] bytes on the host that the operator wrote. So everything is checked once, when the template is
 //! read: what an event brings is percent-encoded and stands behind the host.
 
+use core::net::Ipv6Addr;
 use std::fmt;
-use std::net::Ipv6Addr;
 
 /// Longest template, in bytes, with its secrets in place.
 pub const TEMPLATE_BYTES_MAX: usize = 4 * 1024;

@@ -6,7 +6,6 @@ use ringhub_relay::report::{CALLS_KEPT, EventClass, Outcome};
 use ringhub_relay::upstream::{Upstream, UpstreamSettings};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread;
 use std::time::Duration;
 
 use crate::support::Door;
@@ -114,11 +113,23 @@ fn a_handler_that_fails_is_given_a_rest_and_one_event_asks_whether_it_is_back() 
     }
     assert_eq!(handler.posts().len(), asked);
     is_back.store(true, Ordering::Relaxed);
-    // The first rest is all that can be waited for here.
-    thread::sleep(Duration::from_millis(1050));
     let client = Client::new(&upstream);
-    let probe = world.ask(client.user("a", "probe"));
-    handler.wait_for_posts(asked + 1);
+    let mut refused = 0;
+    // While it rests each is refused at once; then one is sent.
+    let probe = loop {
+        let probe = world.ask(client.user("a", "probe"));
+        let reply = loop {
+            if handler.posts().len() > asked {
+                break None;
+            }
+            if let Some(reply) = world.reply_within(probe, Duration::from_millis(5)) {
+                break Some(reply);
+            }
+        };
+        let Some(reply) = reply else { break probe };
+        assert_eq!(reply, Reply::Failed(503));
+        refused += 1;
+    };
     assert_eq!(upstream.report().breaker, BreakerState::Probing);
     assert_eq!(call(""), Reply::Failed(503), "one at a time");
     door.open();
@@ -126,7 +137,7 @@ fn a_handler_that_fails_is_given_a_rest_and_one_event_asks_whether_it_is_back() 
     assert_eq!(upstream.report().breaker, BreakerState::Closed);
     assert_eq!(call(""), Reply::Answered(None));
     let user = upstream.report().events[EventClass::User as usize];
-    assert_eq!((user[Outcome::Resting as usize], user[Outcome::ServerError as usize]), (11, 5));
+    assert_eq!((user[Outcome::Resting as usize], user[Outcome::ServerError as usize]), (11 + refused, 5));
 }
 
 /// Four answers of 16 MiB fill the room for large ones; the fifth waits until one of them is given up.

@@ -8,7 +8,7 @@ use ringhub_relay::report::Outcome;
 use ringhub_relay::upstream::{HttpVersion, Upstream, UpstreamSettings};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use tokio::sync::Semaphore;
 
 use crate::support::eventually;
 use crate::support::hyper_handler::{Answering, Asked, HyperHandler};
@@ -66,12 +66,19 @@ fn many_events_share_one_connection_with_the_same_headers() {
 /// All on one connection: the order of the heads is that of the wire.
 #[test]
 fn the_order_of_a_connection_is_that_of_its_events() {
-    let handler = HyperHandler::start(|asked| {
-        if asked.path == "/connected" {
-            return Box::pin(async {
-                tokio::time::sleep(Duration::from_millis(200)).await;
-                Response::new(Full::default())
-            });
+    // What `connected` is answered comes after the event behind it has come.
+    let firsts = Arc::new(Semaphore::new(0));
+    let handler = HyperHandler::start(move |asked| {
+        let firsts = firsts.clone();
+        match &*asked.path {
+            "/connected" => {
+                return Box::pin(async move {
+                    firsts.acquire().await.unwrap().forget();
+                    Response::new(Full::default())
+                });
+            }
+            "/first" => firsts.add_permits(1),
+            _ => {}
         }
         text(Bytes::new())
     });

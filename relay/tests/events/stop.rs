@@ -3,17 +3,18 @@
 use ringhub_hub::event::Reply;
 use ringhub_relay::upstream::{Upstream, UpstreamSettings};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::support::Door;
 use crate::support::handler::{Action, Handler, status};
 use crate::support::world::{Client, World, settings};
 
 #[test]
 fn what_was_asked_before_is_sent_and_answered_within_the_grace() {
-    let handler = Handler::start(|_| {
-        thread::sleep(Duration::from_millis(100));
+    let door = Arc::new(Door::default());
+    let held = door.clone();
+    let handler = Handler::start(move |_| {
+        held.pass();
         status(204)
     });
     let mut world = World::start();
@@ -22,7 +23,10 @@ fn what_was_asked_before_is_sent_and_answered_within_the_grace() {
     let clients: Vec<Client> = (0..16).map(|_| Client::new(&upstream)).collect();
     let tickets: Vec<_> = clients.iter().map(|client| world.ask(client.user("a", ""))).collect();
     world.send(clients.iter().map(Client::connected).collect());
+    handler.wait_for_posts(4);
     let begin = Instant::now();
+    world.begin_stop(Duration::from_secs(20));
+    door.open();
     world.stop(Duration::from_secs(20));
     assert!(begin.elapsed() < Duration::from_secs(10), "it does not wait longer than it has to");
     tickets.into_iter().for_each(|ticket| assert_eq!(world.reply(ticket), Reply::Answered(None)));
@@ -56,12 +60,10 @@ fn when_the_grace_ends_what_is_left_is_given_up_and_answered() {
 
 #[test]
 fn what_is_asked_after_the_stop_is_refused_while_the_grace_lasts() {
-    let goes_on = Arc::new(AtomicBool::new(true));
-    let holds = goes_on.clone();
+    let door = Arc::new(Door::default());
+    let held = door.clone();
     let handler = Handler::start(move |_| {
-        while holds.load(Ordering::Relaxed) {
-            thread::sleep(Duration::from_millis(1));
-        }
+        held.pass();
         status(204)
     });
     let mut world = World::start();
@@ -82,7 +84,7 @@ fn what_is_asked_after_the_stop_is_refused_while_the_grace_lasts() {
         }
         drop(other);
     }
-    goes_on.store(false, Ordering::Relaxed);
+    door.open();
     assert_eq!(world.reply(first), Reply::Answered(None));
     world.stop(Duration::ZERO);
 }

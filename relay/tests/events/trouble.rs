@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::handler::{Action, Handler, PATIENCE, answer, status};
+use crate::support::handler::{Action, Handler, answer, status};
 use crate::support::world::{Client, World, settings};
 
 /// The thread was gone without a word, and cores with it once nobody took what they asked. The test starts itself
@@ -24,8 +24,8 @@ fn a_panic_of_the_side_thread_ends_the_process() {
         let client = Client::new(&Upstream::new(settings("http://127.0.0.1:1/")).unwrap());
         // No memory of the relay's.
         client.caller.memory.set(Arc::new(())).unwrap();
-        world.send(vec![client.connected()]);
-        thread::sleep(PATIENCE);
+        // No answer: the process ends.
+        world.call(client.user("a", ""));
         return;
     }
     let ended = Command::new(std::env::current_exe().unwrap())
