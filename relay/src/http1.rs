@@ -187,7 +187,7 @@ impl<S: Read + Write + Unpin> Connection<S> {
                 return Err(Fault::Nonsense("the head of the answer is too large"));
             }
             let ended = match poll_fn(|cx| self.poll_fill(cx)).await {
-                Ok(0) => io::Error::new(io::ErrorKind::UnexpectedEof, "the handler closed the connection"),
+                Ok(0) => closed("the handler closed the connection"),
                 Ok(_) => continue,
                 Err(error) => error,
             };
@@ -225,8 +225,7 @@ impl<S: Read + Write + Unpin> Connection<S> {
                     *framing = Framing::Length(0);
                 }
                 0 => {
-                    let text = "the handler closed the connection within the answer";
-                    return Err(Fault::Broken(io::Error::new(io::ErrorKind::UnexpectedEof, text)));
+                    return Err(Fault::Broken(closed("the handler closed the connection within the answer")));
                 }
                 _ => {}
             }
@@ -449,6 +448,10 @@ fn next_chunk(chunk: Chunk, unread: &[u8]) -> Result<Option<(usize, Framing)>, &
             }
         }
     }
+}
+
+fn closed(text: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, text)
 }
 
 #[cfg(test)]

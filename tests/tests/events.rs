@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use aws_lc_rs::hmac;
-use ringhub_tests::{Answer, Call, Handler, Server, wait_until};
+use ringhub_tests::{Answer, Call, Gate, Handler, Server, wait_until};
 
 mod answers;
 mod auth;
@@ -61,6 +61,22 @@ fn changeable(first: Answer) -> (Handler, impl Fn(Answer)) {
 /// A handler that answers `connect` with this, and everything else with nothing.
 fn connecting(answer: Answer) -> Handler {
     Handler::start(move |call| if call.event() == "connect" { answer.clone() } else { Answer::no_content() })
+}
+
+/// A handler that answers so, but not before the gate is open where `waits` holds.
+fn gated(
+    waits: impl Fn(&Call) -> bool + Send + Sync + 'static,
+    answer: impl Fn(&Call) -> Answer + Send + Sync + 'static,
+) -> (Handler, Gate) {
+    let gate = Gate::default();
+    let waited = gate.clone();
+    let handler = Handler::start(move |call| {
+        if waits(call) {
+            waited.pass();
+        }
+        answer(call)
+    });
+    (handler, gate)
 }
 
 /// An event of a JSON client, with text.

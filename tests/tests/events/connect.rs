@@ -8,7 +8,9 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
 
-use super::{ALL, CONNECT, NO_RETRIES, changeable, connecting, event_acked, order_of, server, server_of};
+use super::{
+    ALL, CONNECT, NO_RETRIES, changeable, connecting, event_acked, gated, order_of, server, server_of,
+};
 
 #[test]
 fn it_is_told_everything_about_the_request_but_its_secrets() {
@@ -345,14 +347,7 @@ fn a_handler_that_takes_its_time_holds_up_nobody_else() {
 /// Bytes that come behind the request wait until it is answered.
 #[test]
 fn frames_that_come_before_the_answer_are_kept() {
-    let gate = Gate::default();
-    let waited = gate.clone();
-    let handler = Handler::start(move |call| {
-        if call.event() == "connect" {
-            waited.pass();
-        }
-        Answer::no_content()
-    });
+    let (handler, gate) = gated(|call| call.event() == "connect", |_| Answer::no_content());
     let server = server_of(&handler, ALL);
     let mut socket = server.raw();
     let frame = ringhub_tests::masked_frame(0x81, event_acked("early", "x", 1).as_bytes());
@@ -445,14 +440,7 @@ fn only_a_yes_to_a_question_sets_state() {
 /// A client that does not wait for the handler's word is not let in; its place is free.
 #[test]
 fn a_client_that_goes_before_it_is_let_in_leaves_nothing() {
-    let gate = Gate::default();
-    let waited = gate.clone();
-    let handler = Handler::start(move |call| {
-        if call.event() == "connect" {
-            waited.pass();
-        }
-        Answer::no_content()
-    });
+    let (handler, gate) = gated(|call| call.event() == "connect", |_| Answer::no_content());
     let server = server(&format!("[hubs.chat]\nconnections_max = 1\n{}", handler.section(ALL)));
     let mut socket = server.raw();
     socket.write(Client::json().user("gone").request(&server));

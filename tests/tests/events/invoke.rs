@@ -1,9 +1,9 @@
 //! `invoke`: a question of a client and the handler's answer to it (§5.1, `client-protocols` §3.6).
 
-use ringhub_tests::{Answer, Client, Connection, Gate, Handler, wait_until};
+use ringhub_tests::{Answer, Client, Connection, Handler, wait_until};
 use tungstenite::Message;
 
-use super::{ALL, NO_RETRIES, USER, agreeable, changeable, event_acked, metric, server_of};
+use super::{ALL, NO_RETRIES, USER, agreeable, changeable, event_acked, gated, metric, server_of};
 use crate::formats::{PROTOBUF, field};
 
 fn invoke(client: &mut Connection, id: &str, rest: &str) {
@@ -129,14 +129,7 @@ fn a_cancelled_invocation_gives_up_its_request() {
 /// One that still waits behind another event is never sent.
 #[test]
 fn an_invocation_that_waits_can_be_cancelled_too() {
-    let gate = Gate::default();
-    let waited = gate.clone();
-    let handler = Handler::start(move |call| {
-        if call.text() == "wait" {
-            waited.pass();
-        }
-        Answer::text(call.text())
-    });
+    let (handler, gate) = gated(|call| call.text() == "wait", |call| Answer::text(call.text()));
     let server = server_of(&handler, USER);
     let mut client = server.connect(Client::json());
     client.send(&event_acked("e", "wait", 1));
@@ -155,14 +148,7 @@ fn an_invocation_that_waits_can_be_cancelled_too() {
 /// What a client asked before it left is asked to the end, like its other events; then its end is told.
 #[test]
 fn the_end_of_a_client_is_told_behind_its_invocation() {
-    let gate = Gate::default();
-    let waited = gate.clone();
-    let handler = Handler::start(move |call| {
-        if call.event() == "ask" {
-            waited.pass();
-        }
-        Answer::no_content()
-    });
+    let (handler, gate) = gated(|call| call.event() == "ask", |_| Answer::no_content());
     let server = server_of(&handler, ALL);
     let mut client = server.connect(Client::json());
     invoke(&mut client, "1", r#""event":"ask","dataType":"text","data":"x""#);

@@ -6,25 +6,17 @@ use std::thread;
 
 use ringhub_tests::{Answer, Client, Endpoint, Gate, Handler, Server, masked_frame, wait_until};
 
-use super::{NO_RETRIES, USER, agreeable, event, event_acked, metric, server, server_of};
+use super::{NO_RETRIES, USER, agreeable, event, event_acked, gated, metric, server, server_of};
 
 /// A handler that answers `wait` when the gate opens, everything else with what was sent.
-fn gated() -> (Handler, Gate) {
-    let gate = Gate::default();
-    let waited = gate.clone();
-    let handler = Handler::start(move |call| {
-        if call.text() == "wait" {
-            waited.pass();
-        }
-        Answer::text(call.text())
-    });
-    (handler, gate)
+fn patient() -> (Handler, Gate) {
+    gated(|call| call.text() == "wait", |call| Answer::text(call.text()))
 }
 
 #[test]
 fn the_next_event_waits_for_the_answer_to_the_last() {
     for cores in [1, 2] {
-        let (handler, gate) = gated();
+        let (handler, gate) = patient();
         let section = handler.section(USER);
         let server = Server::with(|setup| setup.cores(cores).config(&section));
         let mut alice = server.connect(Client::json().may_all());
@@ -50,7 +42,7 @@ fn the_next_event_waits_for_the_answer_to_the_last() {
 /// Events wait for events, and nothing else does: a client whose handler is slow still joins, publishes and is served.
 #[test]
 fn only_events_wait_behind_an_event() {
-    let (handler, gate) = gated();
+    let (handler, gate) = patient();
     let server = server_of(&handler, USER);
     let mut alice = server.connect(Client::json().may_all());
     let mut raw = server.open(Client::raw());
@@ -178,7 +170,7 @@ fn an_ack_id_that_succeeded_is_not_asked_again_and_one_that_failed_is() {
 /// The same id while its first use is on its way: it waits like every other event, and is a duplicate then.
 #[test]
 fn an_ack_id_on_its_way_is_not_asked_twice() {
-    let (handler, gate) = gated();
+    let (handler, gate) = patient();
     let server = server_of(&handler, USER);
     let mut alice = server.connect(Client::json());
     alice.send(&event_acked("e", "wait", 1));
@@ -194,7 +186,7 @@ fn an_ack_id_on_its_way_is_not_asked_twice() {
 /// A session that is away gets its answer when it comes back, message and ack.
 #[test]
 fn an_answer_finds_a_reliable_client_that_was_away() {
-    let (handler, gate) = gated();
+    let (handler, gate) = patient();
     let server = server_of(&handler, USER);
     let mut alice = server.connect(Client::reliable());
     let back = Client::reliable().recover(alice.id(), alice.token());
@@ -213,12 +205,7 @@ fn an_answer_finds_a_reliable_client_that_was_away() {
 /// Every client has its own question open: as many at a time as there are clients, up to the bound of the handler.
 #[test]
 fn many_connections_ask_at_the_same_time_up_to_the_bound() {
-    let gate = Gate::default();
-    let waited = gate.clone();
-    let handler = Handler::start(move |call| {
-        waited.pass();
-        Answer::text(call.text())
-    });
+    let (handler, gate) = gated(|_| true, |call| Answer::text(call.text()));
     let server = server_of(&handler, &format!("{USER}concurrency_max = 8\n"));
     let mut clients: Vec<_> = (0..12).map(|_| server.open(Client::raw())).collect();
     for client in &mut clients {
@@ -236,12 +223,7 @@ fn many_connections_ask_at_the_same_time_up_to_the_bound() {
 
 #[test]
 fn events_over_the_bound_of_the_queue_fail_at_once() {
-    let gate = Gate::default();
-    let waited = gate.clone();
-    let handler = Handler::start(move |call| {
-        waited.pass();
-        Answer::text(call.text())
-    });
+    let (handler, gate) = gated(|_| true, |call| Answer::text(call.text()));
     let section = handler.section(&format!("{USER}{NO_RETRIES}concurrency_max = 1\nqueue_max = 2\n"));
     let server = server(&section);
     let mut first = server.connect(Client::json());
@@ -274,7 +256,7 @@ fn events_over_the_bound_of_the_queue_fail_at_once() {
 /// Bytes are counted apart: a few large events are as bad as many small ones.
 #[test]
 fn events_over_the_bytes_of_the_queue_fail_at_once() {
-    let (handler, gate) = gated();
+    let (handler, gate) = patient();
     let section =
         handler.section(&format!("{USER}{NO_RETRIES}concurrency_max = 1\nqueue_bytes_max = 1024\n"));
     let server = server(&section);

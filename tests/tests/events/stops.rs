@@ -4,25 +4,17 @@ use std::fs;
 
 use ringhub_tests::{Answer, Client, Connection, Gate, Handler, Server, masked_frame, wait_until};
 
-use super::{ALL, CONNECT, USER, event_acked, metric, order_of, server, server_of, told};
+use super::{ALL, CONNECT, USER, event_acked, gated, metric, order_of, server, server_of, told};
 
 /// A handler that answers this event when the gate opens, and everything else at once.
-fn gated(event: &'static str) -> (Handler, Gate) {
-    let gate = Gate::default();
-    let waited = gate.clone();
-    let handler = Handler::start(move |call| {
-        if call.event() == event {
-            waited.pass();
-        }
-        Answer::no_content()
-    });
-    (handler, gate)
+fn gated_at(event: &'static str) -> (Handler, Gate) {
+    gated(move |call| call.event() == event, |_| Answer::no_content())
 }
 
 /// What a client had asked is asked to its end, then its own end is told.
 #[test]
 fn a_stop_lets_an_open_question_come_to_its_end() {
-    let (handler, gate) = gated("ask");
+    let (handler, gate) = gated_at("ask");
     let mut server = server_of(&handler, ALL);
     let mut alice = server.connect(Client::json());
     for n in 1..=3 {
@@ -45,12 +37,10 @@ fn a_stop_lets_an_open_question_come_to_its_end() {
 #[test]
 fn a_stop_refuses_who_is_asked_about_and_tells_the_end_of_who_was_welcome() {
     for welcome in [true, false] {
-        let gate = Gate::default();
-        let waited = gate.clone();
-        let handler = Handler::start(move |call| {
-            waited.pass();
-            Answer::status(if welcome || call.event() != "connect" { 204 } else { 403 })
-        });
+        let (handler, gate) = gated(
+            |_| true,
+            move |call| Answer::status(if welcome || call.event() != "connect" { 204 } else { 403 }),
+        );
         let mut server = server_of(&handler, ALL);
         let mut socket = server.raw();
         socket.write(Client::json().request(&server));
@@ -67,12 +57,7 @@ fn a_stop_refuses_who_is_asked_about_and_tells_the_end_of_who_was_welcome() {
 /// The answer to a question finds its client, whoever the hub's handlers are by then.
 #[test]
 fn a_reload_lets_an_open_question_come_to_its_end() {
-    let gate = Gate::default();
-    let waited = gate.clone();
-    let before = Handler::start(move |call| {
-        waited.pass();
-        Answer::text(call.text())
-    });
+    let (before, gate) = gated(|_| true, |call| Answer::text(call.text()));
     let after = Handler::start(|call| Answer::text(call.text()));
     let server = server_of(&before, USER);
     let mut alice = server.connect(Client::json());
@@ -94,7 +79,7 @@ fn a_reload_lets_an_open_question_come_to_its_end() {
 /// The bound on how long a request's head may take is not for how long a handler takes.
 #[test]
 fn a_handler_may_take_longer_than_the_head_of_a_request() {
-    let (handler, gate) = gated("connect");
+    let (handler, gate) = gated_at("connect");
     let section = handler.section(CONNECT);
     let server = server(&format!("[limits]\nhead_deadline_seconds = 1\nhttp_idle_seconds = 1\n{section}"));
     let mut waiting = server.raw();
@@ -112,7 +97,7 @@ fn a_handler_may_take_longer_than_the_head_of_a_request() {
 #[test]
 fn a_client_that_talks_before_it_is_let_in_is_held_back() {
     const FRAMES: usize = 300;
-    let (handler, gate) = gated("connect");
+    let (handler, gate) = gated_at("connect");
     let mut server = server_of(&handler, ALL);
     let mut socket = server.raw();
     socket.write(Client::raw().request(&server));

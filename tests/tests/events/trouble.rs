@@ -1,9 +1,9 @@
 //! Handlers that are slow, dead, half-open or answer nonsense: the client is told, the next event goes on, and nothing
 //! is left behind.
 
-use ringhub_tests::{Answer, Client, Endpoint, Gate, Handler, Proxy, Server, dead_address, wait_until};
+use ringhub_tests::{Answer, Client, Endpoint, Handler, Proxy, Server, dead_address, wait_until};
 
-use super::{ALL, CONNECT, NO_RETRIES, USER, event, event_acked, metric, order_of, server, server_of};
+use super::{ALL, CONNECT, NO_RETRIES, USER, event, event_acked, gated, metric, order_of, server, server_of};
 
 /// A handler that answers so, behind a limit of a second.
 fn short(keys: &str) -> String {
@@ -208,14 +208,7 @@ fn connections_are_kept_and_used_again() {
 /// A client that leaves takes nothing with it: what it sent before goes out, then its end, in order (§4.7).
 #[test]
 fn a_client_that_leaves_while_its_event_is_out_is_told_of_in_order() {
-    let gate = Gate::default();
-    let waited = gate.clone();
-    let handler = Handler::start(move |call| {
-        if call.text() == "wait" {
-            waited.pass();
-        }
-        Answer::text(&"x".repeat(1000))
-    });
+    let (handler, gate) = gated(|call| call.text() == "wait", |_| Answer::text(&"x".repeat(1000)));
     let handler = std::sync::Arc::new(handler);
     let mut server =
         server_of(&handler, &format!("{USER}system_events = [\"connected\", \"disconnected\"]\n"));
