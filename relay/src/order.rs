@@ -53,6 +53,10 @@ impl Order {
     pub(crate) fn give_up(&mut self, turn: u64) -> Option<Waker> {
         *self.slot(turn) = Slot::GivenUp;
         if !self.is_first(turn) {
+            // What fails at once behind one that waits leaves nothing: only turns that are taken need room.
+            while let Some(Slot::GivenUp) = self.turns.back() {
+                self.turns.pop_back();
+            }
             return None;
         }
         while let Some(Slot::GivenUp) = self.turns.front() {
@@ -105,5 +109,20 @@ mod tests {
             let _ = order.give_up(turn);
         }
         assert!(order.turns.is_empty() && order.turns.capacity() <= 2 * ROOM_KEPT);
+    }
+
+    /// Events that only listeners hear, or that fail at once, are counted by nothing else.
+    #[test]
+    fn what_is_over_at_once_needs_no_room_behind_one_that_waits() {
+        let mut order = Order::default();
+        let waits = order.take();
+        for _ in 0..10_000 {
+            let over = order.take();
+            assert!(order.give_up(over).is_none());
+        }
+        assert_eq!(order.turns.len(), 1);
+        let next = order.take();
+        assert!(order.poll_first(next, Waker::noop()).is_pending());
+        assert!(order.give_up(waits).is_some() && order.is_first(next));
     }
 }
