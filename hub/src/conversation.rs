@@ -11,13 +11,12 @@
 use crate::effect::{CloseCategory, Effect};
 use crate::encoding::Told;
 use crate::envelope::Content;
-use crate::event::{Caller, Event, EventSubject, Reply, Routes};
+use crate::event::{Caller, Event, Reply, Routes};
 use crate::hub::Hub;
 use crate::lifecycle::{CLIENT_CLOSED, Ending};
 use crate::{ConnectionKey, Effects, Ticket};
 use bytes::Bytes;
-use ringhub_protocol::events::{Message, body};
-use ringhub_protocol::name::EventName;
+use ringhub_protocol::events::{Message, Subject, body};
 use ringhub_protocol::pubsub::{AckError, Data, DataType, Form, Metadata, Sender};
 use ringhub_protocol::ws::CloseCode;
 use std::collections::VecDeque;
@@ -100,14 +99,13 @@ impl Hub {
         &mut self,
         slot: u32,
         purpose: Purpose,
-        name: &EventName<'_>,
+        name: &str,
         data: Data<'_>,
         metadata: Option<Metadata>,
         effects: &mut Effects,
     ) {
-        let subject = EventSubject::User(name.as_str().into());
         let body = || data.to_plain_bytes();
-        let Some(event) = self.event(slot, subject, data.data_type(), body, metadata) else {
+        let Some(event) = self.event(slot, Subject::User(name), data.data_type(), body, metadata) else {
             self.counters.events_unhandled += 1;
             return self.unhandled(slot, purpose, effects);
         };
@@ -117,12 +115,11 @@ impl Hub {
             effects.push(Effect::Event(event));
             return self.answered(slot, purpose, None);
         }
-        let socket = self.hot[slot as usize].socket;
-        let limits = self.limits;
-        let conversation = self.conversation(slot);
-        if conversation.open.is_none() {
+        if self.conversation(slot).open.is_none() {
             return self.ask(slot, purpose, event, effects);
         }
+        let (socket, limits) = (self.hot[slot as usize].socket, self.limits);
+        let conversation = self.conversation(slot);
         conversation.waiting_bytes += event.bytes();
         conversation.waiting.push_back((purpose, event));
         let is_full = conversation.waiting.len() >= limits.events_waiting_max
@@ -305,7 +302,7 @@ impl Hub {
     /// The connection is open.
     pub(crate) fn tell_connected(&mut self, slot: u32, effects: &mut Effects) {
         let body = || Bytes::from_static(body::CONNECTED);
-        self.announce_event(slot, EventSubject::Connected, body, effects);
+        self.announce_event(slot, Subject::Connected, body, effects);
     }
 
     /// The connection joined a group.
@@ -313,7 +310,7 @@ impl Hub {
         if self.tells_presence {
             let group = Arc::clone(&self.groups[group as usize].name);
             let body = || body::presence(&group).into();
-            self.announce_event(slot, EventSubject::Joined(Arc::clone(&group)), body, effects);
+            self.announce_event(slot, Subject::Joined(&group), body, effects);
         }
     }
 
@@ -322,7 +319,7 @@ impl Hub {
         if self.tells_presence {
             let group = Arc::clone(&self.groups[group as usize].name);
             let body = || body::presence(&group).into();
-            self.announce_event(slot, EventSubject::Left(Arc::clone(&group)), body, effects);
+            self.announce_event(slot, Subject::Left(&group), body, effects);
         }
     }
 
@@ -351,7 +348,7 @@ impl Hub {
     pub(crate) fn disconnected_event(&mut self, slot: u32, reason: &str) -> Option<Box<Event>> {
         let reason = if reason == CLIENT_CLOSED { "" } else { reason };
         let body = || body::disconnected(reason).into();
-        self.event(slot, EventSubject::Disconnected, DataType::Json, body, None)
+        self.event(slot, Subject::Disconnected, DataType::Json, body, None)
     }
 
     /// The stop is over: what is still asked is given up, and the ends that waited for an answer are told without it.
@@ -372,7 +369,7 @@ impl Hub {
     fn announce_event(
         &mut self,
         slot: u32,
-        subject: EventSubject,
+        subject: Subject<'_>,
         body: impl FnOnce() -> Bytes,
         effects: &mut Effects,
     ) {
@@ -387,12 +384,12 @@ impl Hub {
     pub(crate) fn event(
         &mut self,
         slot: u32,
-        subject: EventSubject,
+        subject: Subject<'_>,
         data_type: DataType,
         body: impl FnOnce() -> Bytes,
         metadata: Option<Metadata>,
     ) -> Option<Box<Event>> {
-        let (handler, listeners) = self.routes.as_ref()?.of(subject.subject())?;
+        let (handler, listeners) = self.routes.as_ref()?.of(subject)?;
         let user = self.connections[slot as usize].user.clone();
         let Conversation { caller, subprotocol, .. } = self.conversation(slot);
         let (caller, subprotocol) = (Arc::clone(caller), subprotocol.clone());
@@ -401,7 +398,7 @@ impl Hub {
             caller,
             user,
             subprotocol,
-            subject,
+            subject: subject.into(),
             data_type,
             body,
             metadata,

@@ -126,8 +126,21 @@ impl EventSubject {
 
 impl Event {
     /// Bytes of what was said.
-    pub(crate) fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         self.body.len() + self.metadata.as_ref().map_or(0, Metadata::bytes)
+    }
+}
+
+impl From<Subject<'_>> for EventSubject {
+    fn from(subject: Subject<'_>) -> Self {
+        match subject {
+            Subject::Connect => Self::Connect,
+            Subject::Connected => Self::Connected,
+            Subject::Disconnected => Self::Disconnected,
+            Subject::User(name) => Self::User(name.into()),
+            Subject::Joined(group) => Self::Joined(group.into()),
+            Subject::Left(group) => Self::Left(group.into()),
+        }
     }
 }
 

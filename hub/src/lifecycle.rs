@@ -4,7 +4,7 @@ use crate::connection::{Connection, Format, Hot, NONE};
 use crate::conversation::{Asked, Conversation};
 use crate::effect::{CloseCategory, CloseHow, Connect, Effect, Question, Recover, RefusedBy, Transport};
 use crate::encoding::Told;
-use crate::event::{Caller, EventSubject, Reply};
+use crate::event::{Caller, Reply};
 use crate::group::Membership;
 use crate::hub::{EVERYONE, Hub};
 use crate::interest::Waiter;
@@ -12,7 +12,7 @@ use crate::permission::Permissions;
 use crate::session::Session;
 use crate::users::Beside;
 use crate::{Chunk, ConnectionId, ConnectionKey, Effects, Sink, Ticket, Time};
-use ringhub_protocol::events::Acceptance;
+use ringhub_protocol::events::{Acceptance, Subject};
 use ringhub_protocol::name::UserId;
 use ringhub_protocol::pubsub::{DataType, Subprotocol};
 use ringhub_protocol::ws::CloseCode;
@@ -67,7 +67,7 @@ impl Hub {
         };
         if let Some(question) = question {
             let body = || question.body.clone();
-            if let Some(mut event) = self.event(slot, EventSubject::Connect, DataType::Json, body, None) {
+            if let Some(mut event) = self.event(slot, Subject::Connect, DataType::Json, body, None) {
                 let ticket = self.ticket();
                 event.ticket = Some(ticket);
                 connecting.question = Some((ticket, question));
@@ -222,7 +222,6 @@ impl Hub {
         let connection = &mut self.connections[slot as usize];
         connection.absent = false;
         connection.format = format;
-        connection.user = connect.user;
         connection.permissions = permissions;
         connection.memberships = Vec::with_capacity(1 + connect.groups.len());
         connection.raw_group = connect.raw_group.map(Box::new);

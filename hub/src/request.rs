@@ -9,7 +9,7 @@ use crate::interest::Waiter;
 use crate::lifecycle::Ending;
 use crate::{ConnectionKey, Effect, Effects, Envelope, MeshItem, Time};
 use ringhub_protocol::auth::role::Action;
-use ringhub_protocol::name::{EventName, GroupName, UserId};
+use ringhub_protocol::name::{GroupName, UserId};
 use ringhub_protocol::pubsub::{AckError, ClientMessage, Data, Sender};
 use ringhub_protocol::ws::CloseCode;
 
@@ -63,7 +63,7 @@ impl Hub {
             }
             ClientMessage::Event { event, ack_id, data, metadata } => {
                 if !self.repeated(slot, ack_id) {
-                    self.user_event(slot, Purpose::Event(ack_id), &event, data, metadata, effects);
+                    self.user_event(slot, Purpose::Event(ack_id), event.as_str(), data, metadata, effects);
                 }
             }
             ClientMessage::SequenceAck { sequence_id } => {
@@ -74,7 +74,7 @@ impl Hub {
             ClientMessage::Ping => self.tell(slot, &Told::Pong),
             ClientMessage::Invoke { invocation_id, event: Some(event), data, metadata } => {
                 let purpose = Purpose::Invoke(invocation_id.into());
-                self.user_event(slot, purpose, &event, data, metadata, effects);
+                self.user_event(slot, purpose, event.as_str(), data, metadata, effects);
             }
             ClientMessage::Invoke { invocation_id, event: None, .. } => {
                 let (error, message) = (AckError::BadRequest, "Only events can be invoked.");
@@ -95,8 +95,7 @@ impl Hub {
 
     pub(crate) fn raw(&mut self, slot: u32, data: Data<'_>, effects: &mut Effects) {
         let Some((group, no_echo)) = self.connections[slot as usize].raw_group.as_deref().cloned() else {
-            let name = EventName::parse("message").expect("it is a legal name");
-            return self.user_event(slot, Purpose::Raw, &name, data, None, effects);
+            return self.user_event(slot, Purpose::Raw, "message", data, None, effects);
         };
         if !self.connections[slot as usize].permissions.allows(Action::SendToGroup, group.as_str()) {
             self.counters.forbidden += 1;

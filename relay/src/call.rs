@@ -129,8 +129,8 @@ impl Call {
         let may_go = self.turn.as_ref().is_none_or(Turn::is_first);
         self.inside = match self.event.subject {
             // §4.3: it is always sent, also when everybody leaves at once. Connections bound how many there are.
-            EventSubject::Disconnected => Some(self.upstream.gate.enter_always(self.bytes(), may_go)),
-            _ => self.upstream.gate.enter(self.bytes(), may_go),
+            EventSubject::Disconnected => Some(self.upstream.gate.enter_always(self.event.bytes(), may_go)),
+            _ => self.upstream.gate.enter(self.event.bytes(), may_go),
         };
         if self.inside.is_none() {
             self.end(Verdict::failed(Outcome::Overloaded, 503, "too many events wait for the handler"));
@@ -410,11 +410,6 @@ impl Call {
             (_, None) => "no answer in time",
             (_, Some(_)) => "no usable answer in time",
         }
-    }
-
-    /// What it takes while it waits.
-    fn bytes(&self) -> usize {
-        self.event.body.len() + self.event.metadata.as_ref().map_or(0, |metadata| metadata.bytes())
     }
 
     /// The end, once.

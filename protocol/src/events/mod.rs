@@ -47,11 +47,6 @@ impl<'a> Subject<'a> {
             Self::Left(_) => "left",
         }
     }
-
-    /// Whether the client waits for the handler's answer.
-    pub fn is_blocking(self) -> bool {
-        matches!(self, Self::Connect | Self::User(_))
-    }
 }
 
 /// Appends a byte as `%XX` (RFC 3986 §2.1).
