@@ -58,7 +58,9 @@ impl Jar {
         if self.0.is_empty() {
             return None;
         }
-        let mut cookies: Vec<&Kept> = self.0.iter().filter(|kept| kept.is_for(uri, now_unix)).collect();
+        let host = uri.host().unwrap_or_default().to_ascii_lowercase();
+        let mut cookies: Vec<&Kept> =
+            self.0.iter().filter(|kept| kept.is_for(uri, &host, now_unix)).collect();
         cookies.sort_by_key(|kept| std::cmp::Reverse(kept.path.len()));
         let mut text = String::new();
         for cookie in cookies {
@@ -122,9 +124,9 @@ impl Kept {
         self.name == other.name && self.host == other.host && self.path == other.path
     }
 
-    fn is_for(&self, uri: &Uri, now_unix: u64) -> bool {
-        let host = uri.host().unwrap_or_default().to_ascii_lowercase();
-        let host_fits = if self.and_below { is_below(&host, &self.host) } else { host == *self.host };
+    /// `host` is the URI's, in lower case.
+    fn is_for(&self, uri: &Uri, host: &str, now_unix: u64) -> bool {
+        let host_fits = if self.and_below { is_below(host, &self.host) } else { *host == *self.host };
         let secure_fits = !self.secure || uri.scheme_str() == Some("https");
         // §5.1.4.
         let path_fits = uri

@@ -7,6 +7,7 @@
 use bytes::Bytes;
 use hyper::header::HeaderValue;
 use hyper::{Method, Uri};
+use ringhub_protocol::uri::without_port;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
@@ -181,19 +182,8 @@ fn judge(answer: &Answer, origin: &str) -> Result<(), Denial> {
 /// Handlers name hosts, some of them with a port (§2).
 fn is_allowed(allowed: &[u8], origin: &str) -> bool {
     allowed == b"*"
-        || std::str::from_utf8(allowed).is_ok_and(|allowed| host(allowed).eq_ignore_ascii_case(host(origin)))
-}
-
-/// Without the port.
-fn host(authority: &str) -> &str {
-    match authority.rsplit_once(':') {
-        Some((host, port))
-            if port.bytes().all(|b| b.is_ascii_digit()) && (!host.contains(':') || host.ends_with(']')) =>
-        {
-            host
-        }
-        _ => authority,
-    }
+        || std::str::from_utf8(allowed)
+            .is_ok_and(|allowed| without_port(allowed).eq_ignore_ascii_case(without_port(origin)))
 }
 
 #[cfg(test)]
