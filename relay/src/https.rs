@@ -17,7 +17,7 @@ use std::error::Error;
 use std::fmt::Write;
 use std::net::IpAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::StartError;
@@ -52,14 +52,18 @@ pub(crate) enum FetchError {
     Broken(String),
 }
 
-/// What the system trusts.
+/// What the system trusts, as of the first time that somebody asked.
 pub(crate) fn system_roots() -> RootCertStore {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if roots.is_empty() {
-        tracing::warn!("the system has no certificate authorities; https:// URLs need a ca_file");
-    }
-    roots
+    static ROOTS: OnceLock<RootCertStore> = OnceLock::new();
+    let read = || {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        if roots.is_empty() {
+            tracing::warn!("the system has no certificate authorities; https:// URLs need a ca_file");
+        }
+        roots
+    };
+    ROOTS.get_or_init(read).clone()
 }
 
 /// TLS of a client that trusts `roots` and, if given, what is in `ca_file` (PEM).
