@@ -12,6 +12,7 @@ use ringhub_protocol::events::{
     Attributes, ClientCertificate, ConnectRequest, SecretSource, Subject, UrlTemplate, connect_answer,
     user_answer,
 };
+use ringhub_protocol::pubsub::metadata::HEADER_PREFIX;
 use ringhub_protocol::pubsub::{Data, DataType, Form, Message, Metadata, Sender, json};
 use ringhub_protocol::uri::percent_decode;
 use serde_json::Value;
@@ -207,13 +208,13 @@ fn user(lines: &mut Lines<'_>) {
     let mut headers = Vec::new();
     loop {
         let line = lines.text();
-        let Some(header) = line.split_once(':') else { break };
-        headers.push(header);
+        let Some((name, value)) = line.split_once(':') else { break };
+        headers.push((format!("{HEADER_PREFIX}{name}"), value.as_bytes()));
     }
     let body = lines.0;
     let content_type = (content_type != "-").then_some(content_type);
-    let Ok(Some(message)) = user_answer(content_type, Bytes::copy_from_slice(body), headers.into_iter())
-    else {
+    let headers = headers.iter().map(|(name, value)| (name.as_str(), *value));
+    let Ok(Some(message)) = user_answer(content_type, Bytes::copy_from_slice(body), headers) else {
         return;
     };
     assert!(message.bytes == body || message.bytes.is_empty());

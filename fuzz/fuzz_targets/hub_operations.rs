@@ -10,8 +10,8 @@ use libfuzzer_sys::fuzz_target;
 use ringhub_hub::effect::{Connect, Effect, Input, Introduction, Question, Recover, Transport};
 use ringhub_hub::event::{Event, EventSubject, Refusal, Reply, Route, Routes};
 use ringhub_hub::{
-    Answer, Budget, Chunk, ConnectionId, CoreId, Effects, Hub, Limits, Part, RequestId, Sink, SocketKey, Ticket,
-    Time,
+    Answer, Budget, Chunk, ConnectionId, CoreId, Effects, Hub, Limits, Part, RequestId, Sink, SocketKey,
+    Ticket, Time,
 };
 use ringhub_protocol::auth::role::Action;
 use ringhub_protocol::events::{EventFilter, Message, Presence, SystemEvents, UserEvents};
@@ -481,16 +481,15 @@ impl Handler {
         let (ticket, id, is_connect) = self.questions.swap_remove(question);
         let known = self.connections.get_mut(&id).expect("it was asked about");
         known.open = false;
-        let message = |text: String| Message { data_type: DataType::Text, bytes: text.into(), metadata: None };
+        let message =
+            |text: String| Message { data_type: DataType::Text, bytes: text.into(), metadata: None };
         let reply = match what % 4 {
             0 if is_connect => {
                 known.here = true;
                 Reply::Accepted(Box::default())
             }
             1 => Reply::Failed(500),
-            2 if is_connect => {
-                Reply::Refused(Refusal { status: 401, content_type: None, body: "no".into() })
-            }
+            2 if is_connect => Reply::Refused(Refusal { status: 401, content_type: None, body: "no".into() }),
             2 => Reply::Answered(Some(message(number.to_string()))),
             _ => Reply::Answered(None),
         };
@@ -506,8 +505,11 @@ impl Handler {
 
 /// Of a client whose hub asks its handler first.
 fn introduction() -> Box<Introduction> {
-    let question =
-        Question { body: "{}".into(), websocket_key: "dGhlIHNhbXBsZSBub25jZQ==".into(), offered: Box::default() };
+    let question = Question {
+        body: "{}".into(),
+        websocket_key: "dGhlIHNhbXBsZSBub25jZQ==".into(),
+        offered: Box::default(),
+    };
     Box::new(Introduction { origin: "o".into(), subprotocol: None, question: Some(question) })
 }
 

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use hyper::header::HeaderValue;
 use hyper::{Method, Uri};
 use ringhub_hub::event::{Event, EventSubject, Refusal, Reply};
-use ringhub_protocol::events::cloudevents::METADATA_PREFIX;
 use ringhub_protocol::events::{connect_answer, user_answer};
+use ringhub_protocol::pubsub::metadata::HEADER_PREFIX;
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -323,11 +323,11 @@ impl Call {
             } else if is(name, headers::STATE) {
                 // §4.4: of repeated ones the last counts.
                 state = Some(value);
-            } else if let Some((prefix, key)) = name.split_at_checked(METADATA_PREFIX.len())
-                && is(prefix, METADATA_PREFIX)
-                && let (Ok(key), Ok(value)) = (std::str::from_utf8(key), std::str::from_utf8(value))
+            } else if let Some((prefix, _)) = name.split_at_checked(HEADER_PREFIX.len())
+                && is(prefix, HEADER_PREFIX)
+                && let Ok(name) = std::str::from_utf8(name)
             {
-                metadata.push((key, value));
+                metadata.push((name, value));
             }
         });
         let is_connect = match self.event.subject {

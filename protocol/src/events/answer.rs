@@ -4,7 +4,6 @@
 //! twice, a value of another type, a name that breaks its rules.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::fmt;
 
 use bytes::Bytes;
@@ -167,9 +166,8 @@ pub struct Message {
     pub metadata: Option<Metadata>,
 }
 
-/// Reads a 2xx to a user event; `None` if it says nothing to the client. `metadata` are the headers that begin with
-/// `x-webpubsub-metadata-`, without that, in order: of a name's values, and of a value's parts with commas between
-/// them, the last counts.
+/// Reads a 2xx to a user event; `None` if it says nothing to the client. Of `headers` those with
+/// metadata count ([`Metadata::from_headers`]).
 ///
 /// JSON `null` says nothing, as an empty body: clients could not tell the difference, and some of them drop their
 /// connection over it.
@@ -179,9 +177,10 @@ pub struct Message {
 pub fn user_answer<'a>(
     content_type: Option<&str>,
     body: Bytes,
-    metadata: impl Iterator<Item = (&'a str, &'a str)>,
+    headers: impl Iterator<Item = (&'a str, &'a [u8])>,
 ) -> Result<Option<Message>, InvalidAnswer> {
-    let metadata = read_metadata(metadata)?;
+    let metadata = Metadata::from_headers(headers)
+        .map_err(|_| InvalidAnswer("The answer's metadata breaks the rules of names, values or sizes."))?;
     if body.is_empty() {
         return Ok(empty(metadata));
     }
@@ -220,33 +219,13 @@ fn check_utf8(body: &[u8]) -> Result<&str, InvalidAnswer> {
 /// What a `Content-Type` promises, its parameters aside.
 fn data_type(content_type: Option<&str>) -> Result<DataType, InvalidAnswer> {
     let media_type = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim_ascii();
-    let known = [
-        ("", DataType::Binary),
-        ("text/plain", DataType::Text),
-        ("application/json", DataType::Json),
-        ("application/octet-stream", DataType::Binary),
-        ("application/x-protobuf", DataType::Protobuf),
-    ];
-    known
-        .into_iter()
-        .find(|(name, _)| name.eq_ignore_ascii_case(media_type))
-        .map(|(_, data_type)| data_type)
-        .ok_or(InvalidAnswer(
-            "The answer's Content-Type is none of text/plain, application/json, application/octet-stream and \
-             application/x-protobuf.",
-        ))
-}
-
-fn read_metadata<'a>(
-    headers: impl Iterator<Item = (&'a str, &'a str)>,
-) -> Result<Option<Metadata>, InvalidAnswer> {
-    let mut entries: BTreeMap<String, &str> = BTreeMap::new();
-    for (name, value) in headers {
-        let last = value.rsplit(',').next().unwrap_or_default().trim_ascii();
-        entries.insert(name.to_ascii_lowercase(), last);
+    if media_type.is_empty() {
+        return Ok(DataType::Binary);
     }
-    Metadata::new(entries)
-        .map_err(|_| InvalidAnswer("The answer's metadata breaks the rules of names, values or sizes."))
+    DataType::from_media_type(media_type).ok_or(InvalidAnswer(
+        "The answer's Content-Type is none of text/plain, application/json, application/octet-stream and \
+             application/x-protobuf.",
+    ))
 }
 
 #[cfg(test)]
@@ -254,6 +233,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::pubsub::metadata::HEADER_PREFIX;
 
     /// What an answer reads as, on one line.
     fn describe(answer: Result<Acceptance, InvalidAnswer>) -> String {
@@ -318,7 +298,12 @@ mod tests {
         body: &[u8],
         metadata: &[(&str, &str)],
     ) -> Result<Option<Message>, InvalidAnswer> {
-        user_answer(content_type, Bytes::copy_from_slice(body), metadata.iter().copied())
+        let headers: Vec<_> = metadata
+            .iter()
+            .map(|(name, value)| (format!("{HEADER_PREFIX}{name}"), value.as_bytes()))
+            .collect();
+        let headers = headers.iter().map(|(name, value)| (name.as_str(), *value));
+        user_answer(content_type, Bytes::copy_from_slice(body), headers)
     }
 
     /// §4.5, row by row.

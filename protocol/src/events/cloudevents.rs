@@ -7,10 +7,8 @@ use std::borrow::Cow;
 
 use super::{Subject, push_escape};
 use crate::pubsub::escape::write_string;
+use crate::pubsub::metadata::HEADER_PREFIX;
 use crate::pubsub::{DataType, Metadata};
-
-/// What the name of a header begins with that carries an entry of metadata, in both directions.
-pub const METADATA_PREFIX: &str = "x-webpubsub-metadata-";
 
 /// Everything that is said with an event besides its body.
 #[derive(Debug, Clone, Copy)]
@@ -71,9 +69,9 @@ impl Attributes<'_> {
     /// Gives the headers of the metadata to `put`, name and value. Names are in lower case; two that differ in
     /// nothing else give two headers of one name.
     pub fn metadata_headers(&self, put: &mut impl FnMut(&str, &str)) {
-        let mut header = String::from(METADATA_PREFIX);
+        let mut header = String::from(HEADER_PREFIX);
         for (name, value) in self.metadata.into_iter().flat_map(Metadata::iter) {
-            header.truncate(METADATA_PREFIX.len());
+            header.truncate(HEADER_PREFIX.len());
             header.extend(name.chars().map(|character| character.to_ascii_lowercase()));
             put(&header, &header_value(value));
         }

@@ -13,7 +13,7 @@ pub mod filter;
 pub mod template;
 
 pub use answer::{Acceptance, InvalidAnswer, Message, connect_answer, user_answer};
-pub use cloudevents::{Attributes, METADATA_PREFIX};
+pub use cloudevents::Attributes;
 pub use connect::{ClientCertificate, ConnectRequest};
 pub use filter::{EventFilter, GroupPatterns, Presence, SystemEvents, UserEvents};
 pub use template::{InvalidTemplate, SecretSource, UrlTemplate};

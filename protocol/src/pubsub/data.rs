@@ -41,6 +41,17 @@ impl DataType {
             .find(|known| known.name().eq_ignore_ascii_case(name))
     }
 
+    /// Matches a media type without parameters, ignoring case (`rest-api` §1.3, `event-handlers` §4.5).
+    pub fn from_media_type(name: &str) -> Option<Self> {
+        let known = [
+            ("application/json", Self::Json),
+            ("text/plain", Self::Text),
+            ("application/octet-stream", Self::Binary),
+            ("application/x-protobuf", Self::Protobuf),
+        ];
+        known.into_iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, data_type)| data_type)
+    }
+
     /// Whether raw clients get it in a text frame (§3.10).
     pub fn is_text(self) -> bool {
         matches!(self, Self::Text | Self::Json)

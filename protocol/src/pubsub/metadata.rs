@@ -5,6 +5,7 @@
 //! to protobuf and to HTTP headers without a way to fail.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -12,6 +13,8 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 
 use super::escape::write_string;
 
+/// Headers that carry metadata begin with this, ignoring case; the rest of the name is the entry's.
+pub const HEADER_PREFIX: &str = "x-webpubsub-metadata-";
 /// Largest name, in bytes.
 pub const NAME_BYTES_MAX: usize = 256;
 /// Largest value, in bytes.
@@ -66,6 +69,27 @@ impl Metadata {
     pub fn from_json(json: &str) -> Result<Option<Self>, InvalidMetadata> {
         let Entries(metadata) = serde_json::from_str(json).map_err(|_| InvalidMetadata)?;
         Ok(metadata)
+    }
+
+    /// Reads it from HTTP headers, given in order; others are passed over. Names are in lower case; of a repeated one
+    /// the last value counts, and of a value with commas what follows the last of them (`rest-api` §1.4,
+    /// `event-handlers` §4.5).
+    ///
+    /// # Errors
+    /// When an entry breaks a rule.
+    pub fn from_headers<'a>(
+        headers: impl Iterator<Item = (&'a str, &'a [u8])>,
+    ) -> Result<Option<Self>, InvalidMetadata> {
+        let mut entries: BTreeMap<String, &str> = BTreeMap::new();
+        for (name, value) in headers {
+            let Some((prefix, key)) = name.split_at_checked(HEADER_PREFIX.len()) else { continue };
+            if prefix.eq_ignore_ascii_case(HEADER_PREFIX) {
+                let value = std::str::from_utf8(value).map_err(|_| InvalidMetadata)?;
+                let value = value.rsplit(',').next().unwrap_or_default().trim_ascii();
+                entries.insert(key.to_ascii_lowercase(), value);
+            }
+        }
+        Self::new(entries)
     }
 
     /// The entries in order.

@@ -43,14 +43,7 @@ pub fn payload_type(content_type: Option<&str>) -> Result<(DataType, Charset), R
     }
     let mut parts = content_type.split(';');
     let media_type = parts.next().unwrap_or_default().trim();
-    let known = [
-        ("application/json", DataType::Json),
-        ("text/plain", DataType::Text),
-        ("application/octet-stream", DataType::Binary),
-        ("application/x-protobuf", DataType::Protobuf),
-    ];
-    let Some((_, data_type)) = known.into_iter().find(|(name, _)| name.eq_ignore_ascii_case(media_type))
-    else {
+    let Some(data_type) = DataType::from_media_type(media_type) else {
         return Err(unsupported(
             "Content-Type must be application/json, text/plain, application/octet-stream or application/x-protobuf.",
         ));
@@ -99,32 +92,14 @@ pub fn payload(data_type: DataType, charset: Charset, body: &[u8]) -> Result<Pay
     Ok(Payload { data_type, bytes })
 }
 
-/// Headers that carry metadata begin with this, ignoring case; the rest of the name is the entry's.
-const METADATA_PREFIX: &str = "x-webpubsub-metadata-";
-
-/// The metadata in a request's headers, given in order: names in lower case; of a repeated one the last value
-/// counts, and of a value with commas what follows the last of them (§1.4).
+/// The metadata in a request's headers (§1.4).
 ///
 /// # Errors
 /// 400 for a value that is not ASCII, and for metadata over its bounds.
 pub fn metadata<'a>(
     headers: impl Iterator<Item = (&'a str, &'a [u8])>,
 ) -> Result<Option<Metadata>, RouteError> {
-    let mut entries: Vec<(String, &str)> = Vec::new();
-    for (name, value) in headers {
-        let Some((prefix, key)) = name.split_at_checked(METADATA_PREFIX.len()) else { continue };
-        if !prefix.eq_ignore_ascii_case(METADATA_PREFIX) {
-            continue;
-        }
-        let value = std::str::from_utf8(value).map_err(|_| bad_metadata(InvalidMetadata))?;
-        let value = value.rsplit(',').next().unwrap_or_default().trim_ascii();
-        let key = key.to_ascii_lowercase();
-        match entries.iter_mut().find(|(known, _)| *known == key) {
-            Some(entry) => entry.1 = value,
-            None => entries.push((key, value)),
-        }
-    }
-    Metadata::new(entries).map_err(bad_metadata)
+    Metadata::from_headers(headers).map_err(bad_metadata)
 }
 
 fn bad_metadata(error: InvalidMetadata) -> RouteError {
