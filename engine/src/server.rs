@@ -21,7 +21,7 @@ use crate::reload::{self, Commit, Reloader, Trigger};
 use crate::rest::RestApi;
 use crate::throttle::Throttle;
 use crate::trace::{self, Log};
-use crate::upstreams::{Built, Upstreams};
+use crate::upstreams::{Built, Upstreams, public_host};
 use ringhub_hub::{CoreId, CoreSet, Limits};
 use ringhub_protocol::name::{GroupName, HubName, UserId};
 use ringhub_protocol::rest::{ClientType, Filters, GenerateToken};
@@ -363,7 +363,7 @@ fn settings(config: &Config, cores: u16, upstreams: &Built) -> Settings {
             trusted: config.server.trusted_proxies.clone(),
             header: config.server.proxy_protocol == ProxyProtocol::V2,
         },
-        origin: config.server.public_endpoints.first().map(|endpoint| endpoint.host().into()),
+        origin: public_host(config),
         cores,
         sockets: SocketSettings {
             sockets_max: connections_max,

@@ -155,12 +155,15 @@ impl Built {
 pub(crate) const STATES: [(BreakerState, &str); 3] =
     [(BreakerState::Closed, "working"), (BreakerState::Open, "resting"), (BreakerState::Probing, "probing")];
 
+/// The host by which applications know the server, if it is configured.
+pub(crate) fn public_host(config: &Config) -> Option<Box<str>> {
+    config.server.public_endpoints.first().map(|endpoint| endpoint.host().into())
+}
+
 /// How the server is called, where no client has said it.
 fn origin(config: &Config) -> Box<str> {
-    match config.server.public_endpoints.first() {
-        Some(endpoint) => endpoint.host().into(),
-        None => config.server.listen[0].reachable().socket.ip().to_string().into(),
-    }
+    let listener = || config.server.listen[0].reachable().socket.ip().to_string().into();
+    public_host(config).unwrap_or_else(listener)
 }
 
 /// What stands in a file of authorities; that it cannot be read is said when a handler is built with it.

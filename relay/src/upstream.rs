@@ -85,6 +85,33 @@ pub enum HandlerAuth {
     },
 }
 
+impl HandlerAuth {
+    /// Whether a name is one of a header that can carry a secret: neither HTTP's own nor one that events have (§3).
+    pub fn is_free_header(name: &str) -> bool {
+        const TAKEN: [&str; 14] = [
+            "accept",
+            "connection",
+            "cookie",
+            "date",
+            "expect",
+            "host",
+            "http2-settings",
+            "keep-alive",
+            "te",
+            "trailer",
+            "transfer-encoding",
+            "upgrade",
+            "user-agent",
+            "x-ms-client-request-id",
+        ];
+        const TAKEN_PREFIXES: [&str; 5] = ["ce-", "content-", "proxy-", "webhook-", "x-webpubsub-"];
+        HeaderName::from_bytes(name.as_bytes()).is_ok_and(|name| {
+            !TAKEN.contains(&name.as_str())
+                && !TAKEN_PREFIXES.iter().any(|prefix| name.as_str().starts_with(prefix))
+        })
+    }
+}
+
 impl std::fmt::Debug for HandlerAuth {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
@@ -192,7 +219,7 @@ impl Authorization {
             HandlerAuth::Header { name, value } => {
                 let name = HeaderName::from_bytes(name.as_bytes())
                     .map_err(|_| fault("the name of its header is not one"))?;
-                if is_taken(name.as_str()) {
+                if !HandlerAuth::is_free_header(name.as_str()) {
                     return Err(fault("the name of its header is one that requests have anyway"));
                 }
                 let mut value = HeaderValue::from_str(value)
@@ -213,22 +240,6 @@ impl Authorization {
             }
         }
     }
-}
-
-/// Whether a header is HTTP's own or part of every event (§3).
-fn is_taken(name: &str) -> bool {
-    const TAKEN: [&str; 9] = [
-        "connection",
-        "content-length",
-        "content-type",
-        "cookie",
-        "host",
-        "te",
-        "transfer-encoding",
-        "upgrade",
-        "x-ms-client-request-id",
-    ];
-    TAKEN.contains(&name) || name.starts_with("ce-") || name.starts_with("webhook-")
 }
 
 /// The URLs of one handler, as they are asked for.

@@ -3,11 +3,11 @@
 use super::{ANY, Key, SECONDS, Section, Shape, Sub, Unfit};
 use crate::config::secrets::{SecretText, Template};
 use crate::config::value::{PresenceEvents, Raw, Setting};
-use hyper::header::{HeaderName, HeaderValue};
+use hyper::header::HeaderValue;
 use ringhub_protocol::events::{GroupPatterns, SystemEvents, UserEvents};
 use ringhub_relay::listener::Destination;
 use ringhub_relay::oidc::IssuerSettings;
-use ringhub_relay::upstream::HttpVersion;
+use ringhub_relay::upstream::{HandlerAuth, HttpVersion};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
@@ -226,7 +226,7 @@ fn auth_is_fit(auth: &Auth) -> Result<(), Unfit> {
     if let Some(key) = needed {
         return unfit(key, "is missing, and its type needs it", "Set it, or remove the table.");
     }
-    if name.as_deref().is_some_and(|name| !is_free_header(name)) {
+    if name.as_deref().is_some_and(|name| !HandlerAuth::is_free_header(name)) {
         let fix = "Choose another, such as \"x-api-key\" or \"authorization\".";
         return unfit("name", "must be the name of a header that events do not have already", fix);
     }
@@ -242,29 +242,4 @@ fn auth_is_fit(auth: &Auth) -> Result<(), Unfit> {
         );
     }
     Ok(())
-}
-
-/// Whether events have no header of that name, nor the connection that they go over.
-fn is_free_header(name: &str) -> bool {
-    const TAKEN: [&str; 14] = [
-        "accept",
-        "connection",
-        "cookie",
-        "expect",
-        "host",
-        "http2-settings",
-        "keep-alive",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-        "user-agent",
-        "x-ms-client-request-id",
-        "date",
-    ];
-    const TAKEN_PREFIXES: [&str; 5] = ["ce-", "content-", "proxy-", "webhook-", "x-webpubsub-"];
-    HeaderName::from_bytes(name.as_bytes()).is_ok_and(|name| {
-        !TAKEN.contains(&name.as_str())
-            && !TAKEN_PREFIXES.iter().any(|prefix| name.as_str().starts_with(prefix))
-    })
 }
