@@ -129,6 +129,8 @@ counters! {
     mesh_unsent_bytes: Gauge,
     /// Times another core was woken.
     mesh_wakes: Counter,
+    /// Events for event handlers that wait because the side thread is behind.
+    events_unsent: Gauge,
     /// Sockets moved here from another core.
     sockets_moved_in: Counter,
     /// TLS handshakes completed.

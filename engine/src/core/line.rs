@@ -1,7 +1,8 @@
 //! A core's line to the side thread: questions for event handlers go out in one batch a turn, answers come back.
 //!
 //! What must stay true: a core never waits for the side thread. While a batch finds no room there, the core takes no
-//! new socket input, as with a batch for another core; answers are always taken.
+//! new input of clients, as with a batch for another core; answers are always taken. What is added meanwhile comes of
+//! calls and connects under way, one to a socket, and of connections that end.
 
 use crate::core::socket::{Client, Kind, Socket};
 use crate::core::turn::Core;
@@ -47,6 +48,11 @@ impl Line {
             self.batch = batch;
             self.stuck = true;
         }
+    }
+
+    /// What waits because it found no room.
+    pub(crate) fn unsent(&self) -> usize {
+        if self.stuck { self.batch.len() } else { 0 }
     }
 
     /// Whether a batch found no room. One that is still being gathered holds nobody up: the turn's input bounds it.

@@ -251,6 +251,7 @@ impl Core {
         self.flush_hubs();
         self.mesh.send(&mut self.io.ring);
         self.line.send();
+        self.io.shared.counters.events_unsent.set(self.line.unsent() as u64);
         self.io.shared.counters.completions_overflowed.set(self.io.ring.overflows);
         self.arm_listeners();
         self.is_done()
