@@ -5,7 +5,6 @@
 //! to protobuf and to HTTP headers without a way to fail.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -71,22 +70,26 @@ impl Metadata {
         Ok(metadata)
     }
 
-    /// Reads it from HTTP headers, given in order; others are passed over. Names are in lower case; of a repeated one
-    /// the last value counts, and of a value with commas what follows the last of them (`rest-api` §1.4,
-    /// `event-handlers` §4.5).
+    /// Reads it from HTTP headers, given in order; others are passed over. Names are in lower case and keep their
+    /// order; of a repeated one the last value counts, in the place of the first, and of a value with commas what
+    /// follows the last of them (`rest-api` §1.4, `event-handlers` §4.5).
     ///
     /// # Errors
     /// When an entry breaks a rule.
     pub fn from_headers<'a>(
         headers: impl Iterator<Item = (&'a str, &'a [u8])>,
     ) -> Result<Option<Self>, InvalidMetadata> {
-        let mut entries: BTreeMap<String, &str> = BTreeMap::new();
+        let mut entries: Vec<(String, &str)> = Vec::new();
         for (name, value) in headers {
             let Some((prefix, key)) = name.split_at_checked(HEADER_PREFIX.len()) else { continue };
             if prefix.eq_ignore_ascii_case(HEADER_PREFIX) {
                 let value = std::str::from_utf8(value).map_err(|_| InvalidMetadata)?;
                 let value = value.rsplit(',').next().unwrap_or_default().trim_ascii();
-                entries.insert(key.to_ascii_lowercase(), value);
+                let key = key.to_ascii_lowercase();
+                match entries.iter_mut().find(|(known, _)| *known == key) {
+                    Some(entry) => entry.1 = value,
+                    None => entries.push((key, value)),
+                }
             }
         }
         Self::new(entries)
