@@ -155,7 +155,7 @@ fn metadata_comes_back_with_the_answer() {
     };
     told(
         Answer::text("x").header("X-WebPubSub-Metadata-Trace", "a, b").header("x-webpubsub-metadata-n", "1"),
-        r#""dataType":"text","data":"x","metadata":{"n":"1","trace":"b"}"#,
+        r#""dataType":"text","data":"x","metadata":{"trace":"b","n":"1"}"#,
     );
     // Nothing but metadata is an empty text (§4.5), which is a message.
     let only = Answer::no_content().header("X-WebPubSub-Metadata-Only", "this");
