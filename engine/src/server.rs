@@ -59,7 +59,8 @@ impl Failure {
     /// Says it and ends.
     pub(crate) fn report(self) -> ExitCode {
         for line in self.message.lines() {
-            eprintln!("ringhub: {line}");
+            // A part of it may be what a file has, or another program said.
+            eprintln!("ringhub: {}", trace::harmless(line));
         }
         ExitCode::from(self.code)
     }
@@ -74,7 +75,7 @@ impl From<ConfigError> for Failure {
 /// `ringhub serve`: until a signal.
 pub(crate) fn serve(arguments: &cli::Serve) -> Result<(), Failure> {
     let config = arguments.config()?;
-    let log = trace::start(&config.server.log).map_err(Failure::usage)?;
+    let log = trace::start(&config.server.log, config.server.log_format).map_err(Failure::usage)?;
     let generated = config.keys.primary.is_none().then(generate_key);
     let key = primary_key(&config, generated.as_ref()).map_err(Failure::usage)?;
     let is_generated = generated.is_some();
@@ -180,7 +181,7 @@ pub(crate) fn echo(arguments: &cli::Echo) -> Result<(), Failure> {
             "--listen: must be an address and port such as 127.0.0.1:9001 or https://127.0.0.1:9001",
         )
     })?;
-    trace::start(&config.server.log).map_err(Failure::usage)?;
+    trace::start(&config.server.log, config.server.log_format).map_err(Failure::usage)?;
     let tls = tls(&config.tls, [&listen])?;
     check_system(1)?;
     let verifier = Arc::new(Verifier::new(&config, &generate_key()));

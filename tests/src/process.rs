@@ -225,7 +225,7 @@ fn for_each_line(pipe: impl Read, mut handle: impl FnMut(&str)) {
 
 /// Keeps the newest half when the log grows past its bound.
 fn append(log: &Mutex<String>, line: &str) {
-    const LOG_BYTES_MAX: usize = 1 << 20;
+    const LOG_BYTES_MAX: usize = 8 << 20;
     let mut log = log.lock().expect("a reader panicked");
     if log.len() > LOG_BYTES_MAX {
         let mut cut = log.len() / 2;

@@ -42,6 +42,9 @@ section! {
         oidc: bool = true, ANY;
         /// What is logged to standard error: `error`, `warn`, `info`, `debug`, `trace`, or per module.
         log: String = "info".to_owned(), ANY;
+        /// How records of the log are written: lines to read, or a JSON object a line. Either way a record is one
+        /// line, control characters are escaped, and a field has at most 1 KiB.
+        log_format: LogFormat = LogFormat::Text, ANY;
     }
     checked by |server: &Self| match server.proxy_protocol {
         ProxyProtocol::V2 if server.trusted_proxies.is_empty() => Err(Unfit {
@@ -101,6 +104,16 @@ choice! {
         Tls12 = "1.2",
         /// RFC 8446.
         Tls13 = "1.3",
+    }
+}
+
+choice! {
+    /// How records of the log are written.
+    LogFormat {
+        /// Time, level, place, message, `name=value`.
+        Text = "text",
+        /// An object with `timestamp`, `level`, `target`, `message` and `fields`.
+        Json = "json",
     }
 }
 
