@@ -91,7 +91,7 @@ impl Reloader {
             Err(problem) => {
                 self.process.reloads_refused.up();
                 // A record is one line; what to do follows what is wrong.
-                let problem = problem.lines().map(str::trim).collect::<Vec<_>>().join("; ");
+                let problem = problem.replace("\n  fix: ", "; fix: ");
                 tracing::error!(
                     "the configuration was not reloaded, the one before stays in effect: {problem}"
                 );

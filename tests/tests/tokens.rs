@@ -1,6 +1,6 @@
 //! Who is let in: client tokens, audiences, anonymous hubs (`client-protocols` §2, §1.7).
 
-use ringhub_tests::{Client, KEY, Server, Token, now_seconds, wait_until};
+use ringhub_tests::{Client, KEY, Server, Token, now_seconds};
 use serde_json::{Value, json};
 
 const OTHER_KEY: &str = "another-key-0123456789-0123456789-0123456789";
@@ -179,49 +179,4 @@ fn roles_grant_exactly_what_they_say() {
             }
         }
     }
-}
-
-/// Nor does a signature, in any answer of the server to good tokens and bad ones.
-#[test]
-fn no_token_reaches_the_log_at_any_level() {
-    let mut server = Server::with(|setup| setup.tls().config("[server]\nlog = \"trace\"\n"));
-    let audience = format!("{}/client/hubs/chat", server.url());
-    let good = Token::new(&audience);
-    let bad = [
-        good.sign(OTHER_KEY),
-        good.clone().claim("exp", json!(now_seconds() - 3600)).sign(KEY),
-        Token::new("http://elsewhere.example.com/").sign(KEY),
-        good.clone().header(json!({ "alg": "RS256", "typ": "JWT" })).sign(KEY),
-    ];
-    let mut secrets = vec![good.sign(KEY)];
-    server.connect(Client::json().token(good.sign(KEY)));
-    let request = |token: &str| server.rest("HEAD", "/api/hubs/chat/users/u").token(token).send().status;
-    for token in bad {
-        server.refuse(Client::json().token(token.clone()), 401);
-        let bearer = format!("Bearer {token}");
-        server.refuse(Client::json().no_token().header("Authorization", &bearer), 401);
-        // What is no path, and what is no upgrade.
-        server.refuse(Client::json().path("/nowhere").query("access_token", &token), 404);
-        server.http("GET", &format!("/client/hubs/chat?access_token={token}")).expect(400);
-        assert_ne!(request(&token), 404);
-        secrets.push(token);
-    }
-    let minted = server.rest("POST", "/api/hubs/chat/:generateToken").expect(200).object();
-    secrets.push(minted["token"].as_str().unwrap().to_owned());
-    let phone = server.connect(Client::reliable());
-    let (id, secret) = (phone.id().to_owned(), phone.token().to_owned());
-    phone.cut();
-    server.open(Client::reliable().recover(&id, &secret)).expect_connected();
-    secrets.push(secret);
-    let plain = ringhub_tests::Endpoint::plain(server.addr, KEY);
-    plain.http("GET", &format!("/?access_token={}", secrets[0])).expect(400);
-    // The last line of all this, at DEBUG.
-    wait_until("it is logged", || server.process().log().contains("HTTP without TLS"));
-    let log = server.process().log();
-    assert!(log.contains("DEBUG") && log.contains("Failed to validate audience"), "{log}");
-    for secret in &secrets {
-        let signature = secret.rsplit('.').next().unwrap();
-        assert!(!log.contains(signature), "{log}");
-    }
-    assert!(!log.contains(KEY), "{log}");
 }
