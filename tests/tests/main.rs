@@ -15,6 +15,7 @@ mod formats;
 mod handshake;
 mod http;
 mod hygiene;
+mod isolation;
 mod json;
 mod limits;
 mod lists;
