@@ -29,6 +29,7 @@ mod refusals;
 mod reliable;
 mod reload;
 mod rest;
+mod roles;
 mod sdk;
 mod slices;
 mod slow;
