@@ -135,6 +135,72 @@ fn recovery_is_refused_by_an_upgrade_and_1008() {
     recover(&server, &id, &token).expect_silence();
 }
 
+/// Not a byte of a refusal tells whether there is such a session (`reliability` check 46): a stranger learns the same
+/// of one that is there, one that was, one that never was, and one of another hub.
+#[test]
+fn a_refused_recovery_tells_nothing_of_the_session() {
+    for cores in [1, 2] {
+        let server = Server::on_cores(cores);
+        let alice = server.connect(Client::reliable().user("alice"));
+        let suspended = server.connect(Client::reliable());
+        let bob = server.connect(Client::reliable());
+        let gone = server.connect(Client::reliable());
+        let plain = server.connect(Client::json());
+        let elsewhere = server.connect(Client::reliable().hub("elsewhere"));
+        let of = |one: &Connection| (one.id().to_owned(), one.token().to_owned());
+        let (here, away, other, ended, there) =
+            (of(&alice), of(&suspended), of(&bob), of(&gone), of(&elsewhere));
+        suspended.cut();
+        gone.close(1000);
+        let forged = Token::new(&here.0).sign(KEY);
+        // Unknown, but of the right form: another's with a letter changed.
+        let unknown = {
+            let first = if here.0.starts_with('A') { "B" } else { "A" };
+            format!("{first}{}", &here.0[1..])
+        };
+        for client in
+            [Client::reliable(), Client::reliable().subprotocols("protobuf.reliable.webpubsub.azure.v1")]
+        {
+            let answer = |id: &str, token: &str| {
+                let mut socket = server.raw();
+                socket.write(client.clone().recover(id, token).request(&server));
+                socket.set_deadline(ringhub_tests::DEADLINE);
+                // The goodbye is answered, so that the socket ends at once.
+                let (head, frame) = (socket.read_response(), socket.read_frame());
+                assert_eq!((head.status, frame.close_code()), (101, Some(1008)), "{id}, {token}");
+                socket.write(ringhub_tests::masked_frame(0x88, &frame.payload));
+                socket.expect_end();
+                (head.headers, frame)
+            };
+            let nobody = answer(&unknown, &forged);
+            for (what, id, token) in [
+                ("another's token", &here.0, other.1.as_str()),
+                ("a forged token", &here.0, &forged),
+                ("no token", &here.0, ""),
+                ("a prefix of the token", &here.0, &here.1[..here.1.len() - 1]),
+                ("the token and more", &here.0, &format!("{}A", here.1)),
+                ("padding", &here.0, &format!("{}=", here.1)),
+                ("the access token's kind", &here.0, "a.b.c"),
+                ("without a socket, another's token", &away.0, other.1.as_str()),
+                ("without a socket, a forged token", &away.0, &forged),
+                ("ended, its own token", &ended.0, ended.1.as_str()),
+                ("ended, another's token", &ended.0, other.1.as_str()),
+                ("never there, another's token", &unknown, other.1.as_str()),
+                ("no session, another's token", &plain.id().to_owned(), other.1.as_str()),
+                ("another hub's, its own token", &there.0, there.1.as_str()),
+                ("no id", &"x".to_owned(), "x"),
+            ] {
+                assert_eq!(answer(id, token), nobody, "{what}");
+            }
+        }
+        // And the sessions are as they were; a token is good as often as it is needed.
+        for _ in 0..3 {
+            recover(&server, &away.0, &away.1).cut();
+            recover(&server, &here.0, &here.1).cut();
+        }
+    }
+}
+
 #[test]
 fn a_token_without_an_id_is_an_ordinary_new_connection() {
     let server = Server::start();
