@@ -1,6 +1,6 @@
 //! Who is let in: client tokens, audiences, anonymous hubs (`client-protocols` §2, §1.7).
 
-use ringhub_tests::{Client, KEY, Server, Token, now_seconds};
+use ringhub_tests::{Client, KEY, Server, Token, now_seconds, wait_until};
 use serde_json::{Value, json};
 
 const OTHER_KEY: &str = "another-key-0123456789-0123456789-0123456789";
@@ -179,4 +179,31 @@ fn roles_grant_exactly_what_they_say() {
             }
         }
     }
+}
+
+/// As with the service: a token is for coming in, and who is in stays (`reliability` check 64).
+#[test]
+fn a_connection_outlives_its_token() {
+    let server = Server::with(|setup| setup.cores(2).config("[limits]\nclock_skew_seconds = 0\n"));
+    let token =
+        Token::new(&format!("{}/client/hubs/chat", server.url())).claim("exp", json!(now_seconds() + 5));
+    let roles = json!(["webpubsub.joinLeaveGroup", "webpubsub.sendToGroup"]);
+    let token = token.claim("role", roles).sign(KEY);
+    let mut plain = server.connect(Client::json().token(token.as_str()));
+    let mut reliable = server.connect(Client::reliable().token(token.as_str()));
+    wait_until("it has run out", || {
+        let mut socket = server.raw();
+        socket.write(Client::json().token(token.as_str()).request(&server));
+        socket.read_response().status == 401
+    });
+    for client in [&mut plain, &mut reliable] {
+        client.join("g");
+        client.publish_acked("g", "x");
+    }
+    // Neither does it need one to come back.
+    let (id, secret) = (reliable.id().to_owned(), reliable.token().to_owned());
+    reliable.cut();
+    let mut reliable = server.open(Client::reliable().token(token.as_str()).recover(&id, &secret));
+    reliable.expect_connected();
+    plain.expect_group_text("g", None, "x");
 }
