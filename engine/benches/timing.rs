@@ -20,12 +20,15 @@ const DIFFERENT: f64 = 4.5;
 /// Where times are cut off, as parts of all: the t that counts is the largest.
 const CUTS: [f64; 6] = [0.5, 0.75, 0.9, 0.95, 0.99, 1.0];
 
+/// Whether a text is let in.
+type Check<'a> = Box<dyn Fn(&str) -> bool + 'a>;
+
 fn main() -> ExitCode {
     // Cargo adds `--bench`.
     let measurements =
         std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(1_000_000);
     let tokens = Tokens::default();
-    let checks: [(&str, String, Box<dyn Fn(&str) -> bool>); 3] = [
+    let checks: [(&str, String, Check<'_>); 3] = [
         ("a client's token", tokens.client_target(), Box::new(|text| tokens.admits(text))),
         ("a caller's token", tokens.rest_authorization(), Box::new(|text| tokens.authorizes(text))),
         ("a reconnection token", tokens.recovery_target(), Box::new(|text| tokens.recovers(text))),

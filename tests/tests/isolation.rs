@@ -97,9 +97,9 @@ fn names_that_look_alike_are_different_names() {
     assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len(), "all are different");
     let server = Server::on_cores(2);
     let mut members: BTreeMap<(usize, usize), Connection> = BTreeMap::new();
-    for hub in 0..2 {
+    for (hub, hub_name) in HUBS.iter().enumerate().take(2) {
         for (at, name) in names.iter().enumerate() {
-            let client = Client::json().hub(HUBS[hub]).user(name).group(name);
+            let client = Client::json().hub(hub_name).user(name).group(name);
             members.insert((hub, at), server.connect(client));
         }
     }

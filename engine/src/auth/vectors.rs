@@ -272,7 +272,7 @@ fn headers_are_json_and_nothing_else() {
     }
     let of_bytes: [&[u8]; 5] = [
         b"\xef\xbb\xbf{\"alg\":\"HS256\"}",
-        b"{\0\"\0a\0l\0g\0\"\0:\0\"\0H\0S\0002\0005\0006\0\"\0}\0",
+        b"{\0\"\0a\0l\0g\0\"\0:\0\"\0H\0S\x002\x005\x006\0\"\0}\0",
         b"{\"alg\":\"HS256\",\"typ\":\"\xff\"}",
         b"{\"alg\":\"HS256\xc0\x80\"}",
         b"{\"alg\":\"HS256\"}\0",
@@ -316,7 +316,7 @@ fn numbers_of_an_ecdsa_signature_have_bounds() {
         one.clone(),
         minus(&order, &one),
         order.clone(),
-        minus(&order, &vec![0xff; 32]),
+        minus(&order, &[0xff; 32]),
         field.clone(),
         minus(&field, &one),
         vec![0xff; 32],

@@ -36,7 +36,7 @@ where
         event.record(&mut fields);
         let (level, metadata) = (event.metadata().level(), event.metadata());
         // Records of crates that log otherwise have their own target in a field.
-        let target = fields.target.as_deref().unwrap_or(metadata.target());
+        let target = fields.target.as_deref().unwrap_or_else(|| metadata.target());
         let (message, rest) = (&fields.message, &fields.rest);
         match self.0 {
             LogFormat::Text => writeln!(writer, "{time} {level:>5} {target}: {message}{rest}"),

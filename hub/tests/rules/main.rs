@@ -260,7 +260,7 @@ fn a_session_is_recovered_until_the_last_millisecond_and_not_one_later() {
             bench.handle(Input::SocketLost(lost));
             bench.now = Time(bench.now.0 + waited);
             bench.flush();
-            let socket = bench.recover(id.clone(), Subprotocol::ReliableJson);
+            let socket = bench.recover(id, Subprotocol::ReliableJson);
             let came_back = bench.hub.socket_of(a.connection) == Some(socket);
             assert_eq!(came_back, waited < 110, "after {waited} ms");
         }
