@@ -39,6 +39,7 @@ mod report;
 mod rest;
 mod server;
 mod smoke;
+mod soak;
 mod stalled;
 mod stamp;
 mod storm;
@@ -90,6 +91,7 @@ fn run(command: &Command) -> Result<Vec<Report>, Error> {
         Command::Webhook(args) => webhook::run(args),
         Command::Stalled(args) => stalled::run(args).map(|report| vec![report]),
         Command::Cuts(args) => cuts::run(args).map(|report| vec![report]),
+        Command::Soak(args) => soak::run(args).map(|report| vec![report]),
         Command::Azure(args) => azure::run(args),
         Command::Compare(args) => compare::run(args),
         Command::Sweep(args) => sweep::run(args),

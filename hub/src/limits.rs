@@ -20,8 +20,8 @@ pub struct Limits {
     pub lifetime_ms: u64,
     /// Connections of this hub on this core; one more is refused with 503.
     pub connections_max: usize,
-    /// Most bytes of control messages (acks, pongs) kept for a reliable socket that does not take them; more
-    /// closes its socket (the session stays).
+    /// Most bytes of control messages (acks, pongs) kept for a reliable socket that does not take them; more closes
+    /// the session with 1008, as too many unacknowledged messages do.
     pub control_bytes_max: usize,
     /// Single groups a connection can have rules for, per action: more among its roles are ignored, one more by
     /// REST is answered 409.

@@ -30,7 +30,7 @@ section! {
         /// Unsent bytes kept for a plain client that reads too slowly; more closes with 1008. Shared
         /// buffers count once for each client that waits for them.
         outbox_bytes_max: u64 = 1 << 20, (64 << 10)..=(1 << 30);
-        /// Bytes of acks and pongs kept for a reliable client that does not take them; more ends its socket.
+        /// Bytes of acks and pongs kept for a reliable client that does not take them; more closes with 1008.
         control_bytes_max: u64 = 64 << 10, 4096..=(16 << 20);
         /// Groups one connection can be in; joining one more is refused.
         groups_per_connection_max: u64 = 10_000, 1..=1_000_000;
