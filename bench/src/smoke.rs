@@ -7,10 +7,10 @@ use crate::error::Error;
 use crate::handler::{Handler, Http};
 use crate::report::Report;
 use crate::server::{self, Server, Verb};
-use crate::{azure, cuts, echo, fanout, idle, rest, stalled, storm, webhook};
+use crate::{azure, cuts, echo, fanout, idle, rest, soak, stalled, storm, webhook};
 
-/// Runs in less than 25 seconds. What needs a listener of its own (`echo`) or event handlers takes part only with
-/// `--server-bin`.
+/// Runs in less than 45 seconds. What needs a server of its own (`echo`, `soak`) or event handlers takes part only
+/// with `--server-bin`.
 pub(crate) fn run(args: &SmokeArgs) -> Result<Vec<Report>, Error> {
     let mut reports = Vec::new();
     {
@@ -52,6 +52,12 @@ pub(crate) fn run(args: &SmokeArgs) -> Result<Vec<Report>, Error> {
         match parse("echo --connections 50 --messages 5000 --rounds 2")? {
             Command::Echo(echo) => {
                 reports.push(echo::run(&cli::EchoArgs { server: args.server.clone(), ..echo })?)
+            }
+            _ => unreachable!("the verb decides the variant"),
+        }
+        match parse("soak --minutes 0.1 --warm-up 0.05")? {
+            Command::Soak(soak) => {
+                reports.push(soak::run(&soak::SoakArgs { server: args.server.clone(), ..soak })?)
             }
             _ => unreachable!("the verb decides the variant"),
         }
