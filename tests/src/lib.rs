@@ -19,6 +19,7 @@
 //! | [`Issuer`] | an OIDC issuer on loopback, which can also answer badly |
 //! | [`Handler`], [`Call`], [`Answer`] | an application server that records every request and answers as told |
 //! | [`Certificate`] | what TLS servers show, and clients that trust it |
+//! | [`History`] | what was published, acknowledged and received, held against the contract of reliable delivery |
 //! | [`Proxy`] | a TCP proxy that cuts, stalls and points elsewhere |
 //! | [`Script`] | one SDK scenario in Node or Python |
 //!
@@ -35,6 +36,7 @@ use std::time::{Duration, Instant};
 mod client;
 mod connection;
 mod handler;
+mod history;
 mod http;
 mod issuer;
 mod process;
@@ -48,6 +50,7 @@ mod token;
 pub use client::Client;
 pub use connection::Connection;
 pub use handler::{Answer, Call, Gate, Handler, dead_address};
+pub use history::{History, Violation};
 pub use http::{Request, Response};
 pub use issuer::{Answering, Issuer};
 pub use process::{Process, ringhub};
