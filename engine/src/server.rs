@@ -369,6 +369,8 @@ fn settings(config: &Config, cores: u16, upstreams: &Built) -> Settings {
             sockets_max: connections_max,
             head_bytes_max: bytes(limits.request_head_bytes_max),
             head_deadline: Duration::from_secs(limits.head_deadline_seconds),
+            body_grace: Duration::from_secs(limits.body_grace_seconds),
+            body_bytes_per_second_min: limits.body_bytes_per_second_min,
             http_idle: Duration::from_secs(limits.http_idle_seconds),
             decoder: DecoderLimits {
                 message_bytes_max: bytes(limits.message_bytes_max),

@@ -79,7 +79,7 @@ counters! {
     websockets: Gauge,
     /// Sockets accepted.
     accepts: Counter,
-    /// Sockets accepted and closed at once because the core has its maximum.
+    /// Sockets accepted when the core had its maximum: closed at once, or kept to tell their clients so.
     accepts_refused: Counter,
     /// Accepts that failed because the process or the system is out of file descriptors.
     accepts_out_of_files: Counter,
@@ -89,6 +89,8 @@ counters! {
     upgrades_refused: Counter,
     /// Request heads that were malformed, too long or too slow.
     heads_refused: Counter,
+    /// Bodies of requests that came too slowly.
+    bodies_refused: Counter,
     /// Sockets of trusted proxies that did not begin with a PROXY header.
     proxy_headers_refused: Counter,
     /// WebSocket messages received.

@@ -16,6 +16,9 @@ use std::os::fd::AsRawFd;
 
 /// Pause after an accept that failed for lack of descriptors or memory, in milliseconds.
 const ACCEPT_PAUSE_MS: u64 = 100;
+/// Sockets over the maximum of a core that are heard all the same: who asks for a WebSocket is answered 503 instead of
+/// finding the connection gone, and application servers get on with their work. Still more are closed at once.
+const SURPLUS_MAX: usize = 1024;
 
 impl Core {
     /// A listener has a socket, or could not make one.
@@ -28,11 +31,13 @@ impl Core {
                 if self.is_stopping() {
                     return;
                 }
-                if self.io.sockets.len() >= self.settings.sockets.sockets_max {
-                    counters.accepts_refused.add(1);
-                } else {
+                let sockets_max = self.settings.sockets.sockets_max;
+                let surplus = self.io.sockets.len() >= sockets_max;
+                counters.accepts_refused.add(u64::from(surplus));
+                if self.io.sockets.len() < sockets_max.saturating_add(SURPLUS_MAX) {
                     let Door { listener, scheme, .. } = self.listeners[listener as usize];
                     let mut socket = Socket::new(fd, listener);
+                    socket.surplus = surplus;
                     socket.kind = self.first_kind(&socket);
                     if scheme == Scheme::Tls {
                         let store = self.tls.as_ref().expect("checked at start");
@@ -98,7 +103,7 @@ impl Core {
         for key in self.io.sockets.keys() {
             let Some(socket) = self.io.sockets.get(key) else { continue };
             match &socket.kind {
-                Kind::Http(handler) if handler.is_busy() => {}
+                Kind::Http(http) if http.handler.is_busy() => {}
                 Kind::Proxy | Kind::Head | Kind::Http(_) | Kind::Opening => self.io.kill(key),
                 Kind::Echo(_) => {
                     let mut out = Vec::new();

@@ -110,7 +110,7 @@ impl Io {
 
     /// Submits everything, waits if there is nothing to do, and settles: short sends get their outboxes,
     /// deferred sends are queued, ended sockets are closed.
-    pub(crate) fn submit(&mut self, now: Time, wait: bool, timeout: Option<Duration>) {
+    pub(crate) fn submit(&mut self, wait: bool, timeout: Option<Duration>) {
         self.ring.submit(wait, timeout);
         self.settle();
         self.bury();
@@ -124,7 +124,7 @@ impl Io {
             self.send_chunk(key, bytes);
         }
         self.pump();
-        self.shut_finished(now);
+        self.shut_finished();
         for key in std::mem::take(&mut self.arming) {
             self.arm_now(key);
         }
@@ -374,6 +374,11 @@ impl Io {
         }
     }
 
+    /// Which submit comes next, as a number that changes with each.
+    pub(crate) fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
     /// Gives a receive buffer back.
     pub(crate) fn recycle(&mut self, buffer: crate::core::buffers::Lent) {
         self.ring.buffers().recycle(buffer);
@@ -407,7 +412,7 @@ impl Io {
                 socket.receiving = Receiving::Multi;
                 self.ring.receive(fd, key.slot);
             }
-            Kind::Http(handler) if handler.is_full() || socket.outbox.is_some() => {}
+            Kind::Http(http) if http.handler.is_full() || socket.outbox.is_some() => {}
             Kind::Proxy | Kind::Head | Kind::Http(_) | Kind::Closing(_) => {
                 socket.receiving = Receiving::Once;
                 self.ring.receive_once(fd, key.slot);
@@ -427,15 +432,25 @@ impl Io {
         }
     }
 
-    /// Nothing more is to be said: shuts down for writing after what is queued, then waits for the peer's end.
+    /// Nothing more is to be said: shuts down for writing after what is queued, then waits for the peer's end. What
+    /// is queued has to be taken in time: by the deadline HTTP or a closing handshake has anyway, or the one of closes.
     pub(crate) fn finish(&mut self, key: SocketKey) {
         let Some(socket) = self.sockets.get(key) else { return };
         if socket.end < End::Finish {
             socket.end = End::Finish;
-            socket.kind = Kind::Closing(None);
+            let kind = std::mem::replace(&mut socket.kind, Kind::Closing(None));
             socket.unread = None;
             self.finishing.push(key);
+            if !matches!(kind, Kind::Http(_) | Kind::Closing(_)) {
+                self.set_close_deadline(key);
+            }
         }
+    }
+
+    /// From now on the peer has so long to take and answer our goodbye.
+    pub(crate) fn set_close_deadline(&mut self, key: SocketKey) {
+        let allowed = self.settings.close_deadline.as_millis() as u64;
+        self.deadlines.set(key.slot, self.now.after_ms(allowed));
     }
 
     /// Both sides have said goodbye (RFC 6455 §7.1.1: the server closes first): closes after what is queued.
@@ -446,7 +461,7 @@ impl Io {
         }
     }
 
-    fn shut_finished(&mut self, now: Time) {
+    fn shut_finished(&mut self) {
         let mut finishing = std::mem::take(&mut self.finishing);
         finishing.retain(|&key| {
             let hot = self.sockets.hot[key.slot as usize];
@@ -465,7 +480,7 @@ impl Io {
             if socket.ended || socket.farewell {
                 self.kill(key);
             } else {
-                self.deadlines.set(key.slot, now.after_ms(self.settings.close_deadline.as_millis() as u64));
+                self.set_close_deadline(key);
                 self.arm(key);
             }
             false

@@ -66,13 +66,19 @@ impl Default for HubSettings {
 /// Bounds of one socket and of what comes in over it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SocketSettings {
-    /// Sockets of one core, listeners not counted; one more is accepted and closed at once.
+    /// Sockets of one core, listeners not counted; of more, some are served, but for WebSockets, which are answered
+    /// 503, and the rest is accepted and closed at once.
     pub(crate) sockets_max: usize,
     /// Longest request head, in bytes; a longer one is answered 431 and closed.
     pub(crate) head_bytes_max: usize,
     /// Time a client has to send its whole request head; then the socket is closed.
     pub(crate) head_deadline: Duration,
-    /// Silence after which an HTTP connection without a request in progress is closed.
+    /// Time a client has for a request's body before its rate counts.
+    pub(crate) body_grace: Duration,
+    /// Bytes a second in which a body has to come from then on; one that falls behind is answered 408 and closed.
+    pub(crate) body_bytes_per_second_min: u64,
+    /// Silence after which an HTTP connection without a request in progress is closed; also how long it may take
+    /// over an answer.
     pub(crate) http_idle: Duration,
     /// Bounds of messages; over the size: 1009.
     pub(crate) decoder: DecoderLimits,
@@ -96,6 +102,8 @@ impl Default for SocketSettings {
             sockets_max: 1 << 20,
             head_bytes_max: 16 << 10,
             head_deadline: Duration::from_secs(10),
+            body_grace: Duration::from_secs(5),
+            body_bytes_per_second_min: 1024,
             http_idle: Duration::from_secs(60),
             decoder: DecoderLimits { message_bytes_max: 1 << 20, fragments_max: 16_384 },
             outbox_bytes_max: 1 << 20,
@@ -105,6 +113,13 @@ impl Default for SocketSettings {
             send_buffer_bytes: None,
             backlog: 4096,
         }
+    }
+}
+
+impl SocketSettings {
+    /// How long after its head a request may be unfinished, when so many bytes of its body have come.
+    pub(crate) fn body_deadline(&self, body_bytes: u64) -> Duration {
+        self.body_grace + Duration::from_millis(body_bytes.saturating_mul(1000) / self.body_bytes_per_second_min)
     }
 }
 

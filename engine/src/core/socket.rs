@@ -1,8 +1,9 @@
 //! A core's sockets: slots, what each is doing, and the dense part that fan-out touches.
 
 use crate::admission::Counted;
+use crate::net::Listener;
+use crate::net::patience::Http;
 use crate::net::tls::TlsStream;
-use crate::net::{HttpHandler, Listener};
 use bytes::Bytes;
 use ringhub_hub::{ConnectionKey, Outbox, Paged, SocketKey};
 use ringhub_protocol::pubsub::Subprotocol;
@@ -64,6 +65,8 @@ pub(crate) struct Socket {
     pub(crate) ended: bool,
     /// The peer has said goodbye: its end need not be awaited.
     pub(crate) farewell: bool,
+    /// It came when the core had its maximum.
+    pub(crate) surplus: bool,
     pub(crate) end: End,
     pub(crate) listener: Listener,
     /// The address in a PROXY header; boxed, for few sockets have one.
@@ -110,7 +113,7 @@ pub(crate) enum Kind {
     /// Its first request head is not complete; it stands in `unread`.
     Head,
     /// HTTP.
-    Http(Box<dyn HttpHandler>),
+    Http(Http),
     /// A client whose hub has not opened it yet; what it sends waits in `unread`.
     Opening,
     /// A client.
@@ -177,6 +180,7 @@ impl Socket {
             cancels: 0,
             ended: false,
             farewell: false,
+            surplus: false,
             end: End::Open,
             listener,
             proxied: None,

@@ -177,7 +177,7 @@ impl Core {
             let wait =
                 !self.has_work() && self.mesh.may_sleep(self.is_stopping(), || !self.line.has_answers());
             let timeout = if wait { self.timeout() } else { None };
-            self.io.submit(self.now, wait, timeout);
+            self.io.submit(wait, timeout);
             self.mesh.awake();
             self.now = self.clock.now();
             self.io.now = self.now;
@@ -374,6 +374,9 @@ impl Core {
             // Its hub says when.
             return;
         }
+        if matches!(socket.kind, Kind::Http(_)) {
+            return self.http_progress(key);
+        }
         let Some(mut unread) = socket.unread.take() else { return self.io.arm(key) };
         self.turn_bytes += unread.len();
         self.input(key, &mut unread);
@@ -461,7 +464,7 @@ impl Core {
         let Some(socket) = self.io.sockets.get(key) else { return };
         match &socket.kind {
             // Its answer, or its unread input, is still to come.
-            Kind::Http(handler) if handler.is_busy() => {}
+            Kind::Http(_) => self.http_progress(key),
             Kind::Client(_) if socket.unread.is_some() => {}
             Kind::Closing(_) if socket.end == End::Finish => {}
             _ => self.lost(key),
@@ -495,18 +498,23 @@ impl Core {
             self.forget_client(key);
             let Some(socket) = self.io.sockets.get(key) else { continue };
             match how {
-                CloseHow::Handshake if matches!(socket.kind, Kind::Closing(None)) => self.io.finish(key),
+                CloseHow::Handshake if matches!(socket.kind, Kind::Closing(None)) => {
+                    self.io.set_close_deadline(key);
+                    self.io.finish(key);
+                }
                 CloseHow::Handshake => {
                     socket.end = socket.end.max(End::Handshake);
                     let unread = socket.unread.take();
-                    let allowed = self.settings.sockets.close_deadline.as_millis() as u64;
-                    self.io.deadlines.set(key.slot, self.now.after_ms(allowed));
+                    self.io.set_close_deadline(key);
                     if let Some(mut unread) = unread {
                         self.closing_input(key, &mut unread);
                     }
                     self.io.arm(key);
                 }
-                CloseHow::Finish => self.io.farewell(key),
+                CloseHow::Finish => {
+                    self.io.set_close_deadline(key);
+                    self.io.farewell(key);
+                }
                 CloseHow::Abort => self.io.abort(key),
             }
         }
@@ -519,6 +527,7 @@ impl Core {
     fn take_outcomes(&mut self) {
         for (key, outcome) in std::mem::take(&mut self.io.outcomes) {
             let Some(socket) = self.io.sockets.get(key) else { continue };
+            let is_http = matches!(socket.kind, Kind::Http(_));
             let client = match &socket.kind {
                 Kind::Client(client) => {
                     Some((client.hub, Transport { connection: client.connection, socket: key }))
@@ -534,6 +543,7 @@ impl Core {
                     self.feed(hub, Input::SlowConsumer(from));
                 }
                 (Outcome::Slow, None) => self.io.abort(key),
+                (Outcome::Writable, None) if is_http => self.http_progress(key),
                 (Outcome::Writable, None) => self.io.arm(key),
                 (Outcome::Congested, None) => {}
             }
@@ -606,7 +616,16 @@ impl Core {
                     self.io.deadlines.set(key.slot, self.now.after_ms(keepalive_ms));
                 }
             }
-            Kind::Http(handler) if handler.is_busy() && socket.ended => {}
+            Kind::Http(http) if http.awaits_peer() => {
+                let counters = &self.io.shared.counters;
+                if http.awaits_body() { &counters.bodies_refused } else { &counters.heads_refused }.add(1);
+                self.time_out(key);
+            }
+            Kind::Head if socket.unread.is_some() => {
+                self.io.shared.counters.heads_refused.add(1);
+                self.time_out(key);
+            }
+            // It has said nothing that could be answered.
             Kind::Proxy | Kind::Head => {
                 self.io.handshake_failed(key, FailureClass::Timeout);
                 self.io.shared.counters.heads_refused.add(1);

@@ -9,6 +9,7 @@
 //! Bounds: input waiting here, [`PENDING_BYTES_MAX`] and what one receive brings on top; a body, what the
 //! service allows; output, one answer.
 
+use super::patience::{Awaits, Stage};
 use super::{HttpAnswer, HttpCall, HttpHandler, HttpProgress};
 use bytes::Bytes;
 use http_body_util::Full;
@@ -77,6 +78,8 @@ pub(crate) struct HttpConnection {
     phase: Phase,
     pipe: Rc<RefCell<Pipe>>,
     asker: Rc<Asker>,
+    /// Bytes of the current request's body that have come, without what frames them.
+    body_bytes: u64,
     /// Answers made so far; more than when a request was given to hyper means its answer is written.
     answered: Rc<Cell<u64>>,
     hyper: Pin<Box<dyn Future<Output = hyper::Result<()>>>>,
@@ -124,6 +127,7 @@ impl HttpConnection {
             phase: Phase::Head,
             pipe,
             asker,
+            body_bytes: 0,
             answered,
             hyper: Box::pin(hyper),
             waker: Waker::from(woken.clone()),
@@ -141,7 +145,8 @@ impl HttpConnection {
                 let mut changed = false;
                 if !self.pending.is_empty() && !body.is_complete() {
                     match body.take(&self.pending) {
-                        Ok(taken) => {
+                        Ok((taken, data)) => {
+                            self.body_bytes += data;
                             self.pipe.borrow_mut().give(&self.pending[..taken]);
                             self.pending.drain(..taken);
                             changed = taken > 0;
@@ -186,6 +191,7 @@ impl HttpConnection {
         let (consumed, body) = (head.consumed, Body::new(head.body));
         self.pipe.borrow_mut().give(&self.pending[..consumed]);
         self.pending.drain(..consumed);
+        self.body_bytes = 0;
         self.phase = Phase::Request { body, answered_before: self.answered.get() };
         true
     }
@@ -276,12 +282,15 @@ impl HttpHandler for HttpConnection {
         self.pending.len() >= PENDING_BYTES_MAX
     }
 
-    fn is_busy(&self) -> bool {
-        match self.phase {
-            Phase::Head => !self.pending.is_empty(),
-            Phase::Request { .. } => true,
-            Phase::Closed => false,
-        }
+    fn stage(&self) -> Stage {
+        let awaits = match &self.phase {
+            Phase::Head if self.pending.is_empty() => Awaits::Request,
+            Phase::Head => Awaits::Head,
+            Phase::Request { body, .. } if body.is_complete() => Awaits::Answer,
+            Phase::Request { .. } => Awaits::Body,
+            Phase::Closed => Awaits::Request,
+        };
+        Stage { answered: self.answered.get(), awaits, body_bytes: self.body_bytes }
     }
 }
 
@@ -331,20 +340,23 @@ impl Body {
         matches!(self, Self::Known(0) | Self::Chunked(Chunks::Done))
     }
 
-    /// How many of these bytes belong to the body.
-    fn take(&mut self, bytes: &[u8]) -> Result<usize, HeadFault> {
+    /// How many of these bytes belong to the body, and how many of those are its data.
+    fn take(&mut self, bytes: &[u8]) -> Result<(usize, u64), HeadFault> {
         match self {
             Self::Known(left) => {
                 let taken = (*left).min(bytes.len() as u64);
                 *left -= taken;
-                Ok(taken as usize)
+                Ok((taken as usize, taken))
             }
             Self::Chunked(chunks) => {
-                let mut taken = 0;
+                let (mut taken, mut data) = (0, 0);
                 while taken < bytes.len() && !matches!(chunks, Chunks::Done) {
-                    taken += chunks.step(&bytes[taken..])?;
+                    let is_data = matches!(chunks, Chunks::Data(_));
+                    let step = chunks.step(&bytes[taken..])?;
+                    taken += step;
+                    data += if is_data { step as u64 } else { 0 };
                 }
-                Ok(taken)
+                Ok((taken, data))
             }
         }
     }

@@ -7,6 +7,7 @@ use crate::core::socket::{Kind, Socket};
 use crate::core::turn::Core;
 use crate::net::gate::{Admission, Admitted, UpgradeRequest};
 use crate::net::http::{write_error, write_fault};
+use crate::net::patience::{Awaits, Http};
 use crate::net::peer::{Named, Via};
 use crate::net::{HttpAnswer, HttpCall, Listener, OwnedContent};
 use ringhub_hub::effect::Introduction;
@@ -71,7 +72,7 @@ impl Core {
             Asked::Http => {
                 let handler = self.http.open(self.id, listener, self.via(key));
                 if let Some(socket) = self.io.sockets.get(key) {
-                    socket.kind = Kind::Http(handler);
+                    socket.kind = Kind::Http(Http::new(handler, self.now));
                     self.http_input(key, &unread);
                 }
             }
@@ -126,6 +127,12 @@ impl Core {
             prologue
         };
         let consumed = head.consumed;
+        if self.is_full_for(key) {
+            let message = "The server has as many connections as it may.";
+            let mut response = Vec::new();
+            write_error(&mut response, &ErrorBody::new(ErrorCode::ServiceUnavailable, message));
+            return Asked::Refuse { response };
+        }
         if self.mode == Mode::Echo {
             return Asked::Echo { prologue: accept(request.subprotocols.first().copied()), consumed };
         }
@@ -149,6 +156,12 @@ impl Core {
                 Asked::Refuse { response }
             }
         }
+    }
+
+    /// Whether this socket was one too many, and still is.
+    fn is_full_for(&self, key: SocketKey) -> bool {
+        let surplus = self.io.sockets.peek(key).is_some_and(|socket| socket.surplus);
+        surplus && self.io.sockets.len() > self.settings.sockets.sockets_max
     }
 
     /// What the gate is asked, by a head that passed the strict check.
@@ -261,15 +274,9 @@ impl Core {
     /// Bytes of an HTTP connection.
     pub(crate) fn http_input(&mut self, key: SocketKey, bytes: &[u8]) {
         if let Some(socket) = self.io.sockets.get(key)
-            && let Kind::Http(handler) = &mut socket.kind
+            && let Kind::Http(http) = &mut socket.kind
         {
-            let was_busy = handler.is_busy();
-            handler.feed(bytes);
-            if !was_busy {
-                // One deadline for the whole request, not one per byte.
-                let allowed = self.settings.sockets.http_idle.as_millis() as u64;
-                self.io.deadlines.set(key.slot, self.now.after_ms(allowed));
-            }
+            http.handler.feed(bytes);
             self.http_progress(key);
         }
     }
@@ -277,21 +284,33 @@ impl Core {
     /// The answer to an HTTP connection's call.
     pub(crate) fn http_answer(&mut self, key: SocketKey, answer: HttpAnswer) {
         if let Some(socket) = self.io.sockets.get(key)
-            && let Kind::Http(handler) = &mut socket.kind
+            && let Kind::Http(http) = &mut socket.kind
         {
-            handler.answer(answer);
+            http.handler.answer(answer);
             self.http_progress(key);
         }
     }
 
-    fn http_progress(&mut self, key: SocketKey) {
+    /// Goes on with an HTTP connection as far as its peer takes the answers.
+    pub(crate) fn http_progress(&mut self, key: SocketKey) {
         for _ in 0..PROGRESS_MAX {
-            let unix = self.clock.unix();
+            let (unix, epoch) = (self.clock.unix(), self.io.epoch());
             let Some(socket) = self.io.sockets.get(key) else { return };
             let ended = socket.ended;
-            let Kind::Http(handler) = &mut socket.kind else { return };
-            let progress = handler.poll(unix);
-            let busy = handler.is_busy();
+            if socket.outbox.is_some() {
+                // Called again when that is empty.
+                return;
+            }
+            let Kind::Http(http) = &mut socket.kind else { return };
+            if http.has_said_enough(epoch) {
+                // Called again in the next turn: then it shows whether the peer took it.
+                return self.resume.push_back(key);
+            }
+            let progress = http.handler.poll(unix);
+            http.answered(epoch, progress.output.len());
+            let deadline = http.deadline(self.now, &self.settings.sockets);
+            let awaits = http.handler.stage().awaits;
+            self.io.deadlines.set(key.slot, deadline);
             let idle = progress.output.is_empty() && progress.call.is_none() && progress.upgrade.is_none();
             self.io.send(key, progress.output);
             if let Some(call) = progress.call {
@@ -311,13 +330,11 @@ impl Core {
                 return self.io.finish(key);
             }
             if idle {
-                if !busy && (ended || self.is_stopping()) {
+                // Of a peer that has said all, nothing more can be awaited.
+                let over = ended && awaits != Awaits::Answer;
+                if over || (self.is_stopping() && awaits == Awaits::Request) {
                     self.io.finish(key);
                 } else {
-                    if !busy {
-                        let allowed = self.settings.sockets.http_idle.as_millis() as u64;
-                        self.io.deadlines.set(key.slot, self.now.after_ms(allowed));
-                    }
                     self.io.arm(key);
                 }
                 return;
@@ -325,6 +342,15 @@ impl Core {
         }
         debug_assert!(false, "an HTTP handler makes progress without end");
         self.io.kill(key);
+    }
+
+    /// The peer took too long over what it has begun.
+    pub(crate) fn time_out(&mut self, key: SocketKey) {
+        let mut response = Vec::new();
+        write_fault(&mut response, 408, &[], "the request did not come in time");
+        self.io.send(key, response.into());
+        self.io.finish(key);
+        self.io.set_close_deadline(key);
     }
 
     fn call(&mut self, key: SocketKey, call: HttpCall) {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 section! {
     /// Bounds of the whole server. Reaching one has the effect that is written here and is counted.
     Limits in "limits" {
-        /// Connections of the whole server, shared out evenly among the cores; one more is refused.
+        /// Connections of the whole server, shared out evenly among the cores; one more WebSocket is answered 503.
         connections_max: u64 = 1_000_000, 1..=100_000_000;
         /// Hubs one core keeps. A connection that would make one more is answered 503, a REST call 429.
         hubs_max: u64 = 1024, 1..=1_000_000;
@@ -23,9 +23,15 @@ section! {
         rest_calls_per_second_max: u64 = 0, 0..=10_000_000;
         /// Bytes of a request line with its headers; more is answered 431.
         request_head_bytes_max: u64 = 16 << 10, 1024..=(1 << 20);
-        /// Seconds a new socket has to send a whole request head.
+        /// Seconds a client has to send a whole request head, from its first byte or, on a new socket, from the
+        /// start; then it is answered 408, or closed if it said nothing.
         head_deadline_seconds: u64 = 10, SECONDS;
-        /// Seconds a kept-alive HTTP connection may rest between requests.
+        /// Seconds a request's body may take before its rate counts.
+        body_grace_seconds: u64 = 5, SECONDS;
+        /// Bytes a second that a request's body must bring, on average, once the grace is over; one that falls
+        /// behind is answered 408.
+        body_bytes_per_second_min: u64 = 1024, 1..=(1 << 30);
+        /// Seconds a kept-alive HTTP connection may rest between requests, or over taking an answer.
         http_idle_seconds: u64 = 60, SECONDS;
         /// Unsent bytes kept for a plain client that reads too slowly; more closes with 1008. Shared
         /// buffers count once for each client that waits for them.
