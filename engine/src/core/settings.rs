@@ -119,7 +119,8 @@ impl Default for SocketSettings {
 impl SocketSettings {
     /// How long after its head a request may be unfinished, when so many bytes of its body have come.
     pub(crate) fn body_deadline(&self, body_bytes: u64) -> Duration {
-        self.body_grace + Duration::from_millis(body_bytes.saturating_mul(1000) / self.body_bytes_per_second_min)
+        self.body_grace
+            + Duration::from_millis(body_bytes.saturating_mul(1000) / self.body_bytes_per_second_min)
     }
 }
 

@@ -151,6 +151,8 @@ impl HttpConnection {
                             self.pending.drain(..taken);
                             changed = taken > 0;
                         }
+                        // A request has one answer; of one that has it, the body does not matter any more.
+                        Err(_) if self.answered.get() > *answered_before => self.pending.clear(),
                         Err(fault) => {
                             self.refuse(fault);
                             return true;
@@ -511,6 +513,9 @@ impl Wake for Woken {
 }
 
 #[cfg(test)]
+mod vectors;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use http_body_util::BodyExt;
@@ -655,6 +660,17 @@ mod tests {
             run(&mut connection, &[b"GET / HTTP/1.1\r\nHost: x\r\na: ", &[b'a'; 17 << 10]]);
         assert!(output.starts_with("HTTP/1.1 431 ") && close, "{output}");
         assert!(!connection.is_busy());
+    }
+
+    /// A request that was answered before its body showed a fault was answered again, for that.
+    #[test]
+    fn a_fault_in_a_body_that_was_answered_is_no_second_answer() {
+        let head = b"POST /early HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
+        for pieces in [&[&[&head[..], b"x"].concat()[..]][..], &[head, b"1\r\na", b"a"]] {
+            let (output, close, _) = run(&mut echo(), pieces);
+            assert!(output.matches("HTTP/1.1 ").count() == 1 && output.contains("POST /early "), "{output}");
+            assert!(close);
+        }
     }
 
     #[test]
