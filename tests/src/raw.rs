@@ -156,6 +156,11 @@ impl RawSocket {
         self.stream.tcp().set_read_timeout(Some(deadline)).expect("read timeout");
     }
 
+    /// Whether something has come, or the end, or does within the deadline of reads.
+    pub fn has_answer(&mut self) -> bool {
+        !self.unread.is_empty() || self.fill().is_ok()
+    }
+
     /// The socket and the bytes that came already.
     pub(crate) fn into_parts(self) -> (Stream, Vec<u8>) {
         (self.stream, self.unread)

@@ -2,3 +2,4 @@
 //! endless or too much is refused in its own way, costs what it may cost, and is nobody else's trouble.
 
 mod http;
+mod slow;
