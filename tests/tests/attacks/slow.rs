@@ -123,7 +123,9 @@ fn who_ends_sending_gets_answers_and_no_patience() {
     socket.half_close();
     (0..3).for_each(|_| assert_eq!(socket.read_response().status, 200));
     socket.expect_end();
-    for half in ["GET /api/he", "POST /api/hubs/chat/:send HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nabc"] {
+    for half in
+        ["GET /api/he", "POST /api/hubs/chat/:send HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nabc"]
+    {
         let mut socket = server.raw();
         socket.write(format!("{request}{half}"));
         assert_eq!(socket.read_response().status, 200);
@@ -151,7 +153,9 @@ fn a_peer_that_never_closes_is_closed() {
     let mut polite = upgraded();
     polite.write(masked_frame(0x88, &1000_u16.to_be_bytes()));
     let mut chatty = upgraded();
-    chatty.write([masked_frame(0x88, &4000_u16.to_be_bytes()), masked_frame(0x81, br#"{"type":"ping"}"#)].concat());
+    chatty.write(
+        [masked_frame(0x88, &4000_u16.to_be_bytes()), masked_frame(0x81, br#"{"type":"ping"}"#)].concat(),
+    );
     for (socket, code) in [(&mut faulty, 1002), (&mut polite, 1000), (&mut chatty, 4000)] {
         let mut frame = socket.read_frame();
         if frame.first_byte == 0x81 {
