@@ -120,6 +120,15 @@ struct Control {
     bytes: Box<[u8]>,
 }
 
+impl Control {
+    /// What it counts for: to keep the shortest, a pong of two bytes, takes more than those.
+    fn cost(&self) -> usize {
+        self.bytes.len().max(CONTROL_BYTES_MIN)
+    }
+}
+
+/// What a control message counts for at least.
+const CONTROL_BYTES_MIN: usize = 32;
 /// Room for runs an idle session keeps.
 const IDLE_RUNS: usize = 4;
 
@@ -228,12 +237,13 @@ impl Session {
     /// Queues control bytes behind everything logged so far; beyond `bytes_max` they are lost, and the session
     /// is over its bounds.
     pub(crate) fn queue_control(&mut self, bytes: &[u8], bytes_max: usize) {
-        if self.control_bytes + bytes.len() > bytes_max {
+        let control = Control { after: self.last, bytes: bytes.into() };
+        if self.control_bytes + control.cost() > bytes_max {
             self.controls_lost = true;
             return;
         }
-        self.control_bytes += bytes.len();
-        self.controls.push_back(Control { after: self.last, bytes: bytes.into() });
+        self.control_bytes += control.cost();
+        self.controls.push_back(control);
     }
 
     /// The socket is gone: what it was sent is unknown, its control messages are void.
@@ -315,7 +325,7 @@ impl Session {
                 && control.after <= self.sent
             {
                 out.extend_from_slice(&control.bytes);
-                self.control_bytes -= control.bytes.len();
+                self.control_bytes -= control.cost();
                 self.controls.pop_front();
             }
             if self.sent == self.last || out.len() >= bytes_max {
@@ -389,9 +399,9 @@ mod tests {
         let mut session = Session::new();
         let all = batch(&["{a", "{b", "{c"]);
         session.append(&all, 0, 2);
-        session.queue_control(b"\x81\x01!", 4);
+        session.queue_control(b"\x81\x01!", 40);
         assert!(!session.is_over(&Limits::default()));
-        session.queue_control(b"\x81\x01!", 4);
+        session.queue_control(b"\x81\x01!", 40);
         assert!(session.is_over(&Limits::default()), "over the bound");
         session.append(&all, 2, 1);
         let mut got = Vec::new();
@@ -423,7 +433,7 @@ mod tests {
     fn what_has_expired_is_not_replayed_and_its_ids_are_a_gap() {
         let mut session = Session::new();
         session.append(&perishable(&["{a", "{b", "{c", "{d"], &[(1, 5), (3, 9)]), 0, 4);
-        session.queue_control(b"\x81\x01!", 4);
+        session.queue_control(b"\x81\x01!", 40);
         session.sent = 1;
         assert_eq!(session.purge(Time(4)), 0);
         let (mut out, mut noted) = (Vec::new(), Vec::new());

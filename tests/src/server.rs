@@ -275,8 +275,7 @@ impl Endpoint {
     /// Connects a client with a receive buffer of a few KiB, which soon feels that nobody reads.
     #[track_caller]
     pub fn connect_narrow(&self, client: Client) -> Connection {
-        let raw = RawSocket::with(self.addr, self.tls.as_ref(), Some(4096));
-        let mut connection = match Connection::open(self, &client, raw) {
+        let mut connection = match Connection::open(self, &client, self.raw_narrow()) {
             Ok(connection) => connection,
             Err(response) => panic!("{client:?} was refused: {response:?}"),
         };
@@ -317,6 +316,12 @@ impl Endpoint {
     /// A place where no TLS is spoken.
     pub fn plain(addr: SocketAddr, key: &str) -> Self {
         Self { addr, key: key.to_owned(), tls: None }
+    }
+
+    /// A bare socket with a receive buffer of a few KiB.
+    #[track_caller]
+    pub fn raw_narrow(&self) -> RawSocket {
+        RawSocket::with(self.addr, self.tls.as_ref(), Some(4096))
     }
 
     /// The same place with another way to speak TLS.

@@ -197,7 +197,7 @@ impl Io {
             }
             self.send_sealed(key, bytes, start as usize..end as usize);
         } else if hot.flags & flag::DEAF == 0 {
-            let rest = bytes.slice(start as usize..end as usize);
+            let rest = bytes.keep(start as usize..end as usize);
             if hot.flags & flag::DEFERRED == 0 && hot.flags & flag::SLOW != 0 {
                 self.push_outbox(key, rest);
             } else {
