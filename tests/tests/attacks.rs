@@ -4,4 +4,6 @@
 mod floods;
 mod frames;
 mod http;
+mod json;
+mod readers;
 mod slow;

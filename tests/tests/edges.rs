@@ -17,7 +17,7 @@ fn from_203_0_113_9() -> Vec<u8> {
 }
 
 /// The rows of an admin list.
-fn rows(server: &Server, list: &str) -> Vec<Value> {
+pub(crate) fn rows(server: &Server, list: &str) -> Vec<Value> {
     let body: Value =
         serde_json::from_str(server.admin().http("GET", &format!("/{list}")).expect(200).text()).unwrap();
     body[list].as_array().unwrap().clone()

@@ -7,9 +7,9 @@
 //! after another and an upgrade, on any request of a connection, is handed back with everything behind it.
 //!
 //! Bounds: input waiting here, [`PENDING_BYTES_MAX`] and what one receive brings on top; a body, what the
-//! service allows; output, one answer.
+//! service allows; output, what [`ANSWER_BYTES_MAX`] lets be answered at one go.
 
-use super::patience::{Awaits, Stage};
+use super::patience::{ANSWER_BYTES_MAX, Awaits, Stage};
 use super::{HttpAnswer, HttpCall, HttpHandler, HttpProgress};
 use bytes::Bytes;
 use http_body_util::Full;
@@ -262,7 +262,8 @@ impl HttpHandler for HttpConnection {
                 self.phase = Phase::Closed;
                 break;
             }
-            if self.asker.call.borrow().is_some() {
+            let enough = self.pipe.borrow().output.len() >= ANSWER_BYTES_MAX;
+            if enough || self.asker.call.borrow().is_some() {
                 break;
             }
         }
@@ -593,6 +594,23 @@ mod tests {
         let (output, close, _) = run(&mut echo(), &single);
         assert_eq!(bodies(&output), expected, "one byte at a time");
         assert!(close);
+    }
+
+    /// Everything that had come in was answered at one go, a kilobyte for each few bytes.
+    #[test]
+    fn no_more_is_answered_at_one_go_than_may_wait() {
+        let mut connection = echo();
+        let body = "x".repeat(10_000);
+        let request = format!("POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 10000\r\n\r\n{body}");
+        connection.feed(request.repeat(20).as_bytes());
+        let first = connection.poll(NOW).output.len();
+        assert!((ANSWER_BYTES_MAX..ANSWER_BYTES_MAX + 11_000).contains(&first), "{first}");
+        let (mut answers, mut polls) = (first / 10_000, 1);
+        while connection.is_busy() {
+            answers += connection.poll(NOW).output.len() / 10_000;
+            polls += 1;
+        }
+        assert_eq!((answers, polls), (20, 3));
     }
 
     #[test]

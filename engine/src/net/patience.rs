@@ -10,7 +10,7 @@ use ringhub_hub::Time;
 
 /// Bytes of answers that one submit may hold for a connection; requests behind them wait for the next, and for the
 /// peer if it does not take those.
-const ANSWER_BYTES_MAX: usize = 64 << 10;
+pub(crate) const ANSWER_BYTES_MAX: usize = 64 << 10;
 
 /// What an HTTP connection is waiting for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
