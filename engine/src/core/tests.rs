@@ -339,6 +339,8 @@ fn a_stalled_reader_is_cut_and_its_neighbour_gets_everything() {
     let running = Running::new(Mode::Serve, |settings| {
         settings.sockets.send_buffer_bytes = Some(16 << 10);
         settings.sockets.outbox_bytes_max = 100 << 10;
+        // On a busy machine this takes longer than silence may.
+        settings.hub_default.keepalive = Duration::from_secs(3600);
     });
     let mut stalled = running.connect();
     let mut reader = running.connect();
