@@ -374,6 +374,11 @@ impl Io {
         }
     }
 
+    /// Whether something waits because the socket takes no more; [`Outcome::Writable`] says when it is gone.
+    pub(crate) fn is_slow(&self, key: SocketKey) -> bool {
+        self.sockets.hot.get(key.slot as usize).is_some_and(|hot| hot.flags & flag::SLOW != 0)
+    }
+
     /// Which submit comes next, as a number that changes with each.
     pub(crate) fn epoch(&self) -> u32 {
         self.epoch

@@ -294,11 +294,11 @@ impl Core {
     /// Goes on with an HTTP connection as far as its peer takes the answers.
     pub(crate) fn http_progress(&mut self, key: SocketKey) {
         for _ in 0..PROGRESS_MAX {
-            let (unix, epoch) = (self.clock.unix(), self.io.epoch());
+            let (unix, epoch, slow) = (self.clock.unix(), self.io.epoch(), self.io.is_slow(key));
             let Some(socket) = self.io.sockets.get(key) else { return };
             let ended = socket.ended;
-            if socket.outbox.is_some() {
-                // Called again when that is empty.
+            if slow {
+                // Called again when it has taken what waits.
                 return;
             }
             let Kind::Http(http) = &mut socket.kind else { return };
