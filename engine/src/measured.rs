@@ -44,7 +44,7 @@ impl MeshPair {
                 submissions: 8,
                 completions: 16,
                 buffers: 8,
-                buffer_bytes: 256,
+                ..RingSettings::default()
             })?,
         })
     }

@@ -83,6 +83,8 @@ counters! {
     accepts_refused: Counter,
     /// Accepts that failed because the process or the system is out of file descriptors.
     accepts_out_of_files: Counter,
+    /// Accepts that failed for another reason.
+    accepts_failed: Counter,
     /// WebSocket upgrades answered 101.
     upgrades: Counter,
     /// Upgrades refused.
@@ -129,6 +131,8 @@ counters! {
     mesh_unsent_bytes: Gauge,
     /// Times another core was woken.
     mesh_wakes: Counter,
+    /// Times another core could not be woken by way of its ring and its bell was rung.
+    mesh_wakes_failed: Counter,
     /// Events for event handlers that wait because the side thread is behind.
     events_unsent: Gauge,
     /// Sockets moved here from another core.
@@ -143,6 +147,8 @@ counters! {
     http_requests: Counter,
     /// Turns of the loop.
     turns: Counter,
+    /// Turns of the loop that took longer than 10 ms.
+    turns_long: Counter,
 }
 
 /// One closed connection.

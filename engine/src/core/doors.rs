@@ -1,7 +1,7 @@
 //! How a core opens and closes its doors: accepting sockets, and stopping.
 //!
-//! What must stay true: an accept that failed for lack of descriptors or memory is not tried again at once, or it
-//! would spin; once the server stops, nothing more comes in, and everybody is told.
+//! What must stay true: an accept that failed for another reason than its one connection is not tried again at once, or
+//! it would spin; once the server stops, nothing more comes in, and everybody is told.
 
 use crate::core::ring::{Completion, accepted};
 use crate::core::socket::{Kind, Socket, Tls};
@@ -14,8 +14,27 @@ use ringhub_protocol::ws::CloseCode;
 use ringhub_protocol::ws::close::write_close;
 use std::os::fd::AsRawFd;
 
-/// Pause after an accept that failed for lack of descriptors or memory, in milliseconds.
+/// Pause after an accept that failed for another reason than its one connection, in milliseconds.
 const ACCEPT_PAUSE_MS: u64 = 100;
+/// Lacks of the process and of the system: of descriptors, of memory.
+const LACKS: [i32; 4] = [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS];
+/// What concerns one connection only, or nothing: it was gone before it was taken, or its network was (accept(2),
+/// "Error handling").
+const PASSING: [i32; 13] = [
+    libc::EINTR,
+    libc::EAGAIN,
+    libc::ECANCELED,
+    libc::ECONNABORTED,
+    libc::EPROTO,
+    libc::ENOPROTOOPT,
+    libc::EOPNOTSUPP,
+    libc::ENETDOWN,
+    libc::ENETUNREACH,
+    libc::EHOSTDOWN,
+    libc::EHOSTUNREACH,
+    libc::ENONET,
+    libc::ETIMEDOUT,
+];
 
 impl Core {
     /// A listener has a socket, or could not make one.
@@ -48,14 +67,12 @@ impl Core {
                 }
             }
             Err(error) if !self.is_stopping() => {
-                // Tried again at once, a lack of descriptors would spin.
-                let lacks = [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS].map(Some);
-                let at = if lacks.contains(&error.raw_os_error()) {
-                    self.io.shared.counters.accepts_out_of_files.add(1);
-                    self.now.after_ms(ACCEPT_PAUSE_MS)
-                } else {
-                    self.now
-                };
+                let errno = error.raw_os_error().unwrap_or_default();
+                let counters = &self.io.shared.counters;
+                let lacks = LACKS.contains(&errno);
+                if lacks { &counters.accepts_out_of_files } else { &counters.accepts_failed }.add(1);
+                let pause = if PASSING.contains(&errno) { 0 } else { ACCEPT_PAUSE_MS };
+                let at = self.now.after_ms(pause);
                 if !completion.more() {
                     self.accept_at.push((listener, at));
                 }

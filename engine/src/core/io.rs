@@ -74,6 +74,9 @@ pub(crate) struct Io {
     dying: Vec<u32>,
     /// Sockets whose receive is to be armed (again).
     arming: Vec<SocketKey>,
+    /// Those of them that found no buffer since theirs was armed the last time: they come first. Or those who had
+    /// emptied the buffers would be the first to find them full again.
+    starved: Vec<SocketKey>,
 }
 
 impl Io {
@@ -93,6 +96,7 @@ impl Io {
             finishing: Vec::new(),
             dying: Vec::new(),
             arming: Vec::new(),
+            starved: Vec::new(),
         }
     }
 
@@ -103,14 +107,20 @@ impl Io {
             || !self.outcomes.is_empty()
             || !self.deferred.is_empty()
             || !self.pumping.is_empty()
-            || !self.arming.is_empty()
             || !self.dying.is_empty()
             || self.finishing.iter().any(ready)
     }
 
-    /// Submits everything, waits if there is nothing to do, and settles: short sends get their outboxes,
-    /// deferred sends are queued, ended sockets are closed.
+    /// Arms receives, submits everything, waits if there is nothing to do, and settles: short sends get their
+    /// outboxes, deferred sends are queued, ended sockets are closed.
     pub(crate) fn submit(&mut self, now: Time, wait: bool, timeout: Option<Duration>) {
+        // Before anything the kernel does in this submit can take the buffers that the last turn gave back.
+        for key in std::mem::take(&mut self.starved) {
+            self.arm_now(key);
+        }
+        for key in std::mem::take(&mut self.arming) {
+            self.arm_now(key);
+        }
         self.ring.submit(wait, timeout);
         self.settle();
         self.bury();
@@ -125,9 +135,6 @@ impl Io {
         }
         self.pump();
         self.shut_finished(now);
-        for key in std::mem::take(&mut self.arming) {
-            self.arm_now(key);
-        }
     }
 
     /// Submits in the middle of a flush, to make room.
@@ -322,8 +329,11 @@ impl Io {
             .map(|id| self.ring.buffers().lend(id, usize::try_from(completion.result).unwrap_or(0)));
         let key = self.sockets.key(slot);
         let Some(socket) = self.sockets.at(slot) else { unreachable!("a slot is kept while it receives") };
+        let before = socket.receiving;
         if !completion.more() {
             socket.receiving = Receiving::No;
+        } else if before == Receiving::Multi {
+            socket.receiving = Receiving::Fed;
         }
         let end = socket.end;
         if end == End::Dying {
@@ -338,30 +348,34 @@ impl Io {
                 self.shared.counters.bytes_in.add(buffer.len() as u64);
                 Received::Bytes(key, buffer)
             }
-            (0, buffer) => {
+            (result, buffer) => {
                 if let Some(buffer) = buffer {
                     self.recycle(buffer);
                 }
+                self.not_received(key, result, before)
+            }
+        }
+    }
+
+    /// A receive ended without bytes; `before` is what it was.
+    fn not_received(&mut self, key: SocketKey, result: i32, before: Receiving) -> Received {
+        match -result {
+            0 => {
                 self.peer_ended(key);
                 Received::End(key)
             }
-            (error, _) => match -error {
-                // Every buffer is given back before the arming list is worked off.
-                libc::ENOBUFS => {
-                    self.shared.counters.buffers_exhausted.add(1);
-                    self.arm(key);
-                    Received::Nothing
-                }
-                libc::ECANCELED => Received::Nothing,
-                libc::EINTR | libc::EAGAIN | libc::ENOMEM => {
-                    self.arm(key);
-                    Received::Nothing
-                }
-                _ => {
-                    self.peer_ended(key);
-                    Received::Lost(key)
-                }
-            },
+            // Every buffer is given back before receives are armed.
+            libc::ENOBUFS => {
+                self.shared.counters.buffers_exhausted.add(1);
+                if before == Receiving::Fed { &mut self.arming } else { &mut self.starved }.push(key);
+                Received::Nothing
+            }
+            // Whoever handles this arms it again, if it is to go on.
+            libc::ECANCELED | libc::EINTR | libc::EAGAIN | libc::ENOMEM => Received::Nothing,
+            _ => {
+                self.peer_ended(key);
+                Received::Lost(key)
+            }
         }
     }
 
@@ -379,17 +393,21 @@ impl Io {
         self.ring.buffers().recycle(buffer);
     }
 
-    /// A cancel ended.
-    pub(crate) fn cancelled(&mut self, slot: u32) {
-        if let Some(socket) = self.sockets.at(slot) {
+    /// A cancel ended, or could not be made.
+    pub(crate) fn cancelled(&mut self, completion: &Completion) {
+        if let Some(socket) = self.sockets.at(completion.slot) {
             socket.cancels -= 1;
             if socket.end == End::Dying {
-                self.dying.push(slot);
+                self.dying.push(completion.slot);
+            }
+            if completion.result < 0 && socket.receiving == Receiving::Ending {
+                // It goes on: the next input that is to wait tries again.
+                socket.receiving = Receiving::Multi;
             }
         }
     }
 
-    /// Receives from this socket, from the end of the turn on.
+    /// Receives from this socket, from the next submit on.
     pub(crate) fn arm(&mut self, key: SocketKey) {
         self.arming.push(key);
     }
@@ -419,7 +437,7 @@ impl Io {
     pub(crate) fn park(&mut self, key: SocketKey, rest: &[u8]) {
         let Some(socket) = self.sockets.get(key) else { return };
         socket.unread.get_or_insert_default().extend_from_slice(rest);
-        if socket.receiving == Receiving::Multi {
+        if matches!(socket.receiving, Receiving::Multi | Receiving::Fed) {
             self.shared.counters.receive_pauses.add(1);
             socket.receiving = Receiving::Ending;
             socket.cancels += 1;

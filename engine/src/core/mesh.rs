@@ -220,11 +220,18 @@ impl Mesh {
                 let descriptor = peer.ring.load(Ordering::SeqCst);
                 debug_assert!(descriptor >= 0, "a core sleeps only after it has published its ring");
                 self.shared.counters.mesh_wakes.add(1);
-                ring.ring_doorbell(descriptor);
+                ring.ring_doorbell(descriptor, to as u16);
             }
         }
         self.unsent = unsent;
         self.shared.counters.mesh_unsent_bytes.set(unsent_bytes as u64);
+    }
+
+    /// A core could not be rung by way of its ring: its bell does as well.
+    pub(crate) fn ring_bell(&self, core: u32) {
+        self.shared.counters.mesh_wakes_failed.add(1);
+        // A full bell is rung already.
+        let _ = (&self.peers.cores[core as usize].bell).write(&[1]);
     }
 
     /// Takes the next batch from any core; the caller goes on until there is none.
@@ -287,8 +294,7 @@ mod tests {
         let (peers, _bells) = Peers::new(2, &settings).unwrap();
         let (mut a, mut b) = (mesh(&peers, 0, settings), mesh(&peers, 1, settings));
         let mut ring =
-            Ring::new(&RingSettings { submissions: 8, completions: 16, buffers: 8, buffer_bytes: 256 })
-                .unwrap();
+            Ring::new(&RingSettings { submissions: 8, completions: 16, ..RingSettings::default() }).unwrap();
         let hub = HubName::parse("h").unwrap();
         for n in 0..5 {
             a.forward(CoreId(1), &hub, MeshItem::Agreed(Ticket(n)));

@@ -17,6 +17,8 @@
 pub(crate) mod buffers;
 pub(crate) mod counters;
 pub(crate) mod doors;
+#[cfg(test)]
+pub(crate) mod faults;
 pub(crate) mod host;
 pub(crate) mod hubs;
 pub(crate) mod io;

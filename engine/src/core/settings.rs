@@ -119,11 +119,21 @@ pub(crate) struct RingSettings {
     pub(crate) buffers: u16,
     /// Size of one of them, in bytes.
     pub(crate) buffer_bytes: u32,
+    /// What goes wrong.
+    #[cfg(test)]
+    pub(crate) faults: Option<&'static crate::core::faults::Faults>,
 }
 
 impl Default for RingSettings {
     fn default() -> Self {
-        Self { submissions: 1024, completions: 8192, buffers: 1024, buffer_bytes: 4096 }
+        Self {
+            submissions: 1024,
+            completions: 8192,
+            buffers: 1024,
+            buffer_bytes: 4096,
+            #[cfg(test)]
+            faults: None,
+        }
     }
 }
 

@@ -143,7 +143,10 @@ pub(crate) struct Client {
 pub(crate) enum Receiving {
     No,
     Once,
+    /// Until it is cancelled, or no buffer is free.
     Multi,
+    /// The same, and it got something since it was armed.
+    Fed,
     /// Cancelled; its end is still to come.
     Ending,
 }

@@ -36,6 +36,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 const TURN_BYTES: usize = 256 << 10;
 /// Longest wait while a batch has no room at its receiver.
 const STUCK_WAIT: Duration = Duration::from_millis(1);
+/// A turn that takes longer is counted, in milliseconds (`turns_long` says this figure).
+const TURN_LONG_MS: u64 = 10;
 /// How often hubs' counters are copied out, in milliseconds.
 const SNAPSHOT_MS: u64 = 1000;
 /// How long a stop waits for sockets it has cut.
@@ -176,10 +178,20 @@ impl Core {
         loop {
             let wait =
                 !self.has_work() && self.mesh.may_sleep(self.is_stopping(), || !self.line.has_answers());
-            let timeout = if wait { self.timeout() } else { None };
+            let timeout = if wait {
+                let now = self.clock.now();
+                self.watch(now);
+                self.timeout(now)
+            } else {
+                None
+            };
             self.io.submit(self.now, wait, timeout);
             self.mesh.awake();
-            self.now = self.clock.now();
+            let now = self.clock.now();
+            if !wait {
+                self.watch(now);
+            }
+            self.now = now;
             self.io.now = self.now;
             if self.turn() {
                 return;
@@ -198,13 +210,22 @@ impl Core {
             || self.is_done()
     }
 
-    fn timeout(&self) -> Option<Duration> {
+    /// Counts the turn that has just ended if it took so long that clients felt it. The waiting between two turns is
+    /// not asked about.
+    fn watch(&self, now: Time) {
+        if now.0 - self.now.0 > TURN_LONG_MS {
+            self.io.shared.counters.turns_long.add(1);
+        }
+    }
+
+    /// How long the core may wait from `now` on.
+    fn timeout(&self, now: Time) -> Option<Duration> {
         let accept = self.accept_at.iter().map(|(_, at)| *at).min();
         let snapshot = (!self.hubs.slots.is_empty()).then_some(self.snapshot_at);
         let times = [self.io.deadlines.next(), self.hubs.next_timeout(), accept, self.stopping, snapshot];
         let next = times.into_iter().flatten().min();
         // Rounded up: waking a little early would mean waking twice.
-        let wait = next.map(|at| Duration::from_millis((at.0 + 1).saturating_sub(self.clock.now().0)));
+        let wait = next.map(|at| Duration::from_millis((at.0 + 1).saturating_sub(now.0)));
         if self.mesh.is_stuck() || self.line.is_stuck() {
             Some(wait.map_or(STUCK_WAIT, |wait| wait.min(STUCK_WAIT)))
         } else {
@@ -296,9 +317,10 @@ impl Core {
                 }
             },
             Op::Write => self.io.written(completion),
-            Op::Cancel => self.io.cancelled(completion.slot),
+            Op::Cancel => self.io.cancelled(completion),
             Op::Bell => self.bell_rang(),
-            Op::Send | Op::Doorbell => unreachable!("the ring keeps these to itself"),
+            Op::Doorbell => self.mesh.ring_bell(completion.slot),
+            Op::Send => unreachable!("the ring keeps these to itself"),
         }
     }
 

@@ -62,6 +62,8 @@ fn decode<'a>(
         reason: fault.reason.into(),
         panicked: false,
     })?;
+    #[cfg(test)]
+    assert!(!matches!(step.event, Some(Event::Text(text)) if text == PANIC), "raised by a test");
     let said = match step.event {
         None => return Ok((step.consumed, None)),
         Some(Event::Ping(payload)) => Said::Ping(payload),
@@ -92,6 +94,10 @@ fn decode<'a>(
     };
     Ok((step.consumed, Some(said)))
 }
+
+/// What a client says in tests to make decoding panic.
+#[cfg(test)]
+pub(crate) const PANIC: &str = "make the decoder panic";
 
 fn parsed(message: Result<ClientMessage<'_>, ProtocolError>) -> Result<ClientMessage<'_>, Broken> {
     message.map_err(|error| Broken { code: error.code, reason: error.reason, panicked: false })
