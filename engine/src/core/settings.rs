@@ -84,6 +84,9 @@ pub(crate) struct SocketSettings {
     pub(crate) close_deadline: Duration,
     /// `TCP_NOTSENT_LOWAT` of client sockets, in bytes, so that the kernel does not hide a stalled reader.
     pub(crate) notsent_lowat_bytes: u32,
+    /// `TCP_USER_TIMEOUT` of client sockets: how long they may leave unacknowledged what was sent, or take nothing at
+    /// all of what waits; then the kernel ends them. Longer than a phone is in most tunnels.
+    pub(crate) unacknowledged_max: Duration,
     /// `SO_SNDBUF` of client sockets, in bytes; the kernel's own choice by default.
     pub(crate) send_buffer_bytes: Option<u32>,
     /// `listen`'s backlog.
@@ -102,6 +105,7 @@ impl Default for SocketSettings {
             pings_missed_max: 2,
             close_deadline: Duration::from_secs(5),
             notsent_lowat_bytes: 128 << 10,
+            unacknowledged_max: Duration::from_secs(30),
             send_buffer_bytes: None,
             backlog: 4096,
         }

@@ -102,6 +102,33 @@ fn who_floods_the_buffers_starves_nobody() {
     running.stop();
 }
 
+/// It goes on talking, so it is no silent client, and what waits for it is below the bound of slow ones (check 36).
+#[test]
+fn a_client_that_takes_nothing_is_ended_by_the_clock() {
+    let running = Running::new(Mode::Serve, |settings| {
+        settings.sockets.send_buffer_bytes = Some(4 << 10);
+        settings.sockets.unacknowledged_max = Duration::from_millis(500);
+    });
+    let mut sender = running.connect();
+    let stuck = running.connect();
+    socket2::SockRef::from(&stuck.stream).set_recv_buffer_size(4 << 10).unwrap();
+    running.settle(2, |counters| counters.websockets.get());
+    let mut speaker = Client { stream: stuck.stream.try_clone().unwrap(), received: Vec::new() };
+    for _ in 0..12 {
+        sender.send(2, &[7; 64 << 10]);
+    }
+    running.wait(1, |counters| counters.outbox_bytes.get());
+    while running.sum(|counters| counters.websockets.get()) == 2 {
+        if speaker.stream.write_all(&masked(10, b"")).is_err() {
+            break;
+        }
+    }
+    running.settle(1, |counters| counters.websockets.get());
+    assert_eq!(running.sum(|counters| counters.slow_consumers.get()), 0);
+    running.settle(0, |counters| counters.outbox_bytes.get());
+    running.stop();
+}
+
 /// A handler that is busy for 50 ms shows (check 81).
 #[test]
 fn a_long_turn_is_counted() {
