@@ -15,7 +15,7 @@ use crate::core::{Control, Mode, Server, start};
 use crate::net::http::{HttpConnection, Upgrades};
 use crate::net::peer::{Proxies, Via};
 use crate::net::{Address, HttpFactory, HttpHandler, Listener, Scheme};
-use crate::probe::probe;
+use crate::probe::{files_max, probe};
 use crate::process::ProcessCounts;
 use crate::reload::{self, Commit, Reloader, Trigger};
 use crate::rest::RestApi;
@@ -384,6 +384,7 @@ fn settings(config: &Config, cores: u16, upstreams: &Built) -> Settings {
         hubs_max: bytes(limits.hubs_max),
         stop_deadline: Duration::from_secs(limits.stop_deadline_seconds),
         closed_max: bytes(limits.admin_rows_max),
+        files_max: files_max(),
         ..default
     }
 }

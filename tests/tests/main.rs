@@ -14,6 +14,7 @@ mod formats;
 mod handshake;
 mod http;
 mod json;
+mod kernel;
 mod limits;
 mod lists;
 mod metadata;

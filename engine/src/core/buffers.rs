@@ -158,6 +158,7 @@ fn allocate(layout: Layout) -> NonNull<u8> {
     NonNull::new(memory).unwrap_or_else(|| handle_alloc_error(layout))
 }
 
+/// `cargo +nightly miri test -p ringhub-engine --lib core::buffers` watches them.
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -79,7 +79,7 @@ counters! {
     websockets: Gauge,
     /// Sockets accepted.
     accepts: Counter,
-    /// Sockets accepted and closed at once because the core has its maximum.
+    /// Sockets accepted and closed at once because the core has its maximum, or the process has few descriptors left.
     accepts_refused: Counter,
     /// Accepts that failed because the process or the system is out of file descriptors.
     accepts_out_of_files: Counter,
@@ -89,6 +89,8 @@ counters! {
     upgrades: Counter,
     /// Upgrades refused.
     upgrades_refused: Counter,
+    /// Upgrades refused because the process has few file descriptors left.
+    upgrades_out_of_files: Counter,
     /// Request heads that were malformed, too long or too slow.
     heads_refused: Counter,
     /// Sockets of trusted proxies that did not begin with a PROXY header.

@@ -1,18 +1,18 @@
 //! How a core opens and closes its doors: accepting sockets, and stopping.
 //!
 //! What must stay true: an accept that failed for another reason than its one connection is not tried again at once, or
-//! it would spin; once the server stops, nothing more comes in, and everybody is told.
+//! it would spin; clients cannot take the last descriptors of the process; once the server stops, nothing more comes in, and everybody is told.
 
 use crate::core::ring::{Completion, accepted};
 use crate::core::socket::{Kind, Socket, Tls};
 use crate::core::turn::Core;
-use crate::net::Scheme;
 use crate::net::accept::Door;
 use crate::net::tls::TlsStream;
+use crate::net::{Listener, Scheme};
 use ringhub_hub::Input;
 use ringhub_protocol::ws::CloseCode;
 use ringhub_protocol::ws::close::write_close;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 
 /// Pause after an accept that failed for another reason than its one connection, in milliseconds.
 const ACCEPT_PAUSE_MS: u64 = 100;
@@ -36,7 +36,37 @@ const PASSING: [i32; 13] = [
     libc::ETIMEDOUT,
 ];
 
+/// Descriptors that clients do not get: half of them are for REST calls too, half for the admin listener only, and all
+/// for what the server opens itself. Of a process that may have few, it is an eighth.
+const FILES_KEPT: u64 = 64;
+
+/// Whom a socket may serve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Room {
+    Everybody,
+    /// HTTP, but no clients: a WebSocket is answered 503.
+    Calls,
+    /// The admin listener; others are closed at once.
+    Admin,
+}
+
+/// Whom a socket may serve, by its descriptor: the kernel gives the lowest number that is free, so the number says how
+/// many are left.
+fn room(fd: RawFd, files_max: u64) -> Room {
+    let kept = FILES_KEPT.min(files_max / 8);
+    match fd as u64 {
+        fd if fd < files_max - kept => Room::Everybody,
+        fd if fd < files_max - kept / 2 => Room::Calls,
+        _ => Room::Admin,
+    }
+}
+
 impl Core {
+    /// Whom a socket with this descriptor may serve.
+    pub(crate) fn room(&self, fd: RawFd) -> Room {
+        room(fd, self.settings.files_max)
+    }
+
     /// A listener has a socket, or could not make one.
     pub(crate) fn accept(&mut self, completion: &Completion) {
         let listener = completion.slot;
@@ -47,7 +77,9 @@ impl Core {
                 if self.is_stopping() {
                     return;
                 }
-                if self.io.sockets.len() >= self.settings.sockets.sockets_max {
+                let kept = self.room(fd.as_raw_fd()) == Room::Admin
+                    && self.listeners[listener as usize].listener != Listener::Admin;
+                if self.io.sockets.len() >= self.settings.sockets.sockets_max || kept {
                     counters.accepts_refused.add(1);
                 } else {
                     let Door { listener, scheme, .. } = self.listeners[listener as usize];
@@ -126,5 +158,21 @@ impl Core {
                 Kind::Client(_) | Kind::Closing(_) => {}
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_descriptors_are_kept() {
+        for (files_max, calls, admin) in [(20_000, 19_936, 19_968), (64, 56, 60), (8, 7, 8)] {
+            assert_eq!(room(calls - 1, files_max), Room::Everybody);
+            assert_eq!(room(calls, files_max), Room::Calls);
+            assert_eq!(room(admin - 1, files_max), Room::Calls);
+            assert_eq!(room(admin, files_max), Room::Admin);
+        }
+        assert_eq!(room(RawFd::MAX, u64::MAX), Room::Everybody, "without a limit");
     }
 }

@@ -278,7 +278,8 @@ impl Mesh {
     }
 }
 
-#[cfg(test)]
+// Miri has no io_uring.
+#[cfg(all(test, not(miri)))]
 mod tests {
     use super::*;
     use crate::core::settings::RingSettings;

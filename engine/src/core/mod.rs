@@ -9,6 +9,7 @@
 //! | `io` | sockets on the ring: sending, receiving, ending |
 //! | `sealed` | the same for sockets that speak TLS |
 //! | `ring`, `buffers` | the kernel's side, and all the unsafe code of the data plane |
+//! | `faults` | what tests have the kernel's side do wrong |
 //! | `line` | the way to the side thread and back |
 //! | `socket`, `timer`, `mesh`, `sleep` | slots, deadlines, other cores |
 //!
@@ -29,7 +30,8 @@ mod sealed;
 pub(crate) mod settings;
 pub(crate) mod sleep;
 pub(crate) mod socket;
-#[cfg(test)]
+// Miri has no io_uring.
+#[cfg(all(test, not(miri)))]
 mod tests;
 pub(crate) mod timer;
 pub(crate) mod turn;

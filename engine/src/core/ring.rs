@@ -16,7 +16,7 @@ use crate::core::settings::RingSettings;
 use bytes::Bytes;
 use io_uring::squeue::{Entry, Flags};
 use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
-use io_uring::{IoUring, cqueue, opcode};
+use io_uring::{IoUring, Probe, cqueue, opcode};
 use ringhub_hub::Chunk;
 use std::collections::VecDeque;
 use std::collections::hash_map::{Entry as Place, HashMap};
@@ -171,6 +171,15 @@ impl Ring {
             #[cfg(test)]
             failing: Vec::new(),
         })
+    }
+
+    /// Which operations the kernel has, asked after a submit of nothing: what forbids one would forbid the other.
+    pub(crate) fn probe(&self) -> io::Result<Probe> {
+        let submitter = self.ring.submitter();
+        submitter.submit()?;
+        let mut probe = Probe::new();
+        submitter.register_probe(&mut probe)?;
+        Ok(probe)
     }
 
     /// The descriptor other cores ring.
@@ -495,7 +504,8 @@ impl Drop for Ring {
     }
 }
 
-#[cfg(test)]
+// Miri has no io_uring.
+#[cfg(all(test, not(miri)))]
 mod tests {
     use super::*;
     use std::io::Write as _;

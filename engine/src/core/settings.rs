@@ -44,6 +44,9 @@ pub(crate) struct Settings {
     pub(crate) stop_deadline: Duration,
     /// Last closed connections each core remembers.
     pub(crate) closed_max: usize,
+    /// Files the process may have open. When few are left, they are kept for callers and for the admin listener, see
+    /// [`crate::core::doors`].
+    pub(crate) files_max: u64,
 }
 
 /// One hub's settings as far as a core needs them.
@@ -172,6 +175,7 @@ impl Default for Settings {
             hubs_max: 1024,
             stop_deadline: Duration::from_secs(10),
             closed_max: 1000,
+            files_max: u64::MAX,
         }
     }
 }

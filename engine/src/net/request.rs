@@ -1,5 +1,6 @@
 //! The first bytes of a socket: a WebSocket upgrade, or HTTP.
 
+use crate::core::doors::Room;
 use crate::core::host::Mode;
 use crate::core::hubs::request_of;
 use crate::core::mesh::{Moved, Note, Session};
@@ -16,6 +17,7 @@ use ringhub_protocol::http::{Head, HeadLimits, parse_head};
 use ringhub_protocol::rest::error::{ErrorBody, ErrorCode};
 use ringhub_protocol::ws::Decoder;
 use ringhub_protocol::ws::handshake::{Upgrade, write_accept};
+use std::os::fd::AsRawFd;
 
 /// Progress an HTTP handler may make at one go; a handler that makes more is broken.
 const PROGRESS_MAX: usize = 1000;
@@ -120,6 +122,14 @@ impl Core {
             Upgrade::Upgrade(request) => request,
             Upgrade::Refused(fault) => return refusal(fault.status, fault.extra_headers(), fault.reason),
         };
+        if self.io.sockets.peek(key).is_some_and(|socket| self.room(socket.fd.as_raw_fd()) != Room::Everybody)
+        {
+            self.io.shared.counters.upgrades_out_of_files.add(1);
+            let message = "The server has no room for more connections.";
+            let mut response = Vec::new();
+            write_error(&mut response, &ErrorBody::new(ErrorCode::ServiceUnavailable, message));
+            return Asked::Refuse { response };
+        }
         let accept = |echoed: Option<&str>| {
             let mut prologue = Vec::with_capacity(512);
             write_accept(&mut prologue, request.key, echoed);

@@ -164,6 +164,32 @@ fn a_cancel_that_fails_keeps_no_socket() {
     failing.stop();
 }
 
+/// It counted as ending from then on: nothing cancelled it any more, and what a client sent that was not to be heard yet
+/// grew without bound.
+#[test]
+fn a_receive_that_could_not_be_cancelled_is_cancelled_again() {
+    let faults = Faults::new();
+    let running = Running::new(Mode::Serve, |settings| {
+        settings.ring.faults = Some(faults);
+        let filter = EventFilter { user: UserEvents::All, ..EventFilter::default() };
+        let handlers = vec![Route { filter, target: Arc::new(()) }];
+        settings.hub_default.routes = Some(Arc::new(Routes { handlers, ..Routes::default() }));
+        // Nobody answers, so the third event is not heard.
+        settings.hub_default.limits.events_waiting_max = 1;
+        settings.stop_deadline = Duration::from_millis(10);
+    });
+    let mut client = Client::connect(running.address(), "/client/hubs/chat", Some("json.webpubsub.azure.v1"));
+    running.settle(1, |counters| counters.websockets.get());
+    faults.fail(Op::Cancel, 0, libc::EALREADY);
+    for pauses in 0..2 {
+        while running.sum(|counters| counters.receive_pauses.get()) == pauses {
+            client.send(1, br#"{"type":"event","event":"e","dataType":"text","data":"d"}"#);
+        }
+    }
+    assert_eq!(faults.pending(), 0);
+    running.stop();
+}
+
 /// The listener is armed again and again until it is: at once where only the one connection is concerned, after a
 /// pause otherwise. A pause for each of 133 would be long.
 #[test]

@@ -8,7 +8,7 @@ use socket2::SockRef;
 use std::net::Shutdown;
 
 /// Connections in the quick run.
-const QUICK: usize = 3000;
+const QUICK: usize = 1000;
 /// Threads that connect.
 const THREADS: usize = 4;
 /// Sockets of one thread at a time.
