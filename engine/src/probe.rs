@@ -48,12 +48,18 @@ pub(crate) fn probe(cores: u16) -> Result<Vec<Lack>, Vec<Lack>> {
     let locked_needed = LOCKED_BYTES_PER_CORE * u64::from(cores);
     match limits::raise(libc::RLIMIT_MEMLOCK) {
         Ok(bytes) if bytes < locked_needed => lacks.push(Lack {
-            what: format!("only {bytes} bytes may be locked in memory; {cores} cores need {locked_needed}"),
+            what: format!(
+                "only {bytes} bytes may be locked in memory; each core needs {LOCKED_BYTES_PER_CORE}, and there are \
+                 to be {cores}"
+            ),
             fix: "raise it (ulimit -l, LimitMEMLOCK= in systemd, --ulimit memlock= in a container)".into(),
         }),
         Ok(_) | Err(_) => {}
     }
-    if let Err(lack) = ring() {
+    if let Err(lack) = ring()
+        // Too little memory is said once.
+        && lacks.iter().all(|said| said.fix != lack.fix)
+    {
         lacks.push(lack);
     }
     if lacks.is_empty() { Ok(warnings) } else { Err(lacks) }
@@ -72,8 +78,7 @@ const LOCKED_BYTES_PER_CORE: u64 = 512 << 10;
 
 /// Sets up a ring as a core does, with its buffers, submits to it and asks which operations it has.
 fn ring() -> Result<(), Lack> {
-    let set_up =
-        Ring::new(&RingSettings::default()).map_err(|error| setup_lack(&error, &disabled_sysctl()))?;
+    let set_up = Ring::new(&RingSettings::default()).map_err(|error| why(&error))?;
     let probe = set_up.probe().map_err(|error| Lack {
         what: format!("io_uring can be set up but not used ({error})"),
         fix: FILTER_FIX.into(),
@@ -106,7 +111,12 @@ const OPERATIONS: [(u8, &str); 7] = [
 const FILTER_FIX: &str = "allow io_uring_setup, io_uring_enter and io_uring_register in the system-call \
                           filter (for a container: --security-opt seccomp=PROFILE with these three)";
 
-/// Why `io_uring_setup` failed; `sysctl` is the text of `kernel.io_uring_disabled`, empty if there is none.
+/// Why a ring cannot be set up.
+pub(crate) fn why(error: &io::Error) -> Lack {
+    setup_lack(error, &disabled_sysctl())
+}
+
+/// The same; `sysctl` is the text of `kernel.io_uring_disabled`, empty if there is none.
 fn setup_lack(error: &io::Error, sysctl: &str) -> Lack {
     let lack = |what: String, fix: &str| Lack { what, fix: fix.to_owned() };
     match error.raw_os_error() {

@@ -10,6 +10,7 @@ use crate::core::turn::{Core, CoreParts};
 use crate::net::accept::{Bound, ListenError, bind};
 use crate::net::gate::Gate;
 use crate::net::{Address, HttpFactory, Scheme};
+use crate::probe::{Lack, why};
 use arc_swap::ArcSwap;
 use glommio::{CpuSet, LocalExecutorPoolBuilder, PoolPlacement, PoolThreadHandles};
 use ringhub_hub::{CoreId, CoreSet};
@@ -50,12 +51,12 @@ pub(crate) enum StartError {
     #[error(transparent)]
     Listen(#[from] ListenError),
     /// A ring cannot be made.
-    #[error("cannot set up io_uring on core {core}: {source}")]
+    #[error("core {core} has no ring: {lack}")]
     Ring {
         /// Which core.
         core: u16,
-        /// What the kernel said.
-        source: io::Error,
+        /// What it lacks.
+        lack: Lack,
     },
     /// Threads or their placement.
     #[error("cannot start the cores: {0}")]
@@ -196,8 +197,8 @@ fn host_core(parts: CoreParts, ready: &mpsc::Sender<Result<(), StartError>>) {
             let _ = ready.send(Ok(()));
             running.run();
         }
-        Err(source) => {
-            let _ = ready.send(Err(StartError::Ring { core: core.0, source }));
+        Err(error) => {
+            let _ = ready.send(Err(StartError::Ring { core: core.0, lack: why(&error) }));
         }
     });
     if catch_unwind(run).is_err() {

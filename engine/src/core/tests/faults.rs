@@ -148,6 +148,49 @@ fn a_fan_out_goes_on_behind_a_send_that_fails() {
     running.stop();
 }
 
+/// A record is made once: what the kernel did not take of it is kept, or its connection ends.
+#[test]
+fn a_record_that_fails_loses_its_own_socket_at_most() {
+    let faults = Faults::new();
+    let (store, config) = certificate();
+    let running = Running::with(Mode::Serve, Some(store), |settings| {
+        settings.ring.faults = Some(faults);
+        settings.listen = vec![Address::parse("https://127.0.0.1:0").unwrap()];
+    });
+    let connect = || {
+        let tcp = TcpStream::connect(running.address()).unwrap();
+        tcp.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let connection = ClientConnection::new(config.clone(), "localhost".try_into().unwrap()).unwrap();
+        Client::over(StreamOwned::new(connection, tcp), "/client/hubs/chat", None)
+    };
+    let mut neighbour = connect();
+    for errno in PASSING.into_iter().chain([libc::EPIPE, libc::ECONNRESET, libc::ETIMEDOUT, libc::EIO]) {
+        let goes_on = PASSING.contains(&errno);
+        for op in [Op::Send, Op::Write] {
+            let mut victim = connect();
+            if op == Op::Write {
+                // So that there is one.
+                faults.cut(Op::Send, 7);
+            }
+            faults.fail(op, 0, errno);
+            victim.send(9, b"answered");
+            if goes_on {
+                assert_eq!(victim.next(), Some((10, b"answered".to_vec())), "{op:?} {errno}");
+            } else {
+                // Without TLS's goodbye, for it cannot be sent any more.
+                let error = victim.stream.read(&mut [0; 1]).unwrap_err();
+                assert_ne!(error.kind(), ErrorKind::WouldBlock, "{op:?} {errno}");
+            }
+            drop(victim);
+            running.settle(1, |counters| counters.websockets.get());
+            assert_eq!(faults.pending(), 0, "{op:?} {errno}");
+            neighbour.send(9, b"still there");
+            assert_eq!(neighbour.next(), Some((10, b"still there".to_vec())), "{op:?} {errno}");
+        }
+    }
+    running.stop();
+}
+
 /// What was to be cancelled ends by the socket's being shut down; the slot is free again.
 #[test]
 fn a_cancel_that_fails_keeps_no_socket() {
