@@ -123,6 +123,8 @@ counters! {
     filter_misses: Counter,
     /// Times a receive found no free buffer.
     buffers_exhausted: Counter,
+    /// Times the submission queue was full and was submitted early.
+    submissions_full: Counter,
     /// Times the completion queue was full and completions waited in the kernel.
     completions_overflowed: Counter,
     /// Times a receive was paused because another core or a hub was behind.

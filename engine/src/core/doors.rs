@@ -1,7 +1,8 @@
 //! How a core opens and closes its doors: accepting sockets, and stopping.
 //!
-//! What must stay true: an accept that failed for another reason than its one connection is not tried again at once, or
-//! it would spin; clients cannot take the last descriptors of the process; once the server stops, nothing more comes in, and everybody is told.
+//! What must stay true: an accept that failed for another reason than its one connection is not tried again at once,
+//! or it would spin; clients cannot take the last descriptors of the process; once the server stops, nothing more
+//! comes in, and everybody is told.
 
 use crate::core::ring::{Completion, accepted};
 use crate::core::socket::{Kind, Socket, Tls};

@@ -129,6 +129,8 @@ pub(crate) struct Ring {
     failed_sends: Vec<Completion>,
     /// Requests that will still complete, fast sends not counted.
     in_flight: usize,
+    /// Times the submission queue was full.
+    pub(crate) full: u64,
     /// Times the completion queue overflowed.
     pub(crate) overflows: u64,
     #[cfg(test)]
@@ -165,6 +167,7 @@ impl Ring {
             inbox: VecDeque::new(),
             failed_sends: Vec::new(),
             in_flight: 0,
+            full: 0,
             overflows: 0,
             #[cfg(test)]
             faults: settings.faults,
@@ -200,7 +203,9 @@ impl Ring {
 
     /// Whether one more fast send fits without submitting first.
     pub(crate) fn has_room(&mut self) -> bool {
-        self.sends.len() < (1 << 24) - 1 && !self.ring.submission().is_full()
+        let has_room = self.sends.len() < (1 << 24) - 1 && !self.ring.submission().is_full();
+        self.full += u64::from(!has_room);
+        has_room
     }
 
     /// A send of a range of a turn buffer that ends inside the next submit. A full success is silent;
@@ -346,6 +351,7 @@ impl Ring {
     /// What the entry points to must stay valid until its request is done.
     unsafe fn push(&mut self, entry: &Entry) {
         while self.ring.submission().is_full() {
+            self.full += 1;
             self.enter(0, None);
         }
         #[cfg(test)]

@@ -329,6 +329,7 @@ fn a_thousand_receivers_behind_eight_submissions() {
             receiver.expect(format!("message {n}").as_bytes());
         }
     }
+    assert!(running.sum(|counters| counters.submissions_full.get()) > 100, "eight at a time");
     running.stop();
 }
 

@@ -273,6 +273,7 @@ impl Core {
         self.mesh.send(&mut self.io.ring);
         self.line.send();
         self.io.shared.counters.events_unsent.set(self.line.unsent() as u64);
+        self.io.shared.counters.submissions_full.set(self.io.ring.full);
         self.io.shared.counters.completions_overflowed.set(self.io.ring.overflows);
         self.arm_listeners();
         self.is_done()

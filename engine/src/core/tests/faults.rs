@@ -207,8 +207,8 @@ fn a_cancel_that_fails_keeps_no_socket() {
     failing.stop();
 }
 
-/// It counted as ending from then on: nothing cancelled it any more, and what a client sent that was not to be heard yet
-/// grew without bound.
+/// It counted as ending from then on: nothing cancelled it any more, and what a client sent that was not to be heard
+/// yet grew without bound.
 #[test]
 fn a_receive_that_could_not_be_cancelled_is_cancelled_again() {
     let faults = Faults::new();
