@@ -148,6 +148,35 @@ fn a_fan_out_goes_on_behind_a_send_that_fails() {
     running.stop();
 }
 
+/// What may expire waits for its socket by a poll before it is written.
+#[test]
+fn a_poll_that_fails_loses_its_own_socket_at_most() {
+    let mut failing = Failing::new(|_| {});
+    for errno in PASSING.into_iter().chain([libc::EPIPE, libc::EBADF, libc::ECANCELED, libc::EIO]) {
+        let mut victim = Client::connect(failing.running.address(), "/client/hubs/chat", None);
+        failing.running.settle(3, |counters| counters.websockets.get());
+        // One of them is for the caller's answer, three for the other members.
+        (0..4).for_each(|_| failing.faults.cut(Op::Send, 1));
+        (0..4).for_each(|_| failing.faults.fail(Op::Write, 0, errno));
+        let mut caller = TcpStream::connect(failing.running.address()).unwrap();
+        caller.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        caller.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\nexpire").unwrap();
+        let goes_on = PASSING.contains(&errno);
+        for client in failing.neighbours.iter_mut().chain([&mut victim]) {
+            let message = client.next().map(|(_, text)| text);
+            assert_eq!(message, goes_on.then(|| b"expire".to_vec()), "errno {errno}");
+        }
+        let _ = caller.read_to_end(&mut Vec::new());
+        drop(victim);
+        if !goes_on {
+            failing.running.settle(0, |counters| counters.websockets.get());
+            failing.neighbours = [failing.running.connect(), failing.running.connect()];
+        }
+        failing.check_neighbours(&format!("poll {errno}"));
+    }
+    failing.stop();
+}
+
 /// A record is made once: what the kernel did not take of it is kept, or its connection ends.
 #[test]
 fn a_record_that_fails_loses_its_own_socket_at_most() {
@@ -224,10 +253,10 @@ fn a_receive_that_could_not_be_cancelled_is_cancelled_again() {
     let mut client = Client::connect(running.address(), "/client/hubs/chat", Some("json.webpubsub.azure.v1"));
     running.settle(1, |counters| counters.websockets.get());
     faults.fail(Op::Cancel, 0, libc::EALREADY);
-    for pauses in 0..2 {
-        while running.sum(|counters| counters.receive_pauses.get()) == pauses {
-            client.send(1, br#"{"type":"event","event":"e","dataType":"text","data":"d"}"#);
-        }
+    let started = Instant::now();
+    while running.sum(|counters| counters.receive_pauses.get()) < 2 {
+        assert!(started.elapsed() < Duration::from_secs(20), "it is not tried again");
+        client.send(1, br#"{"type":"event","event":"e","dataType":"text","data":"d"}"#);
     }
     assert_eq!(faults.pending(), 0);
     running.stop();

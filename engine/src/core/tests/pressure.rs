@@ -118,7 +118,9 @@ fn a_client_that_takes_nothing_is_ended_by_the_clock() {
         sender.send(2, &[7; 64 << 10]);
     }
     running.wait(1, |counters| counters.outbox_bytes.get());
+    let started = Instant::now();
     while running.sum(|counters| counters.websockets.get()) == 2 {
+        assert!(started.elapsed() < Duration::from_secs(20), "it is still there");
         if speaker.stream.write_all(&masked(10, b"")).is_err() {
             break;
         }
