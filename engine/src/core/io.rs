@@ -425,7 +425,13 @@ impl Io {
                 socket.receiving = Receiving::Multi;
                 self.ring.receive(fd, key.slot);
             }
-            Kind::Http(handler) if handler.is_full() || socket.outbox.is_some() => {}
+            Kind::Http(handler) if handler.is_full() => {}
+            Kind::Http(_) if socket.outbox.is_some() => {
+                // A slow one tells when it has taken its answer; one that speaks TLS may have by the next submit.
+                if self.sockets.hot[key.slot as usize].flags & flag::SLOW == 0 {
+                    self.arming.push(key);
+                }
+            }
             Kind::Proxy | Kind::Head | Kind::Http(_) | Kind::Closing(_) => {
                 socket.receiving = Receiving::Once;
                 self.ring.receive_once(fd, key.slot);
