@@ -469,6 +469,22 @@ fn a_hub_has_its_quota_of_connections() {
 }
 
 #[test]
+fn a_full_server_lets_in_nobody_until_somebody_has_gone() {
+    let server = Server::with(|setup| setup.cores(1).config("[limits]\nconnections_max = 8\n"));
+    let mut clients: Vec<_> = (0..8).map(|_| server.connect(Client::json())).collect();
+    server.raw().expect_end();
+    clients.truncate(4);
+    wait_until("there is room again", || {
+        let mut socket = server.raw();
+        let is_open =
+            socket.try_write("HEAD /api/health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").is_ok();
+        is_open && !socket.read_to_end().is_empty()
+    });
+    clients.push(server.connect(Client::json()));
+    assert!(metric(&server, &["ringhub_accepts_refused_total"]) >= Some(1.0));
+}
+
+#[test]
 fn connections_last_as_long_as_they_may() {
     let server = Server::with(|setup| setup.config("[hubs.chat]\nconnection_lifetime_seconds = 1\n"));
     let (mut plain, mut reliable) = (server.connect(Client::json()), server.connect(Client::reliable()));

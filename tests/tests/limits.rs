@@ -59,6 +59,33 @@ fn fragments_count_together() {
     assert_eq!(close_code(&mut socket), Some(1009));
 }
 
+/// The default is as many as the conformance suite's largest message of the smallest fragments would not reach.
+#[test]
+fn a_fragment_too_many_is_refused() {
+    let server = Server::with(|setup| setup.config("[limits]\nmessage_fragments_max = 3\n"));
+    let mut socket = upgraded(&server, Client::json());
+    let message =
+        [masked_frame(0x01, br#"{"type""#), masked_frame(0x00, br#":"pi"#), masked_frame(0x80, br#"ng"}"#)];
+    socket.write(message.concat());
+    socket.read_frame();
+    assert_eq!(socket.read_frame().text(), r#"{"type":"pong"}"#, "three are a message");
+    socket.write([masked_frame(0x01, b"{"), masked_frame(0x00, b""), masked_frame(0x00, b"")].concat());
+    socket.write(masked_frame(0x80, b"}"));
+    assert_eq!(close_code(&mut socket), Some(1009));
+}
+
+/// The server waits for the answer to its close frame no longer than it says (`reliability` check 28).
+#[test]
+fn who_does_not_answer_a_close_frame_is_cut() {
+    let server = Server::with(|setup| setup.config("[limits]\nclose_deadline_seconds = 1\n"));
+    let mut socket = upgraded(&server, Client::json().user("u"));
+    socket.read_frame();
+    server.rest("POST", "/api/hubs/chat/users/u/:closeConnections").expect(204);
+    assert_eq!(socket.read_frame().first_byte, 0x81, "disconnected");
+    assert_eq!(socket.read_frame().first_byte, 0x88);
+    socket.expect_end();
+}
+
 /// Frames RFC 6455 forbids, each on its own connection while a neighbour goes on undisturbed.
 #[test]
 fn forbidden_frames_get_1002_and_bad_utf8_1007() {

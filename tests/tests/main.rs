@@ -1,6 +1,7 @@
 //! Black-box tests: the real binary over real sockets. One binary, one module per feature.
 
 mod admin;
+mod bounds;
 mod bulk;
 mod compatibility;
 mod conversions;

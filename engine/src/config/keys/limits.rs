@@ -13,7 +13,7 @@ section! {
         hubs_max: u64 = 1024, 1..=1_000_000;
         /// Bytes of one message from a client, after its fragments are joined; more closes with 1009.
         message_bytes_max: u64 = 1 << 20, 125..=(1 << 30);
-        /// Frames one message may come in; more closes with 1008.
+        /// Frames one message may come in; more closes with 1009.
         message_fragments_max: u64 = 16_384, 1..=1_000_000;
         /// Bytes of a REST call's body; more is answered 400.
         rest_body_bytes_max: u64 = 1 << 20, 1..=(1 << 30);
