@@ -6,6 +6,14 @@
 //! coding, a bare line feed, a folded header) is refused and the connection closed, so nothing behind or in
 //! front of us can be made to see other requests than we do (`reliability` checks 4, 5). Whatever passes is
 //! also accepted by `httparse` and so by what reads the body.
+//!
+//! [`Chunks`] finds the end of chunked bodies, and [`parse_response`] reads what other servers answer to us.
+
+mod chunked;
+mod response;
+
+pub use chunked::{CHUNK_LINE_BYTES_MAX, ChunkFault, Chunks, Part};
+pub use response::{Answer, ResponseBody, ResponseHead, parse_response};
 
 use std::fmt::Write as _;
 
@@ -22,7 +30,7 @@ impl Default for HeadLimits {
     }
 }
 
-/// Most headers of a request.
+/// Most headers of a request, and of an answer.
 pub const HEADERS_MAX: usize = 100;
 
 /// Why a request is refused: answer with `status` and close the connection.

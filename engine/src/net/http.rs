@@ -17,7 +17,7 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper::{Request, Response};
-use ringhub_protocol::http::{BodyLength, HeadFault, HeadLimits, parse_head, write_refusal};
+use ringhub_protocol::http::{BodyLength, Chunks, HeadFault, HeadLimits, parse_head, write_refusal};
 use ringhub_protocol::rest::error::{ErrorBody, ErrorCode};
 use ringhub_protocol::ws::handshake::Upgrade;
 use std::cell::{Cell, RefCell};
@@ -289,46 +289,24 @@ impl HttpHandler for HttpConnection {
 enum Body {
     /// So many bytes more.
     Known(u64),
-    /// In chunks (RFC 9112 §7.1), read strictly: no trailers, no bare line feeds.
+    /// In chunks.
     Chunked(Chunks),
 }
-
-/// Where in a chunked body we are.
-enum Chunks {
-    /// In a size line, of which so many bytes came; the size so far, and whether its digits are over.
-    Size {
-        size: u64,
-        line_bytes: usize,
-        digits_over: bool,
-    },
-    /// Behind the CR of a size line.
-    SizeEnd {
-        size: u64,
-    },
-    /// In data, with so many bytes to come.
-    Data(u64),
-    /// Behind data: CR, then LF.
-    DataCr,
-    DataLf,
-    /// Behind the last size line: CR, then LF.
-    LastCr,
-    LastLf,
-    Done,
-}
-
-/// Longest line of a chunk's size with its extensions, in bytes.
-const CHUNK_LINE_BYTES_MAX: usize = 256;
 
 impl Body {
     fn new(length: BodyLength) -> Self {
         match length {
             BodyLength::Known(bytes) => Self::Known(bytes),
-            BodyLength::Chunked => Self::Chunked(Chunks::START),
+            // Without trailers: hyper would pass over them, and we have no use for any.
+            BodyLength::Chunked => Self::Chunked(Chunks::new(0)),
         }
     }
 
     fn is_complete(&self) -> bool {
-        matches!(self, Self::Known(0) | Self::Chunked(Chunks::Done))
+        match self {
+            Self::Known(left) => *left == 0,
+            Self::Chunked(chunks) => chunks.is_done(),
+        }
     }
 
     /// How many of these bytes belong to the body.
@@ -341,64 +319,15 @@ impl Body {
             }
             Self::Chunked(chunks) => {
                 let mut taken = 0;
-                while taken < bytes.len() && !matches!(chunks, Chunks::Done) {
-                    taken += chunks.step(&bytes[taken..])?;
+                while taken < bytes.len() && !chunks.is_done() {
+                    let part = chunks
+                        .take(&bytes[taken..], usize::MAX)
+                        .map_err(|_| HeadFault { status: 400, reason: "the chunked body is malformed" })?;
+                    taken += part.framing + part.data;
                 }
                 Ok(taken)
             }
         }
-    }
-}
-
-impl Chunks {
-    const START: Self = Self::Size { size: 0, line_bytes: 0, digits_over: false };
-
-    /// Takes at least one byte of a non-empty slice and says how many.
-    fn step(&mut self, bytes: &[u8]) -> Result<usize, HeadFault> {
-        const FAULT: HeadFault = HeadFault { status: 400, reason: "the chunked body is malformed" };
-        let byte = bytes[0];
-        match self {
-            Self::Size { size, line_bytes, digits_over } => {
-                let digit = char::from(byte).to_digit(16);
-                match (digit, byte) {
-                    (Some(digit), _) if !*digits_over => {
-                        *size = size
-                            .checked_mul(16)
-                            .and_then(|size| size.checked_add(u64::from(digit)))
-                            .ok_or(FAULT)?;
-                    }
-                    (_, b'\r') if *line_bytes > 0 => {
-                        *self = Self::SizeEnd { size: *size };
-                        return Ok(1);
-                    }
-                    // Extensions mean nothing to us, but have no line ends in them.
-                    (_, b';') if *line_bytes > 0 => *digits_over = true,
-                    (_, byte) if *digits_over && (byte == b'\t' || (b' '..0x7f).contains(&byte)) => {}
-                    _ => return Err(FAULT),
-                }
-                *line_bytes += 1;
-                if *line_bytes > CHUNK_LINE_BYTES_MAX {
-                    return Err(FAULT);
-                }
-                return Ok(1);
-            }
-            Self::SizeEnd { size: 0 } if byte == b'\n' => *self = Self::LastCr,
-            Self::SizeEnd { size } if byte == b'\n' => *self = Self::Data(*size),
-            Self::Data(left) => {
-                let taken = (*left).min(bytes.len() as u64);
-                *left -= taken;
-                if *left == 0 {
-                    *self = Self::DataCr;
-                }
-                return Ok(taken as usize);
-            }
-            Self::DataCr if byte == b'\r' => *self = Self::DataLf,
-            Self::DataLf if byte == b'\n' => *self = Self::START,
-            Self::LastCr if byte == b'\r' => *self = Self::LastLf,
-            Self::LastLf if byte == b'\n' => *self = Self::Done,
-            _ => return Err(FAULT),
-        }
-        Ok(1)
     }
 }
 
