@@ -22,6 +22,7 @@ mod process;
 mod reload;
 mod rest;
 mod server;
+mod supervisor;
 mod throttle;
 mod trace;
 mod upstreams;

@@ -19,6 +19,7 @@ use crate::probe::probe;
 use crate::process::ProcessCounts;
 use crate::reload::{self, Commit, Reloader, Trigger};
 use crate::rest::RestApi;
+use crate::supervisor;
 use crate::throttle::Throttle;
 use crate::trace::{self, Log};
 use crate::upstreams::{Built, Upstreams, public_host};
@@ -156,11 +157,13 @@ pub(crate) fn serve(arguments: &cli::Serve) -> Result<(), Failure> {
     reloader.register(move |config| prepare_tls(tls.as_ref(), config));
     let reload = reload::start(reloader, file).map_err(Failure::running)?;
     say(&banner);
+    supervisor::tell(supervisor::State::Ready);
     while signals.forever().next() == Some(SIGHUP) {
         // Its thread lives as long as the process.
         let _ = reload.send(Trigger::Asked);
     }
     tracing::info!("stopping; a second signal stops at once");
+    supervisor::tell(supervisor::State::Stopping);
     draining.store(true, Ordering::Relaxed);
     let (began, allowed) = (Instant::now(), server.stop_deadline());
     finish(server, signals);

@@ -23,6 +23,8 @@
 //! | [`Script`] | one SDK scenario in Node or Python |
 //!
 //! With `RINGHUB_TESTS_TLS=1` in the environment every server speaks TLS, and so do its clients, the SDKs included.
+//! With `RINGHUB_TESTS_SANDBOX=1` every server runs confined as its systemd unit confines it; `RINGHUB_TESTS_SERVER`
+//! names another binary of it, such as one that a sanitizer watches (`.ci/sanitize`).
 //!
 //! What must stay true: nothing here knows the server's code; everything waits for a condition with
 //! [`DEADLINE`], never for a time; a process is ended through its own handle; nothing leaves loopback
@@ -40,6 +42,7 @@ mod issuer;
 mod process;
 mod proxy;
 mod raw;
+mod sandbox;
 mod script;
 mod server;
 mod stream;

@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::DEADLINE;
+use crate::{DEADLINE, sandbox};
 
 /// A running `ringhub`. Dropped, it is asked to stop, then killed; a failing test prints what it said.
 #[derive(Debug)]
@@ -29,8 +29,14 @@ pub struct Process {
 
 /// The command `ringhub ARGS…` with a clean environment for the keys it reads.
 pub fn ringhub<I: IntoIterator<Item = S>, S: Into<OsString>>(args: I) -> Command {
-    let mut command = Command::new(binary());
-    command.args(args.into_iter().map(Into::into));
+    let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+    let mut command = if sandbox::is_wanted() {
+        sandbox::confined(binary(), &args)
+    } else {
+        let mut command = Command::new(binary());
+        command.args(&args);
+        command
+    };
     for (name, _) in env::vars_os() {
         if name.to_string_lossy().starts_with("RINGHUB_") {
             command.env_remove(name);
@@ -171,10 +177,11 @@ impl Drop for Process {
     }
 }
 
-/// The server's binary, built once in the profile and the folder that this test was built in.
+/// The server's binary: the one that `RINGHUB_TESTS_SERVER` names, or built once in the profile and the folder that
+/// this test was built in.
 pub(crate) fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(build)
+    BINARY.get_or_init(|| env::var_os("RINGHUB_TESTS_SERVER").map_or_else(build, PathBuf::from))
 }
 
 /// The folder cargo builds in: the nearest one above this executable that cargo has tagged.
