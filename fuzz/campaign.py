@@ -28,7 +28,7 @@ TREE = Path(__file__).resolve().parent
 TRIPLE = f"{os.uname().machine}-unknown-linux-gnu"
 
 # What one corpus in the tree may have; the smallest inputs that reach every edge are far below both.
-FILES_MAX = 300
+FILES_MAX = 400
 BYTES_MAX = 200 * 1024
 # One input: beyond this a target is slow, not deeper.
 INPUT_BYTES_MAX = 4096
@@ -45,7 +45,7 @@ def main():
     parser.add_argument("--at-once", type=int, default=os.cpu_count(), help="targets that run at the same time")
     parser.add_argument("--no-build", action="store_true", help="go on with the binaries of the last build")
     parser.add_argument("--folder", type=Path, help="where everything lies that is made")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     target_dir = Path(os.environ.get("CARGO_TARGET_DIR", TREE.parent / "target")) / "fuzz"
     folder = arguments.folder or target_dir / "campaign"
 
@@ -162,7 +162,7 @@ class Target:
         shutil.rmtree(smallest, ignore_errors=True)
         smallest.mkdir()
         # Without counters an input is kept for the edges it reaches, not for how often it does.
-        command = [self.binary, "-merge=1", "-use_counters=0", f"-max_len={INPUT_BYTES_MAX}"]
+        command = [self.binary, "-set_cover_merge=1", "-use_counters=0", f"-max_len={INPUT_BYTES_MAX}"]
         command += [f"-artifact_prefix={self.found}/", smallest, self.kept, self.corpus]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         inputs = sorted(smallest.iterdir(), key=lambda input: input.stat().st_size)

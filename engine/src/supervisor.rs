@@ -43,7 +43,7 @@ mod tests {
 
     #[test]
     fn each_state_is_one_datagram_to_a_path_or_an_abstract_name() {
-        let folder = std::env::temp_dir().join(format!("ringhub-notify-{}", std::process::id()));
+        let folder = env::temp_dir().join(format!("ringhub-notify-{}", std::process::id()));
         let name = format!("ringhub-notify-{}", std::process::id());
         let abstract_address = SocketAddr::from_abstract_name(&name).unwrap();
         for (receiver, socket) in [

@@ -61,6 +61,7 @@ pub fn parse_response(bytes: &[u8]) -> Result<Option<Answer<'_>>, &'static str> 
     let status = response.code.unwrap_or_default();
     let body = match status {
         101 => return Err("the answer switches to another protocol, which nobody asked for"),
+        0..100 => return Err("the answer has no status"),
         100..=199 => return Ok(Some(Answer::Interim(consumed))),
         _ => body(status, response.headers)?,
     };
@@ -138,5 +139,14 @@ mod tests {
         assert_eq!(head("\r\nHTTP/1.1 200\r\na: b\r\nContent-Length: 0\r\n\r\n").lines[..6], *b"a: b\r\n");
         let interim = "HTTP/1.1 103 Hints\r\n\r\nHTTP/1.1 200 OK\r\n\r\n";
         assert_eq!(parse_response(interim.as_bytes()), Ok(Some(Answer::Interim(22))));
+    }
+
+    /// RFC 9110 §15: the first digit is the class. The fuzzer found that 020 was taken for an answer.
+    #[test]
+    fn a_status_below_100_is_no_answer() {
+        for status in ["000", "020", "099"] {
+            let text = format!("HTTP/1.1 {status} OK\r\n\r\n");
+            assert_eq!(parse_response(text.as_bytes()), Err("the answer has no status"), "{status}");
+        }
     }
 }
