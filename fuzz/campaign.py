@@ -32,8 +32,10 @@ FILES_MAX = 500
 BYTES_MAX = 200 * 1024
 # One input: beyond this a target is slow, not deeper.
 INPUT_BYTES_MAX = 4096
-# A slice that does not come back is killed this long after it should have.
-GRACE_SECONDS = 120
+# One input may take so long, and a slice that does not come back is killed this long after it should have. Both are
+# time on the clock, of which a process of lowest priority may see little.
+INPUT_SECONDS_MAX = 120
+GRACE_SECONDS = 3600
 
 
 def main():
@@ -108,7 +110,7 @@ class Target:
         self.log = (self.found / "log").open("w+b")
         command = [
             self.binary, self.corpus, self.kept, f"-artifact_prefix={self.found}/", f"-max_total_time={seconds}",
-            f"-max_len={INPUT_BYTES_MAX}", "-timeout=20", "-print_final_stats=1", "-print_funcs=0", "-reload=0",
+            f"-max_len={INPUT_BYTES_MAX}", f"-timeout={INPUT_SECONDS_MAX}", "-print_final_stats=1", "-print_funcs=0", "-reload=0",
         ]
         self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log, preexec_fn=lambda: os.nice(19))
         self.deadline = time.monotonic() + seconds + GRACE_SECONDS
@@ -116,7 +118,7 @@ class Target:
     def is_over(self):
         """Whether the slice has ended; if so, it is in the ledger."""
         if time.monotonic() > self.deadline:
-            self.process.kill()
+            os.kill(self.process.pid, signal.SIGKILL)
         pid, status, used = os.wait4(self.process.pid, os.WNOHANG)
         if pid == 0:
             return False
@@ -184,7 +186,8 @@ def run(targets, arguments):
         stopping = True
         for target in targets:
             if target.process:
-                target.process.send_signal(signal.SIGINT)
+                # Not by way of `Popen`, which would take the child's end from `wait4`.
+                os.kill(target.process.pid, signal.SIGINT)
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
