@@ -68,7 +68,7 @@ struct HubRow {
     value: u64,
 }
 
-fn hub_rows(counters: &HubCounters) -> [HubRow; 22] {
+fn hub_rows(counters: &HubCounters) -> [HubRow; 25] {
     use Kind::{Counter, Gauge};
     [
         ("connections", "Connections now, sessions without a socket included", Gauge, counters.connections),
@@ -143,6 +143,14 @@ fn hub_rows(counters: &HubCounters) -> [HubRow; 22] {
             Counter,
             counters.flushes_forced,
         ),
+        (
+            "messages_deflated",
+            "Messages compressed, each once for all clients that speak the same",
+            Counter,
+            counters.messages_deflated,
+        ),
+        ("deflate_bytes_in", "Their bytes before", Counter, counters.deflate_bytes_in),
+        ("deflate_bytes_out", "Their bytes afterwards", Counter, counters.deflate_bytes_out),
     ]
     .map(|(name, help, kind, value)| HubRow { name, help, kind, value })
 }

@@ -350,10 +350,12 @@ fn settings(config: &Config, cores: u16, upstreams: &Built) -> Settings {
             permission_patterns_max: bytes(limits.permission_patterns_max),
             events_waiting_max: bytes(hub.events_queued_max),
             events_waiting_bytes_max: bytes(limits.message_bytes_max),
+            deflate_bytes_min: bytes(hub.compression_bytes_min),
             ..Limits::default()
         },
         keepalive: Duration::from_secs(hub.websocket_keepalive_seconds),
         routes: name.and_then(|name| upstreams.routes(name)),
+        compression: hub.compression,
     };
     let default = Settings::default();
     Settings {

@@ -8,7 +8,7 @@ use core::net::IpAddr;
 use ringhub_protocol::name::{GroupName, UserId};
 use ringhub_protocol::pubsub::{ClientMessage, Data, Subprotocol};
 use ringhub_protocol::rest::Operation;
-use ringhub_protocol::ws::CloseCode;
+use ringhub_protocol::ws::{CloseCode, DeflateOffer};
 use std::any::Any;
 use std::sync::Arc;
 
@@ -86,6 +86,8 @@ pub struct Connect {
     pub arrival: Arrival,
     /// What event handlers may want to know of it; there if the hub has any.
     pub introduction: Option<Box<Introduction>>,
+    /// The offer of permessage-deflate that the upgrade's answer takes up.
+    pub deflate: Option<DeflateOffer>,
 }
 
 /// What a hub with event handlers has to know of a new client besides.
@@ -134,6 +136,8 @@ pub struct Recover {
     pub address: Option<IpAddr>,
     /// The upgrade's answer (101), sent before everything else.
     pub prologue: Vec<u8>,
+    /// Whether it takes up an offer of permessage-deflate; the socket before may have had it otherwise.
+    pub deflate: bool,
 }
 
 /// What a hub asks the outside to do. Delivery is not among these: that is [`crate::Hub::flush`].

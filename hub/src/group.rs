@@ -5,7 +5,7 @@
 //! tombstone, joiners are appended, and who is served ahead of a fan moves to the end. [`Group::compact`] runs
 //! when a stream or a fan of the group is done.
 
-use crate::connection::{Format, Hot};
+use crate::connection::{Format, Formats, Hot};
 use crate::directory::Interest;
 use crate::turn::Segment;
 use std::sync::Arc;
@@ -20,6 +20,8 @@ pub(crate) struct Group {
     pub(crate) members: [Vec<u32>; Format::COUNT],
     /// Members that are not tombstones, by format.
     pub(crate) live: [u32; Format::COUNT],
+    /// Formats that some of them have.
+    pub(crate) formats: Formats,
     /// Clients that will be members once the other cores agree.
     pub(crate) reserved: u32,
     /// The log's stream that takes its publications.
@@ -42,6 +44,7 @@ impl Group {
             name,
             members: Default::default(),
             live: [0; Format::COUNT],
+            formats: Formats::default(),
             reserved: 0,
             stream: None,
             fan: None,
@@ -69,6 +72,7 @@ impl Group {
         let members = &mut self.members[format as usize];
         members.push(slot);
         self.live[format as usize] += 1;
+        self.formats.insert(format);
         members.len() as u32 - 1
     }
 
@@ -78,6 +82,9 @@ impl Group {
         let is_logged = self.is_logged();
         let members = &mut self.members[format as usize];
         self.live[format as usize] -= 1;
+        if self.live[format as usize] == 0 {
+            self.formats.remove(format);
+        }
         if is_logged {
             members[position as usize] = TOMBSTONE;
             return None;

@@ -16,6 +16,7 @@ use crate::group::{Group, Membership};
 use crate::interest::Waiter;
 use crate::lifecycle::{Connecting, Ending};
 use crate::operation::Pending;
+use crate::press::{Press, Pressed, SharedDeflater};
 use crate::session::Session;
 use crate::turn::{Stage, Turn};
 use crate::users::Users;
@@ -127,6 +128,12 @@ pub struct Counters {
     pub flushes_sliced: u64,
     /// Flushes that served more than their budget because too much had gathered behind unfinished fan-outs.
     pub flushes_forced: u64,
+    /// Messages deflated: each once for all clients that speak the same.
+    pub messages_deflated: u64,
+    /// Their bytes before.
+    pub deflate_bytes_in: u64,
+    /// Their bytes afterwards.
+    pub deflate_bytes_out: u64,
 }
 
 /// One row of the list of connections.
@@ -187,7 +194,7 @@ impl Hub {
             pending: HashMap::with_hasher(hash),
             next_ticket: 0,
             next_generation: 0,
-            turn: Turn { epoch: 1, ..Turn::default() },
+            turn: Turn { epoch: 1, press: Press::new(limits.deflate_bytes_min), ..Turn::default() },
             scratch: Scratch::default(),
             emptied: Vec::new(),
             ended: Vec::new(),
@@ -341,10 +348,16 @@ impl Hub {
     /// From now on these bounds hold, for connections that are there too. What was counted or kept under larger
     /// ones stays; it only cannot grow.
     pub fn set_limits(&mut self, limits: Limits) {
+        self.turn.press.bytes_min = limits.deflate_bytes_min;
         let lifetime_ms = std::mem::replace(&mut self.limits, limits).lifetime_ms;
         if (lifetime_ms == 0) != (limits.lifetime_ms == 0) {
             self.restart_aging();
         }
+    }
+
+    /// Deflates with what is given, so that all hubs of a core share one codec; before that a hub has its own.
+    pub fn set_deflater(&mut self, deflater: SharedDeflater) {
+        self.turn.press.deflater = deflater;
     }
 
     /// What the outside holds for a connection.
@@ -355,6 +368,11 @@ impl Hub {
     /// What a connection speaks.
     pub fn subprotocol(&self, key: ConnectionKey) -> Option<Subprotocol> {
         Some(self.connections[self.find(key)? as usize].subprotocol())
+    }
+
+    /// Whether a connection's client can inflate, and deflates itself if it likes.
+    pub fn is_deflated(&self, key: ConnectionKey) -> bool {
+        self.find(key).is_some_and(|slot| self.connections[slot as usize].format.is_deflated())
     }
 
     /// Whether [`Hub::flush`] has anything to do.
@@ -407,6 +425,9 @@ impl Hub {
         };
         flush.run(sink, budget);
         let outcome = (flush.served, flush.forced);
+        let Pressed { messages, bytes_in, bytes_out } = self.turn.press.pressed;
+        self.counters.messages_deflated = messages;
+        (self.counters.deflate_bytes_in, self.counters.deflate_bytes_out) = (bytes_in, bytes_out);
         self.catch_up(now, sink);
         for slot in self.detaching.drain(..) {
             // Recovered meanwhile if the cut is gone.

@@ -36,6 +36,8 @@ pub struct Limits {
     /// What clients that left said and nobody was asked about yet, of all connections of this hub on this core, in
     /// bytes. What one more leaves behind over that is dropped; its end is told all the same.
     pub departed_bytes_max: usize,
+    /// Messages shorter than this, in bytes, are not deflated for clients that could inflate them.
+    pub deflate_bytes_min: usize,
 }
 
 impl Default for Limits {
@@ -55,6 +57,7 @@ impl Default for Limits {
             events_waiting_max: 16,
             events_waiting_bytes_max: 1 << 20,
             departed_bytes_max: 64 << 20,
+            deflate_bytes_min: 512,
         }
     }
 }

@@ -95,6 +95,14 @@ counters! {
     messages_in: Counter,
     /// Bytes received.
     bytes_in: Counter,
+    /// Messages received deflated (permessage-deflate).
+    messages_inflated: Counter,
+    /// Their bytes as they came.
+    inflate_bytes_in: Counter,
+    /// Their bytes inflated.
+    inflate_bytes_out: Counter,
+    /// Deflated messages refused: too large once inflated (1009), or broken (1007).
+    inflate_refused: Counter,
     /// Sends handed to the kernel.
     sends: Counter,
     /// Bytes taken by the kernel.

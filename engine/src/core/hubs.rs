@@ -93,6 +93,7 @@ impl Core {
         let mut hub =
             Hub::new(name.clone(), self.id, self.mesh.cores(), self.hash_seed, settings.limits, token);
         hub.set_routes(settings.routes);
+        hub.set_deflater(self.deflater.clone());
         let number = self.hubs.slots.len() as u32;
         let keepalive_ms = settings.keepalive.as_millis() as u64;
         self.hubs.slots.push(HubSlot { hub, keepalive_ms, is_dirty: false, due: None });
@@ -237,6 +238,7 @@ impl Core {
             return self.late_losses.push((hub, transport));
         };
         let pass = slot.hub.pass(transport.connection).cloned();
+        let is_deflated = slot.hub.is_deflated(transport.connection);
         let counted = pass.and_then(|pass| Arc::downcast::<Counted>(pass).ok());
         let Some(socket) = self.io.sockets.get(key) else {
             return self.late_losses.push((hub, transport));
@@ -248,7 +250,7 @@ impl Core {
             hub,
             connection: transport.connection,
             subprotocol,
-            decoder: Decoder::new(),
+            decoder: if is_deflated { Decoder::deflated() } else { Decoder::new() },
             pings_missed: 0,
             heard: true,
             held: false,
@@ -274,7 +276,8 @@ impl Core {
         write_close(&mut prologue, Some(CloseCode::POLICY_VIOLATION), reason);
         self.io.send(key, prologue.into());
         if let Some(socket) = self.io.sockets.get(key) {
-            socket.kind = Kind::Closing(Some(Decoder::new()));
+            // Whatever the 101 said of permessage-deflate.
+            socket.kind = Kind::Closing(Some(Decoder::deflated()));
             self.closing.push((key, CloseHow::Handshake));
         }
     }

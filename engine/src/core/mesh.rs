@@ -59,6 +59,8 @@ pub(crate) struct Session {
     pub(crate) subprotocol: Subprotocol,
     /// Where the client is.
     pub(crate) address: Option<IpAddr>,
+    /// Whether it is answered that messages may be deflated.
+    pub(crate) deflate: bool,
 }
 
 type Batch = Vec<Note>;

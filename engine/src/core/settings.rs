@@ -55,11 +55,13 @@ pub(crate) struct HubSettings {
     pub(crate) keepalive: Duration,
     /// Who hears its events, if anybody does.
     pub(crate) routes: Option<Arc<Routes>>,
+    /// Whether clients that offer permessage-deflate get it.
+    pub(crate) compression: bool,
 }
 
 impl Default for HubSettings {
     fn default() -> Self {
-        Self { limits: Limits::default(), keepalive: Duration::from_secs(20), routes: None }
+        Self { limits: Limits::default(), keepalive: Duration::from_secs(20), routes: None, compression: false }
     }
 }
 

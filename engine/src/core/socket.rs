@@ -116,7 +116,7 @@ pub(crate) enum Kind {
     /// A client.
     Client(Client),
     /// A client of the conformance listener.
-    Echo(Decoder),
+    Echo(Echo),
     /// The closing handshake: everything but a close frame is passed over. Without a decoder nothing the peer
     /// says makes sense any more.
     Closing(Option<Decoder>),
@@ -136,6 +136,13 @@ pub(crate) struct Client {
     pub(crate) held: bool,
     /// What counts the bytes it sends, if anything does.
     pub(crate) meter: Option<Arc<Counted>>,
+}
+
+/// A client of the conformance listener.
+pub(crate) struct Echo {
+    pub(crate) decoder: Decoder,
+    /// The largest window for what it is sent deflated, as a power of two; none if it cannot inflate.
+    pub(crate) window_bits: Option<u8>,
 }
 
 /// What receive is armed.

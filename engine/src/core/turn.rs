@@ -22,9 +22,10 @@ use crate::net::tls::FailureClass;
 use crate::net::{HttpAnswer, HttpFactory};
 use arc_swap::ArcSwap;
 use ringhub_hub::effect::CloseCategory;
-use ringhub_hub::{CloseHow, CoreId, Effects, Input, SocketKey, Time, Transport};
+use ringhub_hub::{CloseHow, CoreId, Effects, Input, SharedDeflater, SocketKey, Time, Transport};
+use ringhub_protocol::ws::deflate::InflateCounts;
 use ringhub_protocol::ws::frame::write_frame;
-use ringhub_protocol::ws::{Event, Opcode};
+use ringhub_protocol::ws::{Event, Inflater, Opcode};
 use std::collections::{HashMap, VecDeque};
 use std::io::Read;
 use std::os::fd::AsRawFd;
@@ -75,6 +76,10 @@ pub(crate) struct Core {
     /// How a lost socket is to be counted, while its loss is fed to a hub.
     pub(crate) lost_as: Option<(CloseCategory, &'static str)>,
     pub(crate) listeners: Vec<Door>,
+    /// What clients deflated is read with, one message at a time.
+    pub(crate) inflater: Inflater,
+    /// What is deflated for clients, by all hubs.
+    pub(crate) deflater: SharedDeflater,
     /// What a TLS socket just said, in plain. Reused.
     pub(crate) plain: Vec<u8>,
     /// Listeners to be armed, and when.
@@ -160,6 +165,8 @@ impl Core {
             lost_as: None,
             accept_at: (0..parts.listeners.len() as u32).map(|listener| (listener, now)).collect(),
             listeners: parts.listeners,
+            inflater: Inflater::default(),
+            deflater: SharedDeflater::default(),
             plain: Vec::new(),
             holding: false,
             bell: parts.bell,
@@ -394,11 +401,12 @@ impl Core {
         client.pings_missed = 0;
         let Client { hub, connection, subprotocol, .. } = *client;
         let mut decoder = std::mem::take(&mut client.decoder);
+        let mut inflater = std::mem::take(&mut self.inflater);
         let from = Transport { connection, socket: key };
         let (mut taken, mut messages) = (0, 0);
         self.holding = false;
         while taken < bytes.len() && self.admits() && !self.holding {
-            match listen(&mut decoder, &mut bytes[taken..], &limits, subprotocol) {
+            match listen(&mut decoder, &mut bytes[taken..], &limits, &mut inflater, subprotocol) {
                 Ok((consumed, said)) => {
                     taken += consumed;
                     let Some(said) = said else { continue };
@@ -418,6 +426,10 @@ impl Core {
                 Err(broken) => {
                     let counters = &self.io.shared.counters;
                     if broken.panicked { &counters.panics } else { &counters.faults }.add(1);
+                    if !broken.panicked {
+                        self.inflater = inflater;
+                        self.count_inflated();
+                    }
                     self.feed(hub, Input::Fault(from, broken.code, &broken.reason));
                     self.forget_client(key);
                     if let Some(socket) = self.io.sockets.get(key) {
@@ -428,6 +440,10 @@ impl Core {
             }
         }
         self.io.shared.counters.messages_in.add(messages);
+        self.inflater = inflater;
+        if decoder.is_deflated() {
+            self.count_inflated();
+        }
         decoder.release();
         if let Some(Socket { kind: Kind::Client(client), .. }) = self.io.sockets.get(key) {
             client.decoder = decoder;
@@ -436,6 +452,17 @@ impl Core {
             }
         }
         taken
+    }
+
+    /// Counts what was inflated, and gives back the memory of a large message.
+    pub(crate) fn count_inflated(&mut self) {
+        let InflateCounts { messages, bytes_in, bytes_out, refused } = self.inflater.take_counts();
+        let counters = &self.io.shared.counters;
+        counters.messages_inflated.add(messages);
+        counters.inflate_bytes_in.add(bytes_in);
+        counters.inflate_bytes_out.add(bytes_out);
+        counters.inflate_refused.add(refused);
+        self.inflater.release();
     }
 
     /// Waits for the peer's close frame.

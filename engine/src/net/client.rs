@@ -4,7 +4,7 @@
 //! and the hub is called outside of that fence.
 
 use ringhub_protocol::pubsub::{ClientMessage, Data, ProtocolError, Subprotocol, json, protobuf};
-use ringhub_protocol::ws::{CloseCode, Decoder, DecoderLimits, Event};
+use ringhub_protocol::ws::{CloseCode, Decoder, DecoderLimits, Event, Inflater};
 use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -30,14 +30,16 @@ pub(crate) struct Broken {
     pub(crate) panicked: bool,
 }
 
-/// Takes up to one thing from the front of `input`: how many bytes it was, and what it was if complete.
+/// Takes up to one thing from the front of `input`: how many bytes it was, and what it was if complete. After a panic
+/// nothing of `decoder` and `inflater` may be used any more.
 pub(crate) fn listen<'a>(
     decoder: &'a mut Decoder,
     input: &'a mut [u8],
     limits: &DecoderLimits,
+    inflater: &'a mut Inflater,
     subprotocol: Subprotocol,
 ) -> Result<(usize, Option<Said<'a>>), Broken> {
-    fenced(move || decode(decoder, input, limits, subprotocol))
+    fenced(move || decode(decoder, input, limits, inflater, subprotocol))
 }
 
 /// Nothing half-changed survives a panic: the connection and its decoder end.
@@ -55,9 +57,10 @@ fn decode<'a>(
     decoder: &'a mut Decoder,
     input: &'a mut [u8],
     limits: &DecoderLimits,
+    inflater: &'a mut Inflater,
     subprotocol: Subprotocol,
 ) -> Result<(usize, Option<Said<'a>>), Broken> {
-    let step = decoder.next(input, limits).map_err(|fault| Broken {
+    let step = decoder.next_with(input, limits, inflater).map_err(|fault| Broken {
         code: fault.code,
         reason: fault.reason.into(),
         panicked: false,

@@ -3,7 +3,7 @@
 use crate::core::host::Mode;
 use crate::core::hubs::request_of;
 use crate::core::mesh::{Moved, Note, Session};
-use crate::core::socket::{Kind, Socket};
+use crate::core::socket::{Echo, Kind, Socket};
 use crate::core::turn::Core;
 use crate::net::gate::{Admission, Admitted, UpgradeRequest};
 use crate::net::http::{write_error, write_fault};
@@ -14,8 +14,10 @@ use ringhub_hub::{Arrival, Connect, Input, Pass, Recover, SocketKey};
 use ringhub_protocol::forwarded;
 use ringhub_protocol::http::{Head, HeadLimits, parse_head};
 use ringhub_protocol::rest::error::{ErrorBody, ErrorCode};
-use ringhub_protocol::ws::Decoder;
+use ringhub_protocol::name::HubName;
+use ringhub_protocol::ws::extension::{WINDOW_BITS_MAX, WINDOW_BITS_MIN};
 use ringhub_protocol::ws::handshake::{Upgrade, write_accept};
+use ringhub_protocol::ws::{Decoder, DeflateOffer};
 
 /// Progress an HTTP handler may make at one go; a handler that makes more is broken.
 const PROGRESS_MAX: usize = 1000;
@@ -30,12 +32,14 @@ enum Asked {
     Echo {
         prologue: Vec<u8>,
         consumed: usize,
+        deflate: Option<DeflateOffer>,
     },
     Connect {
         admitted: Box<Admitted>,
         introduction: Option<Box<Introduction>>,
         prologue: Vec<u8>,
         consumed: usize,
+        deflate: Option<DeflateOffer>,
     },
     Recover {
         session: Session,
@@ -80,21 +84,23 @@ impl Core {
                 self.io.send(key, response.into());
                 self.io.finish(key);
             }
-            Asked::Echo { prologue, consumed } => {
+            Asked::Echo { prologue, consumed, deflate } => {
                 self.io.send(key, prologue.into());
                 unread.drain(..consumed);
                 if let Some(socket) = self.io.sockets.get(key) {
-                    socket.kind = Kind::Echo(Decoder::new());
+                    let decoder = if deflate.is_some() { Decoder::deflated() } else { Decoder::new() };
+                    let window_bits = deflate.map(DeflateOffer::window_bits);
+                    socket.kind = Kind::Echo(Echo { decoder, window_bits });
                     socket.unread = (!unread.is_empty()).then_some(unread);
                     self.io.bound(key);
                     self.io.deadlines.clear(key.slot);
                     self.resume.push_back(key);
                 }
             }
-            Asked::Connect { admitted, introduction, prologue, consumed } => {
+            Asked::Connect { admitted, introduction, prologue, consumed, deflate } => {
                 unread.drain(..consumed);
                 self.open(key, *unread);
-                self.connect(key, *admitted, introduction, prologue);
+                self.connect(key, *admitted, introduction, prologue, deflate);
             }
             Asked::Recover { session, prologue, consumed } => {
                 unread.drain(..consumed);
@@ -120,14 +126,21 @@ impl Core {
             Upgrade::Upgrade(request) => request,
             Upgrade::Refused(fault) => return refusal(fault.status, fault.extra_headers(), fault.reason),
         };
-        let accept = |echoed: Option<&str>| {
+        let accept = |echoed: Option<&str>, deflate| {
             let mut prologue = Vec::with_capacity(512);
-            write_accept(&mut prologue, request.key, echoed);
+            write_accept(&mut prologue, request.key, echoed, deflate);
             prologue
+        };
+        // What is deflated is shared, so all have the largest window; who asks for a smaller one goes without.
+        let deflate = |hub: &HubName| {
+            let is_on = self.settings.hub(hub).compression;
+            DeflateOffer::choose(&request.deflate, WINDOW_BITS_MAX).filter(|_| is_on)
         };
         let consumed = head.consumed;
         if self.mode == Mode::Echo {
-            return Asked::Echo { prologue: accept(request.subprotocols.first().copied()), consumed };
+            let deflate = DeflateOffer::choose(&request.deflate, WINDOW_BITS_MIN);
+            let prologue = accept(request.subprotocols.first().copied(), deflate);
+            return Asked::Echo { prologue, consumed, deflate };
         }
         let asked = self.upgrade_request(key, &head, &request.subprotocols);
         match self.gate.admit(self.clock.unix(), &asked) {
@@ -135,14 +148,20 @@ impl Core {
                 let introduction = self.introduce(key, &head, &request, &asked, &admitted);
                 // A hub that asks first writes it itself.
                 let asks = introduction.as_ref().is_some_and(|introduction| introduction.question.is_some());
-                let prologue = if asks { Vec::new() } else { accept(admitted.echoed.as_deref()) };
-                Asked::Connect { admitted, introduction, prologue, consumed }
+                let deflate = deflate(&admitted.hub);
+                let prologue =
+                    if asks { Vec::new() } else { accept(admitted.echoed.as_deref(), deflate) };
+                Asked::Connect { admitted, introduction, prologue, consumed, deflate }
             }
             Admission::Recover { hub, id, subprotocol, echoed } => {
-                let session = Session { hub, id, subprotocol, address: asked.address };
-                Asked::Recover { session, prologue: accept(echoed.as_deref()), consumed }
+                let deflate = deflate(&hub);
+                let address = asked.address;
+                let session = Session { hub, id, subprotocol, address, deflate: deflate.is_some() };
+                Asked::Recover { session, prologue: accept(echoed.as_deref(), deflate), consumed }
             }
-            Admission::RecoverBad { echoed } => Asked::RecoverBad { prologue: accept(echoed.as_deref()) },
+            Admission::RecoverBad { echoed } => {
+                Asked::RecoverBad { prologue: accept(echoed.as_deref(), None) }
+            }
             Admission::Refuse(body) => {
                 let mut response = Vec::new();
                 write_error(&mut response, &body);
@@ -200,6 +219,7 @@ impl Core {
         admitted: Admitted,
         introduction: Option<Box<Introduction>>,
         prologue: Vec<u8>,
+        deflate: Option<DeflateOffer>,
     ) {
         let Admitted { hub, subprotocol, echoed: _, user, roles, groups, raw_group, address, pass } =
             admitted;
@@ -220,6 +240,7 @@ impl Core {
             raw_group,
             arrival,
             introduction,
+            deflate,
         };
         self.feed(hub, Input::Connect(Box::new(connect)));
     }
@@ -250,11 +271,11 @@ impl Core {
     }
 
     fn recover_here(&mut self, key: SocketKey, session: Session, prologue: Vec<u8>) {
-        let Session { hub, id, subprotocol, address } = session;
+        let Session { hub, id, subprotocol, address, deflate } = session;
         let Some(hub) = self.hub(&hub).filter(|_| !self.is_stopping()) else {
             return self.refuse_recovery(key, prologue);
         };
-        let recover = Recover { socket: key, id, subprotocol, address, prologue };
+        let recover = Recover { socket: key, id, subprotocol, address, prologue, deflate };
         self.feed(hub, Input::Recover(Box::new(recover)));
     }
 

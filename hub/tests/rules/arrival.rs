@@ -40,6 +40,7 @@ fn passed(bench: &mut Bench, subprotocol: Subprotocol) -> (Transport, Weak<u32>)
         raw_group: None,
         arrival: Arrival { address, pass: Some(pass) },
         introduction: None,
+        deflate: None,
     })));
     let opened = bench.effects.iter().rev().find_map(|effect| match effect {
         Effect::Opened(transport) if transport.socket == socket => Some(*transport),
@@ -149,6 +150,7 @@ fn a_pass_is_kept_until_the_connection_ends_for_good() {
         raw_group: None,
         arrival: Arrival { address: None, pass: Some(refused) },
         introduction: None,
+        deflate: None,
     })));
     assert!(matches!(bench.effects.last(), Some(Effect::ConnectRefused(..))) && weak.upgrade().is_none());
 

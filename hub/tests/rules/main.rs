@@ -3,6 +3,7 @@
 
 mod arrival;
 mod bench;
+mod deflated;
 mod events;
 mod expiry;
 mod fans;
@@ -208,6 +209,7 @@ fn a_session_is_recovered_with_what_was_not_acknowledged() {
         subprotocol: Subprotocol::ReliableJson,
         address: None,
         prologue: b"\x81\x03101".to_vec(),
+        deflate: false,
     })));
     let back = Transport { socket, ..b };
     bench.say(back, r#"{"type":"joinGroup","group":"g","ackId":1}"#);

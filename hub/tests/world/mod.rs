@@ -14,7 +14,7 @@ use ringhub_hub::{
 use ringhub_protocol::name::{EventName, GroupName, HubName, UserId};
 use ringhub_protocol::pubsub::{ClientMessage, Data, Subprotocol};
 use ringhub_protocol::rest::{Filter, Operation, Target};
-use ringhub_protocol::ws::CloseCode;
+use ringhub_protocol::ws::{CloseCode, DeflateOffer, Inflater};
 use std::collections::VecDeque;
 
 /// SplitMix64: a seed is a whole run.
@@ -140,6 +140,8 @@ impl World {
             recovery_grace_ms: 200,
             replay_messages_max: 100_000,
             events_waiting_max: 3,
+            // Some are worth it and some are not.
+            deflate_bytes_min: 1,
             ..Limits::default()
         };
         let cores = (0..setup.cores).map(|core| Core {
@@ -330,6 +332,7 @@ impl World {
         let socket = self.open_socket(client);
         let random = u128::from(self.random.next()) << 64 | u128::from(self.random.next());
         let with_group = self.random.below(3) == 0;
+        let deflate = (self.random.below(2) == 0).then(DeflateOffer::default);
         let who = &mut self.clients[client];
         who.phase = Phase::Connecting;
         let group = (who.forbidden + 1) % who.groups.len();
@@ -352,6 +355,7 @@ impl World {
             raw_group: (who.subprotocol == Subprotocol::Raw).then(|| (name(group), false)),
             arrival: Default::default(),
             introduction: who.index.is_multiple_of(2).then(introduction),
+            deflate,
         };
         let (core, hub) = (who.core, who.hub);
         self.feed(core, hub, Input::Connect(Box::new(connect)));
@@ -366,7 +370,8 @@ impl World {
         let (core, hub) = (self.clients[client].core, self.clients[client].hub);
         let subprotocol = self.clients[client].subprotocol;
         let prologue = b"\x81\x01@".to_vec();
-        let recover = Recover { socket, id, subprotocol, address: None, prologue };
+        let deflate = self.random.below(2) == 0;
+        let recover = Recover { socket, id, subprotocol, address: None, prologue, deflate };
         self.feed(core, hub, Input::Recover(Box::new(recover)));
     }
 
@@ -862,5 +867,11 @@ fn frame(inbox: &mut VecDeque<Byte>) -> Option<(u8, Vec<u8>, Byte)> {
     }
     let first = inbox[0];
     inbox.drain(..header);
-    Some((first.value & 15, inbox.drain(..len).map(|byte| byte.value).collect(), first))
+    let mut payload: Vec<u8> = inbox.drain(..len).map(|byte| byte.value).collect();
+    if first.value & 0x40 != 0 {
+        let mut inflater = Inflater::default();
+        let message = inflater.inflate(&payload, 1 << 20, first.value & 15 == 1);
+        payload = message.expect("a whole message").to_vec();
+    }
+    Some((first.value & 15, payload, first))
 }

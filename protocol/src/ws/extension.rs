@@ -6,8 +6,8 @@
 //! direction: the answer says so, whether the client asked for it or not, so that a connection keeps no state
 //! between messages and a message is the same bytes for every receiver.
 
-/// One offer of permessage-deflate that a server can meet if its window is small enough.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// One offer of permessage-deflate; the default is one without parameters.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DeflateOffer {
     /// `server_max_window_bits`, if the client gave it: 9 to 15.
     server_max_window_bits: Option<u8>,
