@@ -558,10 +558,14 @@ fn check(mut bytes: &[u8], (last_number, last_id): &mut (u64, u64), gaps: bool) 
         bytes = &bytes[end + 4..];
     }
     while let [first, _, ..] = bytes {
-        assert_eq!(first & 0x70, 0);
+        assert!(matches!(first & 0x70, 0 | 0x40));
         let (header, len) = frame_lens(bytes);
-        let (payload, rest) = bytes[header..].split_at(len);
+        let (mut payload, rest) = bytes[header..].split_at(len);
         bytes = rest;
+        let mut inflater = Inflater::default();
+        if first & 0x40 != 0 {
+            payload = inflater.inflate(payload, 1 << 20, first & 15 == 1).expect("a whole message");
+        }
         let (data, id) = match payload {
             // A raw client's message is the data.
             [b'0'..=b'9', ..] if first & 15 == 1 => (payload, None),

@@ -61,7 +61,12 @@ pub(crate) struct HubSettings {
 
 impl Default for HubSettings {
     fn default() -> Self {
-        Self { limits: Limits::default(), keepalive: Duration::from_secs(20), routes: None, compression: false }
+        Self {
+            limits: Limits::default(),
+            keepalive: Duration::from_secs(20),
+            routes: None,
+            compression: false,
+        }
     }
 }
 

@@ -13,8 +13,8 @@ use ringhub_hub::effect::Introduction;
 use ringhub_hub::{Arrival, Connect, Input, Pass, Recover, SocketKey};
 use ringhub_protocol::forwarded;
 use ringhub_protocol::http::{Head, HeadLimits, parse_head};
-use ringhub_protocol::rest::error::{ErrorBody, ErrorCode};
 use ringhub_protocol::name::HubName;
+use ringhub_protocol::rest::error::{ErrorBody, ErrorCode};
 use ringhub_protocol::ws::extension::{WINDOW_BITS_MAX, WINDOW_BITS_MIN};
 use ringhub_protocol::ws::handshake::{Upgrade, write_accept};
 use ringhub_protocol::ws::{Decoder, DeflateOffer};
@@ -149,8 +149,7 @@ impl Core {
                 // A hub that asks first writes it itself.
                 let asks = introduction.as_ref().is_some_and(|introduction| introduction.question.is_some());
                 let deflate = deflate(&admitted.hub);
-                let prologue =
-                    if asks { Vec::new() } else { accept(admitted.echoed.as_deref(), deflate) };
+                let prologue = if asks { Vec::new() } else { accept(admitted.echoed.as_deref(), deflate) };
                 Asked::Connect { admitted, introduction, prologue, consumed, deflate }
             }
             Admission::Recover { hub, id, subprotocol, echoed } => {

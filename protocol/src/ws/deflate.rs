@@ -142,12 +142,7 @@ impl Inflater {
     ///
     /// 1009 over `bytes_max`; 1007 for a payload that is no stream or not a whole one, and, if `is_text`, with the
     /// first piece that shows that it is not UTF-8.
-    pub fn inflate(
-        &mut self,
-        payload: &[u8],
-        bytes_max: usize,
-        is_text: bool,
-    ) -> Result<&[u8], Fault> {
+    pub fn inflate(&mut self, payload: &[u8], bytes_max: usize, is_text: bool) -> Result<&[u8], Fault> {
         self.release();
         let scratch = self.scratch.get_or_insert_with(|| {
             let (stream, message) = (Decompress::new(false), Vec::new());
