@@ -56,6 +56,7 @@ fn payload(payload: &[u8], limit: usize, cut: usize) {
     let ours = inflater.inflate(payload, limit, false).map(<[u8]>::to_vec);
     let counts = inflater.take_counts();
     assert!(counts.bytes_out <= (limit + 1).max(INFLATER_BYTES_KEPT) as u64);
+    assert_eq!(inflater.inflate(b"\xf2\x48\xcd\xc9\xc9\x07\0", 5, true), Ok(&b"Hello"[..]), "nothing is left");
     match (&ours, inflate_with_miniz(payload, limit)) {
         (Ok(ours), Theirs::Whole(theirs)) => assert!(*ours == theirs),
         (Err(fault), Theirs::TooLarge) => assert!(matches!(fault.code.get(), 1007 | 1009)),
@@ -92,8 +93,15 @@ fn payload(payload: &[u8], limit: usize, cut: usize) {
 
 /// A message comes back as it was, with pieces before and behind it that were never deflated.
 fn message(message: &[u8], around: usize, window_bits: u8) {
-    let mut deflated = Vec::new();
-    if !Deflater::default().deflate(&mut deflated, message, window_bits) {
+    let (mut deflated, mut deflater) = (Vec::new(), Deflater::default());
+    let is_shorter = deflater.deflate(&mut deflated, message, window_bits);
+    // Nothing is left of an earlier message, whatever became of it.
+    let (mut again, reversed) = (Vec::new(), message.iter().rev().copied().collect::<Vec<_>>());
+    deflater.deflate(&mut again, &reversed, window_bits);
+    again.clear();
+    assert_eq!(deflater.deflate(&mut again, message, window_bits), is_shorter);
+    assert!(again == deflated);
+    if !is_shorter {
         assert!(deflated.is_empty());
         return;
     }

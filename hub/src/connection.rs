@@ -15,36 +15,35 @@ use crate::{Arrival, ConnectionId, SocketKey, Time};
 use ringhub_protocol::name::{GroupName, UserId};
 use ringhub_protocol::pubsub::Subprotocol;
 
-/// How a publication is encoded for a connection. The plain ones come first, and those of clients that can inflate
-/// behind those of clients that cannot.
+/// How a publication is encoded for a connection; those of clients that can inflate stand last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Format {
     Raw = 0,
     Json = 1,
     Protobuf = 2,
-    DeflatedRaw = 3,
-    DeflatedJson = 4,
-    DeflatedProtobuf = 5,
-    ReliableJson = 6,
-    ReliableProtobuf = 7,
+    ReliableJson = 3,
+    ReliableProtobuf = 4,
+    DeflatedRaw = 5,
+    DeflatedJson = 6,
+    DeflatedProtobuf = 7,
     DeflatedReliableJson = 8,
     DeflatedReliableProtobuf = 9,
 }
 
 impl Format {
     pub(crate) const COUNT: usize = 10;
-    /// How many are plain.
-    pub(crate) const PLAIN: usize = 6;
+    /// How many are of clients that cannot inflate.
+    pub(crate) const UNDEFLATED: usize = 5;
     pub(crate) const ALL: [Self; Self::COUNT] = [
         Self::Raw,
         Self::Json,
         Self::Protobuf,
+        Self::ReliableJson,
+        Self::ReliableProtobuf,
         Self::DeflatedRaw,
         Self::DeflatedJson,
         Self::DeflatedProtobuf,
-        Self::ReliableJson,
-        Self::ReliableProtobuf,
         Self::DeflatedReliableJson,
         Self::DeflatedReliableProtobuf,
     ];
@@ -77,22 +76,28 @@ impl Format {
 
     /// Whether its messages are numbered and kept for replay.
     pub(crate) fn is_reliable(self) -> bool {
-        self as usize >= Self::PLAIN
+        matches!(
+            self,
+            Self::ReliableJson
+                | Self::ReliableProtobuf
+                | Self::DeflatedReliableJson
+                | Self::DeflatedReliableProtobuf
+        )
     }
 
     /// Whether its clients can inflate.
     pub(crate) fn is_deflated(self) -> bool {
-        self != self.undeflated()
+        self as usize >= Self::UNDEFLATED
     }
 
     /// The format of clients that cannot inflate and otherwise speak the same.
     pub(crate) fn undeflated(self) -> Self {
-        Self::of(self.subprotocol(), false)
+        Self::ALL[self as usize % Self::UNDEFLATED]
     }
 
     /// The format of clients that can inflate and otherwise speak the same.
     pub(crate) fn deflated(self) -> Self {
-        Self::of(self.subprotocol(), true)
+        Self::ALL[self as usize % Self::UNDEFLATED + Self::UNDEFLATED]
     }
 
     /// How its messages are written; raw clients get payloads only.
@@ -130,7 +135,7 @@ impl Formats {
     pub(crate) fn with_undeflated(self) -> Self {
         const DEFLATED: u16 =
             1 << Format::DeflatedReliableJson as u16 | 1 << Format::DeflatedReliableProtobuf as u16;
-        Self(self.0 | (self.0 & DEFLATED) >> 2)
+        Self(self.0 | (self.0 & DEFLATED) >> Format::UNDEFLATED)
     }
 
     /// They, in order.
@@ -143,11 +148,6 @@ impl Formats {
         })
     }
 }
-
-const _: () = assert!(
-    Format::DeflatedReliableJson as u16 - Format::ReliableJson as u16 == 2
-        && Format::DeflatedReliableProtobuf as u16 - Format::ReliableProtobuf as u16 == 2
-);
 
 /// No socket; no mixed record.
 pub(crate) const NONE: u32 = u32::MAX;
@@ -225,6 +225,8 @@ mod tests {
         for (index, format) in Format::ALL.into_iter().enumerate() {
             assert_eq!(format as usize, index);
             assert_eq!(Format::of(format.subprotocol(), format.is_deflated()), format);
+            assert_eq!(format.undeflated(), Format::of(format.subprotocol(), false));
+            assert_eq!(format.deflated(), Format::of(format.subprotocol(), true));
             assert_eq!(format.undeflated().encoding(), format.encoding());
             assert_eq!(format.is_reliable(), format.subprotocol().is_reliable());
             let mut formats = Formats::default();

@@ -29,8 +29,8 @@ pub(crate) struct Scratch {
     /// Groups with a fan in progress.
     pub(crate) fans: Vec<u32>,
     pub(crate) frames: Chunk,
-    /// By plain format.
-    pub(crate) alike: [Alike; Format::PLAIN],
+    /// By format; nothing of reliable ones.
+    pub(crate) alike: [Alike; Format::COUNT],
     pub(crate) stamps: Stamps,
 }
 

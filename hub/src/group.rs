@@ -8,6 +8,7 @@
 use crate::connection::{Format, Formats, Hot};
 use crate::directory::Interest;
 use crate::turn::Segment;
+use std::ops::{Index, IndexMut};
 use std::sync::Arc;
 
 /// Stands where a member was.
@@ -17,7 +18,7 @@ pub(crate) const TOMBSTONE: u32 = u32::MAX;
 pub(crate) struct Group {
     pub(crate) name: Arc<str>,
     /// Connection slots by [`Format`].
-    pub(crate) members: [Vec<u32>; Format::COUNT],
+    pub(crate) members: Lanes,
     /// Members that are not tombstones, by format.
     pub(crate) live: [u32; Format::COUNT],
     /// Formats that some of them have.
@@ -29,6 +30,44 @@ pub(crate) struct Group {
     /// The log's stream that is delivered to it in slices.
     pub(crate) fan: Option<u32>,
     pub(crate) interest: Interest,
+}
+
+/// A vector for each format. Most groups have nobody who can inflate, and keep no room for them.
+#[derive(Default)]
+pub(crate) struct Lanes {
+    undeflated: [Vec<u32>; Format::UNDEFLATED],
+    deflated: Option<Box<[Vec<u32>; Format::UNDEFLATED]>>,
+}
+
+impl Lanes {
+    /// All that stands in them.
+    pub(crate) fn all(&self) -> impl Iterator<Item = u32> {
+        let deflated = self.deflated.as_deref().into_iter().flatten();
+        self.undeflated.iter().chain(deflated).flatten().copied()
+    }
+}
+
+impl Index<usize> for Lanes {
+    type Output = Vec<u32>;
+
+    #[inline]
+    fn index(&self, f: usize) -> &Vec<u32> {
+        static NOBODY: Vec<u32> = Vec::new();
+        match self.undeflated.get(f) {
+            Some(lane) => lane,
+            None => self.deflated.as_ref().map_or(&NOBODY, |lanes| &lanes[f - Format::UNDEFLATED]),
+        }
+    }
+}
+
+impl IndexMut<usize> for Lanes {
+    #[inline]
+    fn index_mut(&mut self, f: usize) -> &mut Vec<u32> {
+        match self.undeflated.get_mut(f) {
+            Some(lane) => lane,
+            None => &mut self.deflated.get_or_insert_default()[f - Format::UNDEFLATED],
+        }
+    }
 }
 
 /// A connection's place in a group's vector of its format.
@@ -111,10 +150,12 @@ impl Group {
     /// `moved` hears of each member that has a new position.
     pub(crate) fn compact(&mut self, segments: &mut [Segment], mut moved: impl FnMut(u32, u32)) {
         let live = self.live;
-        for (f, members) in self.members.iter_mut().enumerate() {
-            if (members.len() - live[f] as usize) * 4 < members.len().max(1) {
+        for f in 0..Format::COUNT {
+            let len = self.members[f].len();
+            if (len - live[f] as usize) * 4 < len.max(1) {
                 continue;
             }
+            let members = &mut self.members[f];
             let mut segments = segments.iter_mut().map(|segment| &mut segment.members[f]).peekable();
             let mut kept = 0;
             for at in 0..members.len() {

@@ -61,7 +61,7 @@ impl Flush<'_> {
                 self.plain(slot, hot, format, arena);
             }
         }
-        (0..Format::PLAIN).for_each(|f| self.emit_alike(f, arena));
+        (0..Format::COUNT).for_each(|f| self.emit_alike(f, arena));
     }
 
     /// Delivers what is gathered of one format.

@@ -100,9 +100,9 @@ pub(crate) struct Stream {
     pub(crate) cursors: [u32; Format::COUNT],
     /// Of a fan, by format: members from these places on came later.
     pub(crate) end_marks: [u32; Format::COUNT],
-    /// By plain format: the frames that receivers share, frozen by a flush.
-    pub(crate) plain: [Chunk; Format::PLAIN],
-    /// By reliable format, whether deflated or not: the same for replay logs, each with its first entry: one that has
+    /// By format: the frames that receivers share, frozen by a flush; nothing of reliable ones.
+    pub(crate) plain: [Chunk; Format::COUNT],
+    /// By reliable format, for both who can inflate and who cannot: the same for replay logs, each with its first entry: one that has
     /// everything, or, while the stream is held, what each flush needed of it.
     batches: [Vec<(u32, Rc<Batch>)>; 2],
 }
@@ -145,7 +145,7 @@ impl Stream {
                 self.plain[f] = encoded.chunk(&self.deadlines, share);
             } else if !format.is_deflated() {
                 let batch = self.make_batch(format, 0, |bytes, _| share(bytes));
-                self.batches[f - Format::PLAIN].push((0, batch));
+                self.batches[batches_of(format)].push((0, batch));
             }
         }
     }
@@ -164,11 +164,11 @@ impl Stream {
             return;
         }
         // Replay logs keep these for long, so no body is copied twice.
-        let batches = &self.batches[f - Format::PLAIN];
+        let batches = &self.batches[batches_of(format)];
         let from = batches.last().map_or(0, |(from, batch)| from + batch.ends.len() as u32);
         if (from as usize) < encoded.ends.len() {
             let batch = self.make_batch(format, from, |bytes, start| Bytes::copy_from_slice(&bytes[start..]));
-            self.batches[f - Format::PLAIN].push((from, batch));
+            self.batches[batches_of(format)].push((from, batch));
         }
     }
 
@@ -201,7 +201,7 @@ impl Stream {
 
     /// The frozen batches of a reliable format.
     pub(crate) fn batches(&self, format: Format) -> &[(u32, Rc<Batch>)] {
-        &self.batches[format.undeflated() as usize - Format::PLAIN]
+        &self.batches[batches_of(format)]
     }
 
     /// The frozen batch an entry stands in, and its place there.
@@ -237,11 +237,14 @@ impl Stream {
             let encoded = &mut self.encoded[format as usize];
             encoded.bytes.clear();
             encoded.ends.clear();
-            if let Some(plain) = self.plain.get_mut(format as usize) {
-                *plain = Chunk::default();
-            }
+            self.plain[format as usize] = Chunk::default();
         }
     }
+}
+
+/// The place of a reliable format among [`Stream::batches`].
+fn batches_of(format: Format) -> usize {
+    format.undeflated() as usize - Format::ReliableJson as usize
 }
 
 /// Why a batch is there.

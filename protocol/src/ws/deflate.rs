@@ -19,8 +19,9 @@ pub const INFLATER_BYTES_KEPT: usize = 64 << 10;
 /// costs more than the two bytes of such a block pay for. A message with more of them is refused with 1007.
 pub const FINAL_BLOCKS_MAX: usize = 64;
 
-/// How hard the deflater tries: bytes on the wire against time of the core.
-const LEVEL: u32 = 1;
+/// How hard the deflater tries: bytes on the wire against time of the core. Measured on JSON of 2 KiB: level 1 leaves
+/// 50 % in 14 µs, 2 leaves 38 % in 24 µs, 6 leaves 35 % in 30 µs.
+const LEVEL: u32 = 2;
 /// What a sender left off, and a last block that is final: only where a whole stream came before it does
 /// inflating end there.
 const TAIL: [u8; 9] = [0, 0, 0xff, 0xff, 1, 0, 0, 0xff, 0xff];
@@ -36,18 +37,25 @@ impl Deflater {
     /// Appends the payload of a message, made with a window of 2^`window_bits` bytes (9 to 15). False, with nothing
     /// appended, if it would not be shorter than the message.
     pub fn deflate(&mut self, out: &mut Vec<u8>, message: &[u8], window_bits: u8) -> bool {
-        let stream = self.streams[usize::from(window_bits - WINDOW_BITS_MIN)].get_or_insert_with(|| {
+        let index = usize::from(window_bits - WINDOW_BITS_MIN);
+        let stream = self.streams[index].get_or_insert_with(|| {
             Box::new(Compress::new_with_window_bits(Compression::new(LEVEL), false, window_bits))
         });
         stream.reset();
         let start = out.len();
-        // With room for no more than the message there is room left only if it became shorter.
-        out.reserve(message.len() + FLUSH_BYTES);
+        // Room for what becomes longer, too: zlib-rs 0.6 keeps what found no room, and where it stood in its buffer, over
+        // a reset, and panics some messages later.
+        out.reserve(message.len() + message.len() / 8 + LONGER_BYTES);
         let flushed = stream.compress_vec(message, out, FlushCompress::Sync);
-        debug_assert!(flushed.is_ok(), "compressing into memory cannot fail");
-        let is_whole = stream.total_in() == message.len() as u64 && out.len() < out.capacity();
-        let is_shorter = out.len() - start < message.len() + FLUSH_BYTES;
-        if !is_whole || !is_shorter || !out.ends_with(&TAIL[..FLUSH_BYTES]) {
+        let is_whole = flushed.is_ok()
+            && stream.total_in() == message.len() as u64
+            && out.len() < out.capacity()
+            && out.ends_with(&TAIL[..FLUSH_BYTES]);
+        debug_assert!(is_whole || message.is_empty(), "there was room for all of it");
+        if !is_whole {
+            self.streams[index] = None;
+        }
+        if !is_whole || out.len() - start >= message.len() + FLUSH_BYTES {
             out.truncate(start);
             return false;
         }
@@ -56,6 +64,8 @@ impl Deflater {
     }
 }
 
+/// A message of random bytes takes nine bits for each byte, and besides at most so many bytes.
+const LONGER_BYTES: usize = 128;
 /// What a flush ends with and a payload leaves off.
 const FLUSH_BYTES: usize = 4;
 
@@ -291,11 +301,16 @@ mod tests {
             noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             (noise >> 24) as u8
         };
-        for len in [0, 1, 2, 10, 1_000, 100_000] {
+        let mut deflater = Deflater::default();
+        let text = "the same text again and again, ".repeat(40);
+        // Over and over: a stream that was given up used to panic some messages later.
+        for len in [0, 1, 2, 10, 1_000, 100_000, 4_096].repeat(40) {
             let message: Vec<u8> = (0..len).map(|_| next()).collect();
             let mut out = b"before".to_vec();
-            assert!(!Deflater::default().deflate(&mut out, &message, 15), "{len} bytes");
+            assert!(!deflater.deflate(&mut out, &message, 15), "{len} bytes");
             assert_eq!(out, b"before");
+            assert!(deflater.deflate(&mut out, text.as_bytes(), 15));
+            assert_eq!(inflate(&out[6..]).as_deref(), Ok(text.as_bytes()));
         }
     }
 
