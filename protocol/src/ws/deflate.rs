@@ -19,8 +19,8 @@ pub const INFLATER_BYTES_KEPT: usize = 64 << 10;
 /// costs more than the two bytes of such a block pay for. A message with more of them is refused with 1007.
 pub const FINAL_BLOCKS_MAX: usize = 64;
 
-/// How hard the deflater tries: bytes on the wire against time of the core. Measured on JSON of 2 KiB: level 1 leaves
-/// 50 % in 14 µs, 2 leaves 38 % in 24 µs, 6 leaves 35 % in 30 µs.
+/// How hard the deflater tries: bytes on the wire against time of the core. Measured on JSON: of 2 KiB level
+/// 1 leaves 50 % in 8 µs, 2 leaves 38 % in 18, 6 leaves 35 % in 22; of 16 KiB 41 % in 49, 31 % in 117, 27 % in 255.
 const LEVEL: u32 = 2;
 /// What a sender left off, and a last block that is final: only where a whole stream came before it does
 /// inflating end there.
