@@ -251,6 +251,29 @@ fn a_bomb_is_refused_with_1009() {
     assert_eq!(client.socket.read_frame().close_code(), Some(1007));
 }
 
+/// Messages that are a thousand times as long as what came of them: as many as there are in one segment may not all
+/// stand in a turn's log at once.
+#[test]
+fn many_messages_in_a_few_bytes_are_published_a_few_at_a_time() {
+    let mut server = Server::with(|setup| setup.config(ON));
+    let process = server.process().id();
+    let mut ann = Inflating::connect(&server, Client::json().group("g").may_all());
+    let blank = " ".repeat(500_000);
+    let payload = deflate(publish("g", &blank, "").as_bytes());
+    ann.socket.write(masked_frame(0xc1, &payload));
+    ann.next();
+    let before = peak_kib(process);
+    let burst = masked_frame(0xc1, &payload).repeat(60);
+    assert!(burst.len() < 60_000, "{} bytes", burst.len());
+    ann.socket.write(burst);
+    for _ in 0..60 {
+        assert_eq!(ann.next_data().0.len(), blank.len());
+    }
+    let grown = peak_kib(process) - before;
+    assert!(grown < 16 << 10, "{grown} KiB for 30 MB published");
+    assert_eq!(sum(&server, "ringhub_messages_inflated_total"), 61.0);
+}
+
 /// The most memory the process ever had, in KiB.
 fn peak_kib(process: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("it runs");

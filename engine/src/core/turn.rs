@@ -33,7 +33,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Input bytes after which a turn is flushed early, so that its log stays bounded.
+/// Input bytes, inflated ones too, after which a turn is flushed early, so that its log stays bounded.
 const TURN_BYTES: usize = 256 << 10;
 /// Longest wait while a batch has no room at its receiver.
 const STUCK_WAIT: Duration = Duration::from_millis(1);
@@ -391,7 +391,8 @@ impl Core {
         }
     }
 
-    /// What a client said; returns how many bytes were taken (all, unless another core is behind).
+    /// What a client said; returns how many bytes were taken (all, unless another core is behind, or they inflated to
+    /// more than a turn takes).
     fn client_input(&mut self, key: SocketKey, bytes: &mut [u8]) -> usize {
         let limits = self.settings.sockets.decoder;
         let Some(Socket { kind: Kind::Client(client), .. }) = self.io.sockets.get(key) else {
@@ -405,7 +406,10 @@ impl Core {
         let from = Transport { connection, socket: key };
         let (mut taken, mut messages) = (0, 0);
         self.holding = false;
-        while taken < bytes.len() && self.admits() && !self.holding {
+        // A few bytes can inflate to very many, and the turn's log must stay bounded.
+        let is_deflated = decoder.is_deflated();
+        let is_over = |inflater: &Inflater| is_deflated && inflater.has_inflated(TURN_BYTES);
+        while taken < bytes.len() && self.admits() && !self.holding && !is_over(&inflater) {
             match listen(&mut decoder, &mut bytes[taken..], &limits, &mut inflater, subprotocol) {
                 Ok((consumed, said)) => {
                     taken += consumed;
@@ -441,21 +445,20 @@ impl Core {
         }
         self.io.shared.counters.messages_in.add(messages);
         self.inflater = inflater;
-        if decoder.is_deflated() {
-            self.count_inflated();
-        }
+        let inflated = if is_deflated { self.count_inflated() } else { 0 };
         decoder.release();
         if let Some(Socket { kind: Kind::Client(client), .. }) = self.io.sockets.get(key) {
             client.decoder = decoder;
-            if client.meter.as_ref().is_some_and(|meter| !meter.take(taken, self.now)) {
+            if client.meter.as_ref().is_some_and(|meter| !meter.take(taken + inflated, self.now)) {
                 self.feed(hub, Input::Throttled(from));
             }
         }
         taken
     }
 
-    /// Counts what was inflated, and gives back the memory of a large message.
-    pub(crate) fn count_inflated(&mut self) {
+    /// Counts what was inflated, and gives back the memory of a large message. Returns by how many bytes that was more
+    /// than came in.
+    pub(crate) fn count_inflated(&mut self) -> usize {
         let InflateCounts { messages, bytes_in, bytes_out, refused } = self.inflater.take_counts();
         let counters = &self.io.shared.counters;
         counters.messages_inflated.add(messages);
@@ -463,6 +466,9 @@ impl Core {
         counters.inflate_bytes_out.add(bytes_out);
         counters.inflate_refused.add(refused);
         self.inflater.release();
+        let grown = bytes_out.saturating_sub(bytes_in) as usize;
+        self.turn_bytes += grown;
+        grown
     }
 
     /// Waits for the peer's close frame.

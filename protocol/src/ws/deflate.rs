@@ -136,6 +136,11 @@ impl Inflater {
             .map_or_else(InflateCounts::default, |scratch| std::mem::take(&mut scratch.counts))
     }
 
+    /// Whether it made so many bytes, or more, since [`Inflater::take_counts`].
+    pub fn has_inflated(&self, bytes: usize) -> bool {
+        self.scratch.as_ref().is_some_and(|scratch| scratch.counts.bytes_out >= bytes as u64)
+    }
+
     /// Gives back the memory of a large message.
     pub fn release(&mut self) {
         if let Some(scratch) = &mut self.scratch
