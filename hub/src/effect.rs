@@ -48,6 +48,8 @@ pub enum Input<'a> {
     Reply(Ticket, Reply),
     /// From another core's hub of the same name, in the order it was sent.
     Mesh(CoreId, MeshItem),
+    /// The server drains, and this client's turn has come: close it with 1001.
+    Drain(Transport),
     /// The server stops: close everyone with 1001.
     Stop,
     /// A stop has lasted as long as it may: whoever waits for an event handler is told of without its answer.

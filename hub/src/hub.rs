@@ -14,7 +14,7 @@ use crate::fan::Budget;
 use crate::flush::{Flush, Scratch};
 use crate::group::{Group, Membership};
 use crate::interest::Waiter;
-use crate::lifecycle::{Connecting, Ending};
+use crate::lifecycle::{Connecting, Ending, SHUTTING_DOWN};
 use crate::operation::Pending;
 use crate::session::Session;
 use crate::turn::{Stage, Turn};
@@ -287,13 +287,15 @@ impl Hub {
                 Some(Asked::Refused(_)) | None => {}
             },
             Input::Mesh(from, item) => self.mesh(now, from, item, effects),
+            Input::Drain(from) => {
+                if let Some(slot) = self.attached(from) {
+                    self.end(slot, SHUTTING_DOWN, effects);
+                }
+            }
             Input::Stop => {
                 self.refuse_connecting(effects);
-                let reason = "The server is shutting down.";
-                let how =
-                    Ending { code: CloseCode::GOING_AWAY, reason, category: CloseCategory::ServiceReload };
                 for slot in self.live_slots() {
-                    self.end(slot, how, effects);
+                    self.end(slot, SHUTTING_DOWN, effects);
                 }
             }
             Input::GiveUp => self.give_up_questions(effects),
@@ -355,6 +357,23 @@ impl Hub {
     /// What a connection speaks.
     pub fn subprotocol(&self, key: ConnectionKey) -> Option<Subprotocol> {
         Some(self.connections[self.find(key)? as usize].subprotocol())
+    }
+
+    /// Whether a reliable client has a socket and is still to be sent some of what is kept for it: closed now, it
+    /// would not get it.
+    pub fn is_behind(&self, key: ConnectionKey) -> bool {
+        let hot = self.find(key).map(|slot| self.hot[slot as usize]).filter(|hot| hot.attached());
+        let session = hot.and_then(|hot| self.sessions.get(hot.session as usize));
+        session.is_some_and(|session| session.congested || session.behind())
+    }
+
+    /// Whether a session without a socket keeps messages that its client has not confirmed: it comes back for them.
+    pub fn is_awaited(&self) -> bool {
+        self.suspended.iter().any(|&(until, key)| {
+            let hot = self.find(key).map(|slot| self.hot[slot as usize]);
+            let session = hot.and_then(|hot| self.sessions.get(hot.session as usize));
+            session.is_some_and(|session| session.until == Some(until) && session.messages > 0)
+        })
     }
 
     /// Whether [`Hub::flush`] has anything to do.

@@ -31,6 +31,13 @@ pub(crate) struct Ending<'a> {
     pub(crate) category: CloseCategory,
 }
 
+/// What clients are told when the server drains or stops.
+pub(crate) const SHUTTING_DOWN: Ending<'static> = Ending {
+    code: CloseCode::GOING_AWAY,
+    reason: "The server is shutting down.",
+    category: CloseCategory::ServiceReload,
+};
+
 /// The reason of an end that was the client's own choice.
 pub(crate) const CLIENT_CLOSED: &str = "The client closed the connection.";
 

@@ -179,3 +179,38 @@ fn who_sends_more_than_it_may_is_closed_for_good() {
         assert!(throttled);
     }
 }
+
+/// Whom a drain may close, and whom it waits for.
+#[test]
+fn a_drain_knows_who_would_lose_something() {
+    let mut bench = Bench::new(Limits::default());
+    let (plain, reliable, away) = (bench.json(&["g"]), bench.reliable(&["g"]), bench.reliable(&["g"]));
+    let publisher = bench.json(&[]);
+    bench.handle(Input::SocketLost(away));
+    assert!(!bench.hub.is_awaited(), "nothing is kept for it");
+    bench.handle(Input::Congested(reliable));
+    let publish = r#"{"type":"sendToGroup","group":"g","dataType":"text","data":"1"}"#;
+    bench.say(publisher, publish);
+    bench.flush();
+    assert!(bench.hub.is_awaited(), "a client comes back for what it has not confirmed");
+    let is_behind = |bench: &Bench, of: Transport| bench.hub.is_behind(of.connection);
+    assert!(!is_behind(&bench, plain) && !is_behind(&bench, publisher) && !is_behind(&bench, away));
+    assert!(is_behind(&bench, reliable), "its socket takes nothing");
+    bench.handle(Input::Writable(reliable));
+    bench.flush();
+    assert!(!is_behind(&bench, reliable), "it was sent all");
+
+    for client in [plain, reliable] {
+        bench.texts(client);
+        bench.say(publisher, publish);
+        bench.handle(Input::Drain(client));
+        // What was published before the goodbye comes before it.
+        assert_eq!(bench.short(client)[..], ["1", "disconnected", "close 1001"]);
+        bench.handle(Input::Drain(client));
+        assert!(is_gone(&mut bench, client) && bench.texts(client).is_empty(), "once");
+    }
+    let id = id_of(&bench, away);
+    bench.recover(id, Subprotocol::ReliableJson);
+    bench.flush();
+    assert!(!bench.hub.is_awaited(), "it is there, and closed like everybody");
+}
