@@ -56,6 +56,8 @@ counts! {
     counted_keys: Gauge,
     /// REST calls refused because there were too many in a second.
     rest_throttled: Counter,
+    /// Whether the server drains: 1 then. How many connections are left is `connections`, summed over the cores.
+    draining: Gauge,
     /// Times the configuration was reloaded, changed or not.
     reloads: Counter,
     /// Times a reload was refused and changed nothing.

@@ -12,6 +12,7 @@ use crate::config::{Config, ConfigError, Hub, ProxyProtocol, Secret, Tls, refere
 use crate::core::counters::CoreShared;
 use crate::core::settings::{HubSettings, Settings, SocketSettings};
 use crate::core::{Control, Mode, Server, start};
+use crate::drain::{self, Drain};
 use crate::net::http::{HttpConnection, Upgrades};
 use crate::net::peer::{Proxies, Via};
 use crate::net::{Address, HttpFactory, HttpHandler, Listener, Scheme};
@@ -34,7 +35,7 @@ use std::fmt::Display;
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -100,21 +101,21 @@ pub(crate) fn serve(arguments: &cli::Serve) -> Result<(), Failure> {
     }
     let process = Arc::new(ProcessCounts::default());
     let door = Arc::new(Doorkeeper::new(verifier.clone(), Rules::new(&config), process.clone()));
-    let draining = Arc::new(AtomicBool::new(false));
+    let drain = Arc::new(Drain::default());
     let cores = settings.cores;
     let shared: Vec<Arc<CoreShared>> = (0..cores).map(|_| Arc::default()).collect();
     let rest = Arc::new(RestApi {
         verifier: verifier.clone(),
         body_bytes_max: bytes(config.limits.rest_body_bytes_max).into(),
         filters: filters(&shared, bytes(config.limits.filters_max)),
-        draining: draining.clone(),
+        drain: drain.clone(),
         throttle: Throttle::new(cores, config.limits.rest_calls_per_second_max),
         process: process.clone(),
     });
     let admin = Arc::new(Admin {
         verifier: verifier.clone(),
         cores: shared.clone(),
-        draining: draining.clone(),
+        drain: drain.clone(),
         service: OnceLock::new(),
         on_loopback,
         rows_max: bytes(config.limits.admin_rows_max).into(),
@@ -128,7 +129,7 @@ pub(crate) fn serve(arguments: &cli::Serve) -> Result<(), Failure> {
         rest: rest.clone(),
         admin: admin.clone(),
     });
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(Failure::running)?;
+    let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(Failure::running)?;
     let exchange = Arc::new(Exchange::new(cores));
     let signer = Signer::new(&signing_keys(&config, &key));
     let relay = start_relay(&verifier, exchange.clone(), signer.clone())?;
@@ -139,7 +140,7 @@ pub(crate) fn serve(arguments: &cli::Serve) -> Result<(), Failure> {
     let banner = banner(&server, &config, &key);
     let arguments = arguments.clone();
     let file = arguments.file().map(Path::to_owned);
-    let mut reloader = Reloader::new(move || arguments.config(), config, process, now_unix);
+    let mut reloader = Reloader::new(move || arguments.config(), config, process.clone(), now_unix);
     let parts = Parts {
         log,
         generated,
@@ -156,14 +157,16 @@ pub(crate) fn serve(arguments: &cli::Serve) -> Result<(), Failure> {
     reloader.register(move |config| prepare_tls(tls.as_ref(), config));
     let reload = reload::start(reloader, file).map_err(Failure::running)?;
     say(&banner);
-    while signals.forever().next() == Some(SIGHUP) {
+    heed(signals, drain.clone(), move || {
         // Its thread lives as long as the process.
         let _ = reload.send(Trigger::Asked);
-    }
-    tracing::info!("stopping; a second signal stops at once");
-    draining.store(true, Ordering::Relaxed);
+    });
+    while !drain.wait(Duration::MAX) {}
+    process.draining.set(1);
+    drain.carry_out(&server, &shared);
     let (began, allowed) = (Instant::now(), server.stop_deadline());
-    finish(server, signals);
+    server.stop();
+    server.join();
     // The cores have said all; what they told event handlers last may still be on its way.
     relay.stop(allowed.saturating_sub(began.elapsed()).max(RELAY_GRACE_MIN));
     relay.join();
@@ -199,14 +202,14 @@ pub(crate) fn echo(arguments: &cli::Echo) -> Result<(), Failure> {
         verifier: verifier.clone(),
         body_bytes_max: (1 << 20).into(),
         filters: filters(&[Arc::default()], 0),
-        draining: Arc::default(),
+        drain: Arc::default(),
         throttle: Throttle::new(1, 0),
         process: Arc::default(),
     });
     let admin = Arc::new(Admin {
         verifier: verifier.clone(),
         cores: Vec::new(),
-        draining: Arc::default(),
+        drain: Arc::default(),
         service: OnceLock::new(),
         on_loopback: false,
         rows_max: 0.into(),
@@ -216,15 +219,29 @@ pub(crate) fn echo(arguments: &cli::Echo) -> Result<(), Failure> {
         started: Instant::now(),
     });
     let http = Arc::new(Http { head_bytes_max: settings.sockets.head_bytes_max.into(), rest, admin });
-    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(Failure::running)?;
+    let signals = Signals::new([SIGTERM, SIGINT]).map_err(Failure::running)?;
     let server =
         start(settings, Mode::Echo, verifier, http, tls, Arc::new(Exchange::new(1)), &[Arc::default()])
             .map_err(Failure::running)?;
     let Address { scheme, socket } = server.service[0];
     say(&format!("echo on {}://{socket}\n", scheme.websocket()));
-    signals.forever().next();
-    finish(server, signals);
+    let drain = Arc::new(Drain::default());
+    heed(signals, drain.clone(), || {});
+    while !drain.wait(Duration::MAX) {}
+    server.stop();
+    server.join();
     Ok(())
+}
+
+/// `ringhub drain`.
+pub(crate) fn drain(arguments: &cli::Drain) -> Result<(), Failure> {
+    let config = arguments.file.config()?;
+    let admin = match &arguments.admin {
+        Some(text) => Address::parse(text)
+            .ok_or_else(|| Failure::usage("--admin: must be an address and port such as 127.0.0.1:8081"))?,
+        None => config.server.admin_listen[0].reachable(),
+    };
+    drain::ask::drain(&admin, |line| say(&format!("{line}\n"))).map_err(Failure::running)
 }
 
 /// `ringhub check`.
@@ -382,6 +399,7 @@ fn settings(config: &Config, cores: u16, upstreams: &Built) -> Settings {
         hubs: config.hubs().map(|(name, hub)| (name.clone(), hub_settings(Some(name), hub))).collect(),
         hub_default: hub_settings(None, &Hub::default()),
         hubs_max: bytes(limits.hubs_max),
+        drain: Duration::from_secs(config.server.drain_seconds),
         stop_deadline: Duration::from_secs(limits.stop_deadline_seconds),
         closed_max: bytes(limits.admin_rows_max),
         ..default
@@ -452,15 +470,18 @@ fn say(text: &str) {
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
-/// Stops gracefully; a second signal ends the process as it would have without us.
-fn finish(server: Server, mut signals: Signals) {
+/// Has the first signal to end begin the drain; a second one ends the process as it would have without us.
+fn heed(mut signals: Signals, drain: Arc<Drain>, reload: impl Fn() + Send + 'static) {
     std::thread::spawn(move || {
-        if let Some(signal) = signals.forever().find(|signal| *signal != SIGHUP) {
-            std::process::exit(128 + signal);
+        let mut is_first = true;
+        for signal in signals.forever() {
+            match signal {
+                SIGHUP => reload(),
+                _ if std::mem::take(&mut is_first) => drop(drain.ask()),
+                _ => std::process::exit(128 + signal),
+            }
         }
     });
-    server.stop();
-    server.join();
 }
 
 pub(crate) fn now_unix() -> u64 {
@@ -577,6 +598,6 @@ mod tests {
         assert_eq!(sockets(&ours), sockets(&theirs));
         assert_eq!((ours.hubs_max, ours.closed_max), (theirs.hubs_max, theirs.closed_max));
         assert_eq!((ours.listen, ours.admin_listen), (theirs.listen, theirs.admin_listen));
-        assert_eq!(ours.stop_deadline, theirs.stop_deadline);
+        assert_eq!((ours.drain, ours.stop_deadline), (theirs.drain, theirs.stop_deadline));
     }
 }

@@ -5,6 +5,7 @@ mod bulk;
 mod compatibility;
 mod conversions;
 mod cores;
+mod drain;
 mod edges;
 mod events;
 mod example;

@@ -175,6 +175,8 @@ pub(crate) struct CoreShared {
     pub(crate) closes: [Cell; CloseCategory::ALL.len()],
     /// TLS handshakes that failed, by class in the order of [`FailureClass::ALL`].
     pub(crate) tls_failures: [Cell; FailureClass::ALL.len()],
+    /// 1 once a drain has nobody left to close or to wait for.
+    pub(crate) drained: Cell,
     /// The last closed connections, oldest first.
     pub(crate) closed: Mutex<VecDeque<ClosedRow>>,
     /// Each hub's counters as of the last second.

@@ -83,10 +83,23 @@ impl Core {
         self.stopping.is_some()
     }
 
+    /// Does what the server was told: drains, or stops.
+    pub(crate) fn heed(&mut self) {
+        if self.is_stopping() {
+            return;
+        }
+        if self.mesh.stopping() {
+            self.stop();
+        } else if self.mesh.leaving() && self.drain.is_none() {
+            self.begin_drain();
+        }
+    }
+
     /// Stops accepting, tells every client, and gives them until the deadline.
     pub(crate) fn stop(&mut self) {
         let allowed = self.settings.stop_deadline.as_millis() as u64;
         self.stopping = Some(self.now.after_ms(allowed));
+        self.drain = None;
         self.accept_at.clear();
         for door in &self.listeners {
             // Refuses what comes from now on; the descriptor lives until the core ends.

@@ -156,6 +156,17 @@ impl Server {
         Control { peers: Arc::clone(&self.peers), settings: Arc::clone(&self.settings) }
     }
 
+    /// Asks every core to drain: no new clients, and those there are closed over [`Settings::drain`]. Nothing ends
+    /// by it; [`Server::stop`] is for when [`CoreShared::drained`] says so, or the window is over.
+    pub(crate) fn drain(&self) {
+        self.peers.leave();
+    }
+
+    /// Over how long a drain closes clients, as configured now.
+    pub(crate) fn drain_window(&self) -> Duration {
+        self.settings.load().drain
+    }
+
     /// Asks every core to stop: no new sockets, 1001 to every client, then a deadline.
     pub(crate) fn stop(&self) {
         self.peers.stop();

@@ -68,6 +68,7 @@ pub(crate) struct Peers {
     /// From core `a` to core `b` at `a × cores + b`.
     queues: Vec<ArrayQueue<Batch>>,
     cores: Vec<Peer>,
+    leave: AtomicBool,
     stop: AtomicBool,
 }
 
@@ -93,7 +94,14 @@ impl Peers {
         }
         let pairs = usize::from(cores) * usize::from(cores);
         let queues = (0..pairs).map(|_| ArrayQueue::new(settings.batches_max.max(1))).collect();
-        Ok((Arc::new(Self { queues, cores: peers, stop: AtomicBool::new(false) }), bells))
+        let (leave, stop) = (AtomicBool::new(false), AtomicBool::new(false));
+        Ok((Arc::new(Self { queues, cores: peers, leave, stop }), bells))
+    }
+
+    /// Asks every core to close its clients by and by, from any thread.
+    pub(crate) fn leave(&self) {
+        self.leave.store(true, Ordering::SeqCst);
+        self.wake();
     }
 
     /// Asks every core to stop, from any thread.
@@ -116,6 +124,11 @@ impl Peers {
         if peer.sleep.must_ring() {
             let _ = (&peer.bell).write(&[1]);
         }
+    }
+
+    /// Whether clients are to be closed by and by.
+    pub(crate) fn leaving(&self) -> bool {
+        self.leave.load(Ordering::SeqCst)
     }
 
     /// Whether the server is to stop.
@@ -263,6 +276,11 @@ impl Mesh {
     /// Says that this core is awake.
     pub(crate) fn awake(&self) {
         self.peers.cores[usize::from(self.core.0)].sleep.awake();
+    }
+
+    /// Whether clients are to be closed by and by.
+    pub(crate) fn leaving(&self) -> bool {
+        self.peers.leaving()
     }
 
     /// Whether the server is to stop.

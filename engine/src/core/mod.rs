@@ -5,6 +5,7 @@
 //! | `host` | starting and joining cores; glommio lives there and only there |
 //! | `turn` | the loop: completions, mesh, timers, flush, submit |
 //! | `doors` | accepting sockets, and stopping |
+//! | `drain` | closing clients over a window before that |
 //! | `hubs` | the hubs of a core and what they ask for |
 //! | `io` | sockets on the ring: sending, receiving, ending |
 //! | `sealed` | the same for sockets that speak TLS |
@@ -17,6 +18,7 @@
 pub(crate) mod buffers;
 pub(crate) mod counters;
 pub(crate) mod doors;
+pub(crate) mod drain;
 pub(crate) mod host;
 pub(crate) mod hubs;
 pub(crate) mod io;

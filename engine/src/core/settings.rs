@@ -40,6 +40,8 @@ pub(crate) struct Settings {
     pub(crate) hub_default: HubSettings,
     /// Most hubs one core keeps; a connect that would make one more is answered 503.
     pub(crate) hubs_max: usize,
+    /// Over how long a drain closes the clients.
+    pub(crate) drain: Duration,
     /// How long a stop waits for close frames to be taken and answered, before sockets are cut.
     pub(crate) stop_deadline: Duration,
     /// Last closed connections each core remembers.
@@ -156,6 +158,7 @@ impl Default for Settings {
             hubs: HashMap::new(),
             hub_default: HubSettings::default(),
             hubs_max: 1024,
+            drain: Duration::from_secs(5),
             stop_deadline: Duration::from_secs(10),
             closed_max: 1000,
         }

@@ -7,6 +7,7 @@
 
 use crate::certificates::TlsConfigStore;
 use crate::core::counters::{ConnectionPage, CoreShared};
+use crate::core::drain::Drain;
 use crate::core::host::Mode;
 use crate::core::hubs::Hubs;
 use crate::core::io::{Io, Outcome, Received};
@@ -84,6 +85,8 @@ pub(crate) struct Core {
     bell: UnixStream,
     pub(crate) turn_bytes: usize,
     snapshot_at: Time,
+    /// There once the server drains.
+    pub(crate) drain: Option<Drain>,
     pub(crate) stopping: Option<Time>,
     due: Vec<u32>,
 }
@@ -165,6 +168,7 @@ impl Core {
             bell: parts.bell,
             turn_bytes: 0,
             snapshot_at: now,
+            drain: None,
             stopping: None,
             due: Vec::new(),
         })
@@ -201,7 +205,9 @@ impl Core {
     fn timeout(&self) -> Option<Duration> {
         let accept = self.accept_at.iter().map(|(_, at)| *at).min();
         let snapshot = (!self.hubs.slots.is_empty()).then_some(self.snapshot_at);
-        let times = [self.io.deadlines.next(), self.hubs.next_timeout(), accept, self.stopping, snapshot];
+        let drain = self.drain.as_ref().map(Drain::next);
+        let times =
+            [self.io.deadlines.next(), self.hubs.next_timeout(), accept, drain, self.stopping, snapshot];
         let next = times.into_iter().flatten().min();
         // Rounded up: waking a little early would mean waking twice.
         let wait = next.map(|at| Duration::from_millis((at.0 + 1).saturating_sub(self.clock.now().0)));
@@ -318,9 +324,7 @@ impl Core {
         let mut rung = [0; 64];
         // Less than would fit is all there was.
         while matches!(self.bell.read(&mut rung), Ok(64)) {}
-        if self.mesh.stopping() && !self.is_stopping() {
-            self.stop();
-        }
+        self.heed();
         self.io.ring.poll_bell(self.bell.as_raw_fd());
     }
 
@@ -558,9 +562,8 @@ impl Core {
             hubs.clear();
             hubs.extend(rows);
         }
-        if self.mesh.stopping() && !self.is_stopping() {
-            self.stop();
-        }
+        self.heed();
+        self.go_on_draining();
         if self.stopping.is_some_and(|until| until <= self.now) {
             for hub in 0..self.hubs.slots.len() as u32 {
                 if self.hubs.slots[hub as usize].hub.awaits_replies() {

@@ -204,9 +204,12 @@ impl Core {
         let Admitted { hub, subprotocol, echoed: _, user, roles, groups, raw_group, address, pass } =
             admitted;
         let arrival = Arrival { address, pass: pass.map(|pass| pass as Pass) };
-        let Some(hub) = self.hub(&hub).filter(|_| !self.is_stopping()) else {
-            let message = "The server takes no more hubs or is shutting down.";
-            return self.refuse(key, &ErrorBody::new(ErrorCode::ServiceUnavailable, message));
+        let refusal = |message| ErrorBody::new(ErrorCode::ServiceUnavailable, message);
+        if self.is_leaving() {
+            return self.refuse(key, &refusal("The server is shutting down."));
+        }
+        let Some(hub) = self.hub(&hub) else {
+            return self.refuse(key, &refusal("The server takes no more hubs."));
         };
         let random = self.clock.random();
         let connect = Connect {

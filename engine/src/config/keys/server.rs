@@ -40,6 +40,12 @@ section! {
         access_keys: bool = true, ANY;
         /// Whether tokens of the issuers in `oidc.issuers` are taken for REST calls; off, they are answered 403.
         oidc: bool = true, ANY;
+        /// Seconds over which clients are closed (1001) when the server is told to end, each core spreading its own
+        /// evenly, so that they do not all come back at once; meanwhile new clients are answered 503. A few clients
+        /// are closed faster, ten a second. 0 closes all at once. In production: a second for every thousand clients,
+        /// and more than your load balancer takes to notice that `/readyz` says no; and let whatever ends the process
+        /// by force wait for the sum of this, `limits.stop_deadline_seconds` and a few seconds.
+        drain_seconds: u64 = 5, 0..=86_400;
         /// What is logged to standard error: `error`, `warn`, `info`, `debug`, `trace`, or per module.
         log: String = "info".to_owned(), ANY;
     }
