@@ -147,6 +147,11 @@ impl Decoder {
         }
     }
 
+    /// Bytes that are kept of an unfinished message.
+    pub fn held_bytes(&self) -> usize {
+        self.partial.as_ref().and_then(|partial| partial.message.as_ref()).map_or(0, |message| message.bytes)
+    }
+
     /// Takes bytes until something is found or the input is used up.
     fn advance(&mut self, input: &mut [u8], limits: &DecoderLimits) -> Result<(usize, Option<Found>), Fault> {
         let mut at = 0;
