@@ -39,6 +39,8 @@ pub enum Input<'a> {
     Writable(Transport),
     /// A plain client's outbox is over its bound: close 1008.
     SlowConsumer(Transport),
+    /// Memory is short, and much of it waits for this client, attached or not: close 1008 at once, end for good.
+    Shed(ConnectionKey),
     /// The client sent more than it may: close 1008, end for good.
     Throttled(Transport),
     /// A REST call that arrived at this core, with the body of a send (when it expires is the operation's to

@@ -57,6 +57,7 @@ pub struct Hub {
     pub(crate) tells_presence: bool,
     /// Events whose answer is still to come.
     pub(crate) questions: HashMap<Ticket, Asked, Hash>,
+    pub(crate) is_short_of_memory: bool,
     /// What waits of connections that are gone, about, in bytes.
     pub(crate) departed_bytes: usize,
     pub(crate) pending: HashMap<Ticket, Pending, Hash>,
@@ -95,6 +96,8 @@ pub struct Counters {
     pub forbidden: u64,
     /// Requests answered `Duplicate`.
     pub duplicates: u64,
+    /// Publications refused because memory was short.
+    pub publications_refused: u64,
     /// Events that handlers were asked about, or only listeners heard.
     pub events: u64,
     /// Events whose handler gave no usable answer.
@@ -183,6 +186,7 @@ impl Hub {
             routes: None,
             tells_presence: false,
             questions: HashMap::with_hasher(hash.clone()),
+            is_short_of_memory: false,
             departed_bytes: 0,
             pending: HashMap::with_hasher(hash),
             next_ticket: 0,
@@ -259,6 +263,16 @@ impl Hub {
                     let how = Ending {
                         code: CloseCode::POLICY_VIOLATION,
                         reason,
+                        category: CloseCategory::SlowClient,
+                    };
+                    self.end_with(slot, how, CloseHow::Abort, effects);
+                }
+            }
+            Input::Shed(key) => {
+                if let Some(slot) = self.find(key) {
+                    let how = Ending {
+                        code: CloseCode::POLICY_VIOLATION,
+                        reason: "The server is short of memory, and too much waits for the client.",
                         category: CloseCategory::SlowClient,
                     };
                     self.end_with(slot, how, CloseHow::Abort, effects);
@@ -347,6 +361,21 @@ impl Hub {
         if (lifetime_ms == 0) != (limits.lifetime_ms == 0) {
             self.restart_aging();
         }
+    }
+
+    /// Whether memory is short from now on: then publications that can be refused, those with an ack id, are.
+    pub fn set_short_of_memory(&mut self, is_short: bool) {
+        self.is_short_of_memory = is_short;
+    }
+
+    /// What the logs of sessions keep, in bytes, for those that keep anything. Members of a group keep the same
+    /// bytes, so all together may be far less than their sum.
+    pub fn kept_bytes(&self) -> impl Iterator<Item = (ConnectionKey, usize)> {
+        self.connections.iter().filter_map(|(slot, connection)| {
+            let session = self.sessions.get(self.hot[slot].session as usize)?;
+            let key = ConnectionKey { slot: slot as u32, generation: connection.generation };
+            (session.bytes > 0 && !connection.absent).then_some((key, session.bytes))
+        })
     }
 
     /// What the outside holds for a connection.
