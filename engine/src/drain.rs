@@ -60,7 +60,8 @@ impl Drain {
     }
 
     /// Closes the clients over the window, and says how far that is; returns when they are gone or it is over.
-    pub(crate) fn carry_out(&self, server: &Server, cores: &[Arc<CoreShared>]) {
+    /// `meanwhile` is called every [`LOOK_EVERY`].
+    pub(crate) fn carry_out(&self, server: &Server, cores: &[Arc<CoreShared>], mut meanwhile: impl FnMut()) {
         let (window, connections) = (server.drain_window(), open(cores));
         let Begun { at, .. } = self.begun.get_or_init(|| Begun { at: Instant::now(), window, connections });
         tracing::info!(
@@ -73,6 +74,7 @@ impl Drain {
         let is_over = || at.elapsed() >= window || cores.iter().all(|core| core.drained.get() == 1);
         while !is_over() {
             std::thread::sleep(LOOK_EVERY.min(window.saturating_sub(at.elapsed())));
+            meanwhile();
             if told.elapsed() >= TELL_EVERY {
                 told = Instant::now();
                 tracing::info!(

@@ -16,6 +16,7 @@ mod core;
 mod drain;
 #[doc(hidden)]
 pub mod measured;
+mod memory;
 mod metrics;
 mod net;
 mod probe;

@@ -68,7 +68,7 @@ struct HubRow {
     value: u64,
 }
 
-fn hub_rows(counters: &HubCounters) -> [HubRow; 22] {
+fn hub_rows(counters: &HubCounters) -> [HubRow; 23] {
     use Kind::{Counter, Gauge};
     [
         ("connections", "Connections now, sessions without a socket included", Gauge, counters.connections),
@@ -83,6 +83,12 @@ fn hub_rows(counters: &HubCounters) -> [HubRow; 22] {
             counters.permissions_refused,
         ),
         ("duplicates", "Requests answered Duplicate", Counter, counters.duplicates),
+        (
+            "publications_refused",
+            "Publications refused because memory was short",
+            Counter,
+            counters.publications_refused,
+        ),
         (
             "events",
             "Events that handlers were asked about, or only listeners heard",

@@ -97,6 +97,7 @@ impl RestApi {
                 .with_filters(core, |filters| route(head.method.as_str(), path, head.uri.query(), filters))?;
             let kind = match &call {
                 Call::Hub { operation: Operation::Send { .. }, .. } => {
+                    self.check_memory(core)?;
                     let headers = head.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
                     Some((payload_type(content_type)?, metadata(headers)?))
                 }
@@ -186,6 +187,16 @@ impl RestApi {
         }
         self.process.rest_throttled.up();
         Err(ErrorBody::new(ErrorCode::TooManyRequests, "There are too many calls in a second.").into())
+    }
+
+    /// Whether there is memory for what a send leaves with slow readers.
+    fn check_memory(&self, core: CoreId) -> Result<(), Refusal> {
+        let shared = &self.filters[usize::from(core.0)].1;
+        if !shared.pressure.is_on() {
+            return Ok(());
+        }
+        shared.counters.memory_sends_refused.add(1);
+        Err(ErrorBody::new(ErrorCode::ServiceUnavailable, "The server is short of memory.").into())
     }
 
     fn health(&self) -> Reply {

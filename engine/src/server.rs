@@ -13,6 +13,7 @@ use crate::core::counters::CoreShared;
 use crate::core::settings::{HubSettings, Settings, SocketSettings};
 use crate::core::{Control, Mode, Server, start};
 use crate::drain::{self, Drain};
+use crate::memory::{self, Bound, Memory};
 use crate::net::http::{HttpConnection, Upgrades};
 use crate::net::peer::{Proxies, Via};
 use crate::net::{Address, HttpFactory, HttpHandler, Listener, Scheme};
@@ -138,6 +139,7 @@ pub(crate) fn serve(arguments: &cli::Serve) -> Result<(), Failure> {
         .map_err(Failure::running)?;
     let _ = admin.service.set(server.service[0].reachable());
     let banner = banner(&server, &config, &key);
+    let memory = Arc::new(Memory::new(Bound::new(config.limits.memory_bytes_max), process.clone()));
     let arguments = arguments.clone();
     let file = arguments.file().map(Path::to_owned);
     let mut reloader = Reloader::new(move || arguments.config(), config, process.clone(), now_unix);
@@ -150,6 +152,7 @@ pub(crate) fn serve(arguments: &cli::Serve) -> Result<(), Failure> {
         http,
         signer,
         upstreams,
+        memory: memory.clone(),
         cores,
         control: server.control(),
     };
@@ -161,9 +164,21 @@ pub(crate) fn serve(arguments: &cli::Serve) -> Result<(), Failure> {
         // Its thread lives as long as the process.
         let _ = reload.send(Trigger::Asked);
     });
-    while !drain.wait(Duration::MAX) {}
+    let control = server.control();
+    let mut looked = Instant::now();
+    let mut look = || {
+        if looked.elapsed() >= memory::LOOK_EVERY {
+            looked = Instant::now();
+            if memory.look(&shared) {
+                control.wake();
+            }
+        }
+    };
+    while !drain.wait(memory::LOOK_EVERY) {
+        look();
+    }
     process.draining.set(1);
-    drain.carry_out(&server, &shared);
+    drain.carry_out(&server, &shared, look);
     let (began, allowed) = (Instant::now(), server.stop_deadline());
     server.stop();
     server.join();
@@ -394,6 +409,7 @@ fn settings(config: &Config, cores: u16, upstreams: &Built) -> Settings {
             outbox_bytes_max: bytes(limits.outbox_bytes_max),
             pings_missed_max: limits.missed_pings_max as u8,
             close_deadline: Duration::from_secs(limits.close_deadline_seconds),
+            write_deadline: Duration::from_secs(limits.write_deadline_seconds),
             ..default.sockets
         },
         hubs: config.hubs().map(|(name, hub)| (name.clone(), hub_settings(Some(name), hub))).collect(),
@@ -511,6 +527,7 @@ struct Parts {
     http: Arc<Http>,
     signer: Arc<Signer>,
     upstreams: Arc<Upstreams>,
+    memory: Arc<Memory>,
     cores: u16,
     control: Control,
 }
@@ -522,12 +539,14 @@ impl Parts {
         let (terms, rules) = (Terms::new(config, &key), Rules::new(config));
         let built = self.upstreams.prepare(config)?;
         let settings = settings(config, self.cores, &built);
+        let bound = Bound::new(config.limits.memory_bytes_max);
         let set_log = self.log.prepare(&config.server.log)?;
         let limits = config.limits.clone();
         let signing_keys: Vec<String> = signing_keys(config, &key).into_iter().map(str::to_owned).collect();
-        let Self { verifier, door, rest, http, signer, upstreams, control, .. } = self;
+        let Self { verifier, door, rest, http, signer, upstreams, memory, control, .. } = self;
         let (verifier, door, rest, http) = (verifier.clone(), door.clone(), rest.clone(), http.clone());
         let (signer, upstreams, control) = (signer.clone(), upstreams.clone(), control.clone());
+        let memory = memory.clone();
         Ok(Box::new(move || {
             set_log();
             verifier.set_terms(terms);
@@ -538,6 +557,7 @@ impl Parts {
             http.admin.rows_max.store(bytes(limits.admin_rows_max), Ordering::Relaxed);
             http.head_bytes_max.store(settings.sockets.head_bytes_max, Ordering::Relaxed);
             upstreams.commit(built);
+            memory.set_bound(bound);
             control.apply(settings);
         }))
     }

@@ -31,6 +31,7 @@ pub struct Setup {
     tls: bool,
     environment: Vec<(String, String)>,
     open_files: Option<u32>,
+    control_group: Option<PathBuf>,
 }
 
 /// An address and the key to sign with.
@@ -70,6 +71,7 @@ impl Server {
             tls: std::env::var_os("RINGHUB_TESTS_TLS").is_some(),
             environment: Vec::new(),
             open_files: None,
+            control_group: None,
         });
         let scheme = if setup.tls { "https://" } else { "" };
         let listen = setup.listen.unwrap_or_else(|| format!("{scheme}127.0.0.1:0"));
@@ -96,7 +98,11 @@ impl Server {
             command.arg("--config").arg(path);
         }
         if let Some(limit) = setup.open_files {
-            command = limited(&command, limit);
+            let limit = format!("ulimit -n {limit}");
+            command = within(&command, &limit);
+        }
+        if let Some(group) = &setup.control_group {
+            command = within(&command, &format!("echo $$ > '{}/cgroup.procs'", group.display()));
         }
         let mut process = Process::spawn(&mut command);
         let endpoint = |line: String| {
@@ -165,10 +171,10 @@ impl Server {
     }
 }
 
-/// The same command under a limit on open files.
-fn limited(command: &Command, open_files: u32) -> Command {
+/// The same command in a shell that has done something first.
+fn within(command: &Command, first: &str) -> Command {
     let mut limited = Command::new("sh");
-    limited.args(["-c", &format!("ulimit -n {open_files}; exec \"$0\" \"$@\"")]);
+    limited.args(["-c", &format!("{first} && exec \"$0\" \"$@\"")]);
     limited.arg(command.get_program()).args(command.get_args());
     for (name, value) in command.get_envs() {
         match value {
@@ -211,6 +217,12 @@ impl Setup {
     /// The hard limit on open files.
     pub fn open_files(mut self, limit: u32) -> Self {
         self.open_files = Some(limit);
+        self
+    }
+
+    /// The control group to run in: its folder, which must be there.
+    pub fn control_group(mut self, folder: PathBuf) -> Self {
+        self.control_group = Some(folder);
         self
     }
 
@@ -275,15 +287,23 @@ impl Endpoint {
     /// Connects a client with a receive buffer of a few KiB, which soon feels that nobody reads.
     #[track_caller]
     pub fn connect_narrow(&self, client: Client) -> Connection {
-        let raw = RawSocket::with(self.addr, self.tls.as_ref(), Some(4096));
-        let mut connection = match Connection::open(self, &client, raw) {
+        match self.try_connect_narrow(client.clone()) {
             Ok(connection) => connection,
             Err(response) => panic!("{client:?} was refused: {response:?}"),
-        };
+        }
+    }
+
+    /// The same for a client that may be refused.
+    ///
+    /// # Errors
+    /// What it was refused with.
+    pub fn try_connect_narrow(&self, client: Client) -> Result<Connection, Response> {
+        let raw = RawSocket::with(self.addr, self.tls.as_ref(), Some(4096));
+        let mut connection = Connection::open(self, &client, raw)?;
         if client.is_pubsub() {
             connection.expect_connected();
         }
-        connection
+        Ok(connection)
     }
 
     /// Expects that a client is refused before the upgrade, with that status.

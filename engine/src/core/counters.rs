@@ -3,6 +3,7 @@
 //! A counter has one writer, its core, so an increment is a relaxed load and store, not a locked instruction;
 //! a reader may see counters of slightly different moments.
 
+use crate::memory::Pressure;
 use crate::net::tls::FailureClass;
 use ringhub_hub::effect::CloseCategory;
 use ringhub_hub::hub::{ConnectionRow, Counters as HubCounters};
@@ -79,7 +80,7 @@ counters! {
     websockets: Gauge,
     /// Sockets accepted.
     accepts: Counter,
-    /// Sockets accepted and closed at once because the core has its maximum.
+    /// Sockets accepted and answered 503, or closed, because the core has its maximum.
     accepts_refused: Counter,
     /// Accepts that failed because the process or the system is out of file descriptors.
     accepts_out_of_files: Counter,
@@ -105,6 +106,14 @@ counters! {
     outbox_bytes: Gauge,
     /// Messages dropped from outboxes because their time was over.
     messages_expired: Counter,
+    /// Bytes that wait for clients or to be taken from them, as of the last look when memory was short.
+    queued_bytes: Gauge,
+    /// Upgrades answered 503 because memory was short.
+    memory_upgrades_refused: Counter,
+    /// REST sends answered 503 because memory was short.
+    memory_sends_refused: Counter,
+    /// Clients closed because memory was short and many bytes waited for them.
+    clients_shed: Counter,
     /// Clients closed because their outbox was over its bound.
     slow_consumers: Counter,
     /// Clients closed because they broke RFC 6455 or their subprotocol.
@@ -175,6 +184,8 @@ pub(crate) struct CoreShared {
     pub(crate) closes: [Cell; CloseCategory::ALL.len()],
     /// TLS handshakes that failed, by class in the order of [`FailureClass::ALL`].
     pub(crate) tls_failures: [Cell; FailureClass::ALL.len()],
+    /// What it is told of memory.
+    pub(crate) pressure: Pressure,
     /// 1 once a drain has nobody left to close or to wait for.
     pub(crate) drained: Cell,
     /// The last closed connections, oldest first.

@@ -6,21 +6,25 @@
 use crate::core::ring::{Completion, accepted};
 use crate::core::socket::{Kind, Socket, Tls};
 use crate::core::turn::Core;
-use crate::net::Scheme;
 use crate::net::accept::Door;
+use crate::net::http::write_error;
 use crate::net::tls::TlsStream;
+use crate::net::{Listener, Scheme};
 use ringhub_hub::Input;
+use ringhub_protocol::rest::error::{ErrorBody, ErrorCode};
 use ringhub_protocol::ws::CloseCode;
 use ringhub_protocol::ws::close::write_close;
 use std::os::fd::AsRawFd;
 
+/// Sockets beyond the maximum of a core: those of the admin listener, and those that are being answered 503. One more
+/// is closed without a word, as it is if it speaks TLS: a handshake is much for so little.
+const SPARE_SOCKETS: usize = 64;
 /// Pause after an accept that failed for lack of descriptors or memory, in milliseconds.
 const ACCEPT_PAUSE_MS: u64 = 100;
 
 impl Core {
     /// A listener has a socket, or could not make one.
     pub(crate) fn accept(&mut self, completion: &Completion) {
-        let listener = completion.slot;
         match accepted(completion) {
             Ok(fd) => {
                 let counters = &self.io.shared.counters;
@@ -28,10 +32,18 @@ impl Core {
                 if self.is_stopping() {
                     return;
                 }
-                if self.io.sockets.len() >= self.settings.sockets.sockets_max {
+                let Door { listener, scheme, .. } = self.listeners[completion.slot as usize];
+                let (open, allowed) = (self.io.sockets.len(), self.settings.sockets.sockets_max);
+                // Whoever looks after the server gets in when it is full.
+                let is_full = open >= allowed + if listener == Listener::Admin { SPARE_SOCKETS } else { 0 };
+                if is_full {
                     counters.accepts_refused.add(1);
+                }
+                if is_full && (scheme == Scheme::Tls || open >= allowed + SPARE_SOCKETS) {
+                    drop(fd);
+                } else if is_full {
+                    self.turn_away(Socket::new(fd, listener));
                 } else {
-                    let Door { listener, scheme, .. } = self.listeners[listener as usize];
                     let mut socket = Socket::new(fd, listener);
                     socket.kind = self.first_kind(&socket);
                     if scheme == Scheme::Tls {
@@ -44,7 +56,7 @@ impl Core {
                     self.io.arm(key);
                 }
                 if !completion.more() {
-                    self.accept_at.push((listener, self.now));
+                    self.accept_at.push((completion.slot, self.now));
                 }
             }
             Err(error) if !self.is_stopping() => {
@@ -57,11 +69,20 @@ impl Core {
                     self.now
                 };
                 if !completion.more() {
-                    self.accept_at.push((listener, at));
+                    self.accept_at.push((completion.slot, at));
                 }
             }
             Err(_) => {}
         }
+    }
+
+    /// Answers 503 to a socket that is one too many, before it has asked for anything.
+    fn turn_away(&mut self, socket: Socket) {
+        let key = self.io.adopt(socket);
+        let mut out = Vec::new();
+        write_error(&mut out, &ErrorBody::new(ErrorCode::ServiceUnavailable, "The server is full."));
+        self.io.send(key, out.into());
+        self.io.finish(key);
     }
 
     /// Accepts again where that has ended and its pause is over.

@@ -192,6 +192,11 @@ pub(crate) struct Control {
 }
 
 impl Control {
+    /// Has every core make a turn.
+    pub(crate) fn wake(&self) {
+        self.peers.wake();
+    }
+
     /// From each core's next turn on, which is now, these hold; those a core is built with are not looked at.
     pub(crate) fn apply(&self, settings: Settings) {
         self.settings.store(Arc::new(settings));

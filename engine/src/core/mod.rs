@@ -6,6 +6,7 @@
 //! | `turn` | the loop: completions, mesh, timers, flush, submit |
 //! | `doors` | accepting sockets, and stopping |
 //! | `drain` | closing clients over a window before that |
+//! | `relief` | what it does when memory is short |
 //! | `hubs` | the hubs of a core and what they ask for |
 //! | `io` | sockets on the ring: sending, receiving, ending |
 //! | `sealed` | the same for sockets that speak TLS |
@@ -24,6 +25,7 @@ pub(crate) mod hubs;
 pub(crate) mod io;
 pub(crate) mod line;
 pub(crate) mod mesh;
+mod relief;
 pub(crate) mod ring;
 mod sealed;
 pub(crate) mod settings;

@@ -68,7 +68,7 @@ impl Default for HubSettings {
 /// Bounds of one socket and of what comes in over it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SocketSettings {
-    /// Sockets of one core, listeners not counted; one more is accepted and closed at once.
+    /// Sockets of one core, listeners not counted; one more is answered 503.
     pub(crate) sockets_max: usize,
     /// Longest request head, in bytes; a longer one is answered 431 and closed.
     pub(crate) head_bytes_max: usize,
@@ -84,6 +84,8 @@ pub(crate) struct SocketSettings {
     pub(crate) pings_missed_max: u8,
     /// Time a client has to answer a close frame.
     pub(crate) close_deadline: Duration,
+    /// How long a peer may take or acknowledge nothing of what is sent to it (`TCP_USER_TIMEOUT`); then it is lost.
+    pub(crate) write_deadline: Duration,
     /// `TCP_NOTSENT_LOWAT` of client sockets, in bytes, so that the kernel does not hide a stalled reader.
     pub(crate) notsent_lowat_bytes: u32,
     /// `SO_SNDBUF` of client sockets, in bytes; the kernel's own choice by default.
@@ -103,6 +105,7 @@ impl Default for SocketSettings {
             outbox_bytes_max: 1 << 20,
             pings_missed_max: 2,
             close_deadline: Duration::from_secs(5),
+            write_deadline: Duration::from_secs(20),
             notsent_lowat_bytes: 128 << 10,
             send_buffer_bytes: None,
             backlog: 4096,

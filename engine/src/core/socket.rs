@@ -134,8 +134,17 @@ pub(crate) struct Client {
     pub(crate) heard: bool,
     /// As many of its events wait as may: nothing is read from it.
     pub(crate) held: bool,
+    /// It published while memory is short: nothing is read from it until the next look.
+    pub(crate) slowed: bool,
     /// What counts the bytes it sends, if anything does.
     pub(crate) meter: Option<Arc<Counted>>,
+}
+
+impl Client {
+    /// Whether nothing is read from it for now.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.held || self.slowed
+    }
 }
 
 /// What receive is armed.
@@ -243,6 +252,11 @@ impl Sockets {
 
     pub(crate) fn len(&self) -> usize {
         self.slots.len()
+    }
+
+    /// All sockets.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Socket> {
+        self.slots.iter().map(|(_, socket)| socket)
     }
 
     /// Keys of all sockets.

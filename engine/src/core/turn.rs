@@ -85,6 +85,10 @@ pub(crate) struct Core {
     bell: UnixStream,
     pub(crate) turn_bytes: usize,
     snapshot_at: Time,
+    /// The last look at memory that was heeded.
+    pub(crate) pressure_look: u64,
+    /// Clients that are not read from until the next one.
+    pub(crate) slowed: Vec<SocketKey>,
     /// There once the server drains.
     pub(crate) drain: Option<Drain>,
     pub(crate) stopping: Option<Time>,
@@ -168,6 +172,8 @@ impl Core {
             bell: parts.bell,
             turn_bytes: 0,
             snapshot_at: now,
+            pressure_look: 0,
+            slowed: Vec::new(),
             drain: None,
             stopping: None,
             due: Vec::new(),
@@ -224,6 +230,7 @@ impl Core {
         self.turn_bytes = 0;
         self.hubs.begin_turn();
         self.take_settings();
+        self.heed_pressure();
         self.close_sockets();
         self.take_outcomes();
         // What comes in meanwhile is for the next turn: a busy source must not keep timers waiting.
@@ -349,7 +356,7 @@ impl Core {
         match &mut socket.kind {
             // What came before it is not taken yet.
             Kind::Client(_) | Kind::Echo(_) if socket.unread.is_some() => self.io.park(key, bytes),
-            Kind::Client(client) if client.held => self.io.park(key, bytes),
+            Kind::Client(client) if client.is_paused() => self.io.park(key, bytes),
             Kind::Client(_) => {
                 let taken = self.client_input(key, bytes);
                 if taken < bytes.len() {
@@ -374,8 +381,8 @@ impl Core {
         if matches!(socket.kind, Kind::Head) {
             return self.read_head(key);
         }
-        if matches!(&socket.kind, Kind::Client(client) if client.held) {
-            // Its hub says when.
+        if matches!(&socket.kind, Kind::Client(client) if client.is_paused()) {
+            // Its hub says when, or memory does.
             return;
         }
         let Some(mut unread) = socket.unread.take() else { return self.io.arm(key) };
@@ -407,6 +414,9 @@ impl Core {
                     taken += consumed;
                     let Some(said) = said else { continue };
                     messages += 1;
+                    if self.pressure_look > 0 && said.is_unacknowledged_publication() {
+                        self.slow_down(key);
+                    }
                     match said {
                         Said::Message(message) => self.feed(hub, Input::Message(from, message)),
                         Said::Raw(data) => self.feed(hub, Input::Raw(from, data)),
@@ -587,7 +597,7 @@ impl Core {
         match &mut socket.kind {
             Kind::Client(client) => {
                 // Nobody hears the answers of one that is not read from.
-                client.heard |= client.held;
+                client.heard |= client.is_paused();
                 let missed = client.pings_missed + u8::from(!client.heard);
                 let (hub, connection, heard) = (client.hub, client.connection, client.heard);
                 client.pings_missed = missed;

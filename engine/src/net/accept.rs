@@ -100,6 +100,7 @@ fn open(
     if settings.notsent_lowat_bytes > 0 {
         socket.set_tcp_notsent_lowat(settings.notsent_lowat_bytes)?;
     }
+    socket.set_tcp_user_timeout(Some(settings.write_deadline))?;
     if let Some(bytes) = settings.send_buffer_bytes {
         socket.set_send_buffer_size(bytes as usize)?;
     }

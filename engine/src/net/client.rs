@@ -22,6 +22,13 @@ pub(crate) enum Said<'a> {
     Close(Option<CloseCode>),
 }
 
+impl Said<'_> {
+    /// Whether it takes memory for others, and nobody could be told that it was refused.
+    pub(crate) fn is_unacknowledged_publication(&self) -> bool {
+        matches!(self, Self::Raw(_) | Self::Message(ClientMessage::SendToGroup { ack_id: None, .. }))
+    }
+}
+
 /// Why a client cannot be understood.
 pub(crate) struct Broken {
     pub(crate) code: CloseCode,

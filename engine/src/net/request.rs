@@ -208,6 +208,10 @@ impl Core {
         if self.is_leaving() {
             return self.refuse(key, &refusal("The server is shutting down."));
         }
+        if self.pressure_look > 0 {
+            self.io.shared.counters.memory_upgrades_refused.add(1);
+            return self.refuse(key, &refusal("The server is short of memory."));
+        }
         let Some(hub) = self.hub(&hub) else {
             return self.refuse(key, &refusal("The server takes no more hubs."));
         };

@@ -7,8 +7,13 @@ use std::path::PathBuf;
 section! {
     /// Bounds of the whole server. Reaching one has the effect that is written here and is counted.
     Limits in "limits" {
-        /// Connections of the whole server, shared out evenly among the cores; one more is refused.
+        /// Connections of the whole server, shared out evenly among the cores; one more is answered 503.
         connections_max: u64 = 1_000_000, 1..=100_000_000;
+        /// Bytes of memory the process may hold. At more, new clients and REST sends are answered 503, publications
+        /// with an ack id `InternalServerError`, other publications are taken more slowly, and clients for which the
+        /// most bytes wait are closed with 1008, until it is a sixteenth less.
+        memory_bytes_max: Option<u64> = None, (1 << 20)..=(1 << 50),
+            "nine tenths of what the control group may use, or of the machine's memory";
         /// Hubs one core keeps. A connection that would make one more is answered 503, a REST call 429.
         hubs_max: u64 = 1024, 1..=1_000_000;
         /// Bytes of one message from a client, after its fragments are joined; more closes with 1009.
@@ -42,6 +47,10 @@ section! {
         permission_patterns_max: u64 = 10, 1..=1_000;
         /// Pings a client may leave unanswered before it is closed.
         missed_pings_max: u64 = 2, 1..=100;
+        /// Seconds a peer may acknowledge, or take, nothing of what is sent to it before its socket is lost to it; a
+        /// reliable client can recover its session then. Together with the keep-alive pings of a hub it is what finds
+        /// peers that are gone without a word. For clients that come after a change.
+        write_deadline_seconds: u64 = 20, SECONDS;
         /// Seconds a client has to answer the server's close frame before its socket is shut.
         close_deadline_seconds: u64 = 5, SECONDS;
         /// Seconds a graceful stop may take; then what is left is cut. What event handlers are told of the ends of
