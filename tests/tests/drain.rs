@@ -101,6 +101,47 @@ fn closes_are_spread_and_progress_is_shown() {
     assert!(log.contains(&format!("of {CLIENTS} connections left")), "{log}");
 }
 
+/// Check 50's history: under load each client has a prefix of what was sent, with no gap and nothing twice, and all
+/// that was sent before the drain.
+#[test]
+fn reliable_clients_lose_and_double_nothing_up_to_their_goodbye() {
+    let mut server = Server::with(|setup| setup.cores(2).config(HOUR));
+    let mut holder = stalled(&server);
+    let mut clients: Vec<_> = (0..20).map(|_| server.connect(Client::reliable().group("h"))).collect();
+    let send = |server: &Server, n: u64| {
+        server.rest("POST", "/api/hubs/chat/groups/h/:send").text(&n.to_string()).expect(202);
+    };
+    const BEFORE: u64 = 10;
+    (1..=BEFORE).for_each(|n| send(&server, n));
+    server.process().signal("TERM");
+    let mut sent = BEFORE;
+    while progress(&server)["connectionsLeft"] != 1 {
+        sent += 1;
+        send(&server, sent);
+    }
+    for client in &mut clients {
+        let mut received = 0;
+        loop {
+            let message = ringhub_tests::json_object(&client.next_text());
+            if message["type"] == "system" {
+                break;
+            }
+            received += 1;
+            assert_eq!(
+                (&message["sequenceId"], &message["data"]),
+                (&received.into(), &received.to_string().into())
+            );
+        }
+        assert!((BEFORE..=sent).contains(&received), "{received} of {sent}");
+        client.expect_close(1001);
+    }
+    for n in 1..=MESSAGES {
+        holder.expect(&numbered(n, &text()));
+    }
+    holder.expect_goodbye(1001);
+    assert_eq!(server.process().wait().code(), Some(0));
+}
+
 /// What a session keeps is to be had here only, so the server waits for its client, and takes it in.
 #[test]
 fn a_client_that_lost_its_socket_comes_back_for_its_messages_during_a_drain() {

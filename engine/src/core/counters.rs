@@ -106,7 +106,7 @@ counters! {
     outbox_bytes: Gauge,
     /// Messages dropped from outboxes because their time was over.
     messages_expired: Counter,
-    /// Bytes that wait for clients or to be taken from them, as of the last look when memory was short.
+    /// Bytes that wait for clients or to be taken from them; counted while memory is short.
     queued_bytes: Gauge,
     /// Upgrades answered 503 because memory was short.
     memory_upgrades_refused: Counter,

@@ -105,7 +105,7 @@ impl Default for SocketSettings {
             outbox_bytes_max: 1 << 20,
             pings_missed_max: 2,
             close_deadline: Duration::from_secs(5),
-            write_deadline: Duration::from_secs(20),
+            write_deadline: Duration::from_secs(15),
             notsent_lowat_bytes: 128 << 10,
             send_buffer_bytes: None,
             backlog: 4096,

@@ -50,7 +50,7 @@ section! {
         /// Seconds a peer may acknowledge, or take, nothing of what is sent to it before its socket is lost to it; a
         /// reliable client can recover its session then. Together with the keep-alive pings of a hub it is what finds
         /// peers that are gone without a word. For clients that come after a change.
-        write_deadline_seconds: u64 = 20, SECONDS;
+        write_deadline_seconds: u64 = 15, SECONDS;
         /// Seconds a client has to answer the server's close frame before its socket is shut.
         close_deadline_seconds: u64 = 5, SECONDS;
         /// Seconds a graceful stop may take; then what is left is cut. What event handlers are told of the ends of
