@@ -4,8 +4,8 @@
 //!
 //! - new clients and REST sends are answered 503, publications with an ack id `InternalServerError`;
 //! - whoever publishes without one is read from once a look, so that nothing is lost without a word;
-//! - from the second look on, clients for which the most bytes wait are closed with 1008, the worst first: each core
-//!   frees its share, by what waits there, of what is too much.
+//! - at every second look clients for which the most bytes wait are closed with 1008, the worst first: each core frees
+//!   its share, by what waits there, of what is too much.
 //!
 //! Sessions are recovered, acks and leaves are heard as ever: they are what makes room. It is over a sixteenth below
 //! the bound, so that it does not come and go with every message.
@@ -148,11 +148,12 @@ impl Memory {
     }
 }
 
-/// What each core is to free. At the first look nobody knows yet what waits where, and it may be over by the second.
+/// What each core is to free, at every second look: at the first nobody knows yet what waits where, and it may be over
+/// by the next; and what was freed is not seen at once, for the allocator gives it back when it likes.
 fn shares(look: u64, excess: u64, queued: &[u64]) -> impl Iterator<Item = u64> {
     let all: u64 = queued.iter().sum();
     let share = move |mine: u64| (u128::from(excess) * u128::from(mine) / u128::from(all.max(1))) as u64;
-    queued.iter().map(move |&mine| if look > 1 { share(mine) } else { 0 })
+    queued.iter().map(move |&mine| if look > 0 && look.is_multiple_of(2) { share(mine) } else { 0 })
 }
 
 impl Meter {
@@ -240,8 +241,10 @@ mod tests {
         let of = |look, queued: &[u64]| shares(look, 1000, queued).collect::<Vec<_>>();
         assert_eq!(of(1, &[300, 100]), [0, 0]);
         assert_eq!(of(2, &[300, 100]), [750, 250]);
+        assert_eq!(of(3, &[300, 100]), [0, 0], "what was freed is to be seen first");
+        assert_eq!(of(0, &[300, 100]), [0, 0]);
         assert_eq!(of(2, &[0, 0]), [0, 0]);
-        assert_eq!(of(9, &[u64::MAX / 4, u64::MAX / 4]), [500, 500]);
+        assert_eq!(of(10, &[u64::MAX / 4, u64::MAX / 4]), [500, 500]);
     }
 
     #[test]

@@ -83,6 +83,8 @@ impl Server {
             command.env("RINGHUB_TLS_PRIVATE_KEY", &certificate.private_key);
             tls_client = Some(certificate.client());
         }
+        // A client that a test has stall is to live for as long as the test wants, on however slow a machine.
+        command.env("RINGHUB_WRITE_DEADLINE_SECONDS", "3600");
         for (name, value) in &setup.environment {
             command.env(name, value);
         }

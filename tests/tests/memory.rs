@@ -13,8 +13,8 @@ const TOO_LITTLE: usize = 1 << 20;
 /// No server of these tests gets there.
 const ENOUGH: usize = 1 << 40;
 
-/// Readers that stall are to hold much, and for long, before they are closed for that alone.
-const PATIENT: &str = "[limits]\noutbox_bytes_max = 67108864\nwrite_deadline_seconds = 3600\n";
+/// Readers that stall are to hold much before they are closed for that alone.
+const PATIENT: &str = "[limits]\noutbox_bytes_max = 67108864\n";
 
 fn config(memory_bytes_max: usize) -> String {
     format!("{PATIENT}memory_bytes_max = {memory_bytes_max}\n")
@@ -102,9 +102,9 @@ fn readers_that_stall_are_closed_before_memory_runs_out() {
     let stalled: Vec<_> = (0..4).map(|_| server.connect_narrow(Client::json())).collect();
     let bytes_max = server.process().resident_bytes() + (64 << 20);
     bound(&server, bytes_max, false);
-    let (mut refused, mut peak) = (0, 0);
+    let mut peak = 0;
     for client in stalled.iter().cycle() {
-        refused += u32::from(!push(&server, client.id()));
+        push(&server, client.id());
         peak = peak.max(server.process().resident_bytes());
         if metric(&server, &["ringhub_clients_shed_total"]) > Some(0.0) {
             break;
@@ -112,7 +112,6 @@ fn readers_that_stall_are_closed_before_memory_runs_out() {
     }
     // So much comes in between two looks on a busy machine.
     assert!(peak < bytes_max + (128 << 20), "{} of {} MiB", peak >> 20, bytes_max >> 20);
-    assert!(refused > 0, "sends are refused before anybody is closed");
     wait_until("there is room again", || !is_short_of_memory(&server));
     let closed = server.admin().http("GET", "/closed").expect(200);
     assert!(closed.text().contains("1008") && closed.text().contains("short of memory"), "{closed:?}");
@@ -147,6 +146,8 @@ fn in_a_control_group_it_is_never_killed() {
         for client in &stalled {
             *if push(&server, client.id()) { &mut taken } else { &mut refused } += 1;
         }
+        // Lives on, which takes an answer to pings now and then.
+        idle.expect_silence();
         let is_short = is_short_of_memory(&server);
         shortages += u32::from(is_short && !was_short);
         was_short = is_short;

@@ -8,6 +8,9 @@ use ringhub_tests::{Client, Server, wait_until};
 use crate::admin::metric;
 use crate::reliable::numbered;
 
+/// The write deadline, which tests' servers are too patient about by themselves.
+const DEADLINE_KEY: &str = "RINGHUB_WRITE_DEADLINE_SECONDS";
+
 /// Every one gets an answer; whoever was there is not touched, and the server can be looked at while it is full.
 #[test]
 fn one_connection_too_many_is_answered_503() {
@@ -34,7 +37,7 @@ fn one_connection_too_many_is_answered_503() {
 /// Its window stays shut: what is sent to it is not taken, though its kernel answers for it.
 #[test]
 fn a_peer_that_takes_nothing_is_lost_at_the_write_deadline() {
-    let server = Server::with(|setup| setup.config("[limits]\nwrite_deadline_seconds = 1\n"));
+    let server = Server::with(|setup| setup.env(DEADLINE_KEY, "1"));
     let mut sender = server.connect(Client::json().role("webpubsub.sendToGroup"));
     let mut idle = server.connect(Client::json());
     let plain = server.connect_narrow(Client::json().group("g"));
@@ -68,7 +71,7 @@ fn a_peer_that_takes_nothing_is_lost_at_the_write_deadline() {
 #[ignore = "takes a minute, and root"]
 fn a_dead_peer_is_found_within_two_keep_alive_periods() {
     let link = Link::new();
-    let server = Server::with(|setup| setup.listen("10.213.0.1:0"));
+    let server = Server::with(|setup| setup.listen("10.213.0.1:0").env(DEADLINE_KEY, "15"));
     // A client without a library, in the other namespace: it upgrades, says so, and answers pings.
     let script = format!(
         "import socket,sys,time\n\
