@@ -11,6 +11,7 @@ use crate::cuts::CutsArgs;
 use crate::handler::HandlerArgs;
 use crate::peer::Dialect;
 use crate::rest::RestArgs;
+use crate::soak::SoakArgs;
 use crate::stalled::StalledArgs;
 use crate::stamp;
 use crate::storm::StormArgs;
@@ -68,13 +69,16 @@ pub(crate) enum Command {
     Stalled(StalledArgs),
     /// Cut reliable clients at random while messages flow; they must come back and miss nothing.
     Cuts(CutsArgs),
+    /// Clients of every kind come, join, publish, leave and are cut for hours: does memory grow, and is everything
+    /// given back at the end?
+    Soak(SoakArgs),
     /// The hosted service's published workloads: the highest unit column that holds.
     Azure(AzureArgs),
     /// Several servers side by side in one run, rounds interleaved: ours and any others.
     Compare(CompareArgs),
     /// What a delivery costs against the number of members, with the floor and plots.
     Sweep(SweepArgs),
-    /// Every workload, tiny, in less than 30 seconds: does it work at all?
+    /// Every workload, tiny, in less than 40 seconds: does it work at all?
     Smoke(SmokeArgs),
     #[command(hide = true)]
     WebhookHandler(HandlerArgs),

@@ -9,6 +9,7 @@
 //! Connections may be cut, abandoned, closed, left unread and opened anew under their old index, and
 //! HTTP/1.1 keep-alive connections live among them.
 
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -30,6 +31,9 @@ const OPENING_MAX: usize = 64;
 
 /// Connections from one loopback address, of 28,000 ports: the first port tried is then free nearly always.
 const CONNECTIONS_PER_SOURCE: usize = 1_000;
+
+/// Sockets that clients went away from without a word and that stay open all the same; of more, the oldest ends.
+pub(crate) const ABANDONED_MAX: usize = 1_000;
 
 /// Bytes read at once. One buffer serves all connections.
 const READ_BYTES: usize = 256 * 1024;
@@ -91,6 +95,8 @@ pub(crate) enum Ending {
     Lost(String),
     /// The server broke the protocol.
     Broken(String),
+    /// As [`Swarm::cut_after`] was told.
+    Cut,
 }
 
 impl Ending {
@@ -105,6 +111,7 @@ impl Ending {
                 Error::Ended { connection, reason: "close without a code".into() }
             }
             Self::Lost(reason) | Self::Broken(reason) => Error::Ended { connection, reason },
+            Self::Cut => Error::Ended { connection, reason: "cut by this generator".into() },
         }
     }
 }
@@ -133,7 +140,7 @@ pub(crate) struct Swarm {
     random: Random,
     changes: Vec<Change>,
     /// Sockets whose client went away without a word; the server finds out by itself.
-    abandoned: Vec<TcpStream>,
+    abandoned: VecDeque<TcpStream>,
 }
 
 impl Swarm {
@@ -149,7 +156,7 @@ impl Swarm {
             host: host.to_owned(),
             random: Random::new(),
             changes: Vec::new(),
-            abandoned: Vec::new(),
+            abandoned: VecDeque::new(),
         })
     }
 
@@ -220,13 +227,14 @@ impl Swarm {
         self.turn(wait, on_message, &mut 0)
     }
 
-    /// Starts to open one connection and returns its index; it becomes ready in some later turn, which
-    /// only a [`Swarm::watch`] tells.
-    pub(crate) fn add(&mut self, spec: Spec) -> Result<usize, Error> {
-        self.connections.push(Connection::closed());
-        let connection = self.connections.len() - 1;
-        self.dial(connection, Door::WebSocket(Box::new(spec)))?;
-        Ok(connection)
+    /// Makes room for `count` connections that are opened by [`Swarm::restart`].
+    pub(crate) fn reserve(&mut self, count: usize) {
+        self.connections.extend((0..count).map(|_| Connection::closed()));
+    }
+
+    /// Whether a close frame of ours is not answered yet.
+    pub(crate) fn is_closing(&self, connection: usize) -> bool {
+        matches!(self.connections[connection].state, State::Closing(_))
     }
 
     /// Starts to open a connection that ended under its old index.
@@ -255,6 +263,13 @@ impl Swarm {
         self.connections[connection].session.as_deref()
     }
 
+    /// Cuts the connection behind so many more bytes from the server, wherever in a frame that is; the rest is lost.
+    /// Told as a [`Change::Ended`] of a watched connection; the socket itself is the workload's to end, by
+    /// [`Swarm::cut`] or [`Swarm::abandon`]. `None` takes it back.
+    pub(crate) fn cut_after(&mut self, connection: usize, bytes: Option<usize>) {
+        self.connections[connection].cut_after = bytes;
+    }
+
     /// Ends the socket at once, as a broken network does: with a reset, or with an end of stream.
     pub(crate) fn cut(&mut self, connection: usize, reset: bool) {
         let ended = self.connections[connection].end();
@@ -264,12 +279,21 @@ impl Swarm {
         }
     }
 
-    /// Forgets the socket without ending it, as when the network goes away: the server still has it.
+    /// Forgets the socket without ending it, as when the network goes away: the server still has it, until there
+    /// are [`ABANDONED_MAX`] others.
     pub(crate) fn abandon(&mut self, connection: usize) {
         if let Some(mut socket) = self.connections[connection].end() {
             let _ = self.poll.registry().deregister(&mut socket);
-            self.abandoned.push(socket);
+            if self.abandoned.len() >= ABANDONED_MAX {
+                self.abandoned.pop_front();
+            }
+            self.abandoned.push_back(socket);
         }
+    }
+
+    /// Ends the abandoned sockets too.
+    pub(crate) fn end_abandoned(&mut self) {
+        self.abandoned.clear();
     }
 
     /// Ends the connection politely: close 1000, then wait for the answer and the server's end of stream,
@@ -347,6 +371,7 @@ impl Swarm {
         let connection = &mut self.connections[index];
         connection.socket = Some(socket);
         connection.incoming = Vec::new();
+        connection.cut_after = None;
         connection.outgoing.clear();
         connection.state = match door {
             Door::Http => State::Dialling,
@@ -382,7 +407,9 @@ impl Swarm {
             if !connection.watched {
                 return Err(ending.into_error(index));
             }
-            connection.end();
+            if ending != Ending::Cut {
+                connection.end();
+            }
             self.changes.push(Change::Ended { connection: index, ending });
         }
         Ok(())

@@ -19,6 +19,8 @@ pub(crate) struct Connection {
     pub(crate) session: Option<Box<Session>>,
     /// The unfinished frame or head at the end of what was read; empty almost always.
     pub(crate) incoming: Vec<u8>,
+    /// Bytes still to be read before the connection is cut.
+    pub(crate) cut_after: Option<usize>,
     /// Masked frames the socket did not take yet. Bounded by what the workload lets be in flight.
     pub(crate) outgoing: Vec<u8>,
 }
@@ -64,6 +66,7 @@ impl Connection {
             watched: false,
             session: None,
             incoming: Vec::new(),
+            cut_after: None,
             outgoing: Vec::new(),
         }
     }
@@ -72,6 +75,7 @@ impl Connection {
     pub(crate) fn end(&mut self) -> Option<TcpStream> {
         self.state = State::Ended;
         self.incoming = Vec::new();
+        self.cut_after = None;
         self.outgoing = Vec::new();
         self.socket.take()
     }
@@ -83,6 +87,9 @@ impl Connection {
         buffer: &mut [u8],
         context: &mut Context<'_, F>,
     ) -> Result<(), Ending> {
+        if matches!(self.state, State::Ended) {
+            return Ok(());
+        }
         if event.is_writable() {
             match self.state {
                 State::Dialling => {
@@ -134,13 +141,22 @@ impl Connection {
     ) -> Result<(), Ending> {
         loop {
             let Some(socket) = &mut self.socket else { return Ok(()) };
-            let read = match socket.read(buffer) {
+            let room = self.cut_after.map_or(buffer.len(), |left| left.min(buffer.len()));
+            if room == 0 {
+                // The socket stays until the workload says how it ends.
+                self.state = State::Ended;
+                return Err(Ending::Cut);
+            }
+            let read = match socket.read(&mut buffer[..room]) {
                 Ok(0) => return Err(self.end_of_stream()),
                 Ok(read) => read,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) => return Err(Ending::Lost(error.to_string())),
             };
+            if let Some(left) = &mut self.cut_after {
+                *left -= read;
+            }
             // Here rather than once per wait: a wait may yield thousands of sockets.
             context.now_ns = context.start.elapsed().as_nanos() as u64;
             if self.incoming.is_empty() {
@@ -159,7 +175,7 @@ impl Connection {
             }
             // A short read empties the socket: the next bytes make a new edge, epoll(7). Only an end
             // of stream that is already known makes none.
-            if read < buffer.len() && !to_the_end {
+            if read < room && !to_the_end {
                 return Ok(());
             }
         }

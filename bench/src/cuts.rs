@@ -8,7 +8,7 @@ use clap::Args;
 use hdrhistogram::Histogram;
 
 use crate::cli::{Protocol, ServerArgs};
-use crate::client::{Change, Ending, Greeting, Session, Spec};
+use crate::client::{ABANDONED_MAX, Change, Ending, Greeting, Session, Spec};
 use crate::crowd::{Crowd, Plain, Workload, member_spec};
 use crate::error::Error;
 use crate::facts::{self, Quantile, quantiles};
@@ -48,8 +48,8 @@ pub(crate) struct CutsArgs {
     /// Messages a second, all publishers together.
     #[arg(long, default_value_t = 400.0)]
     pub(crate) rate: f64,
-    /// Cuts a second, all members together. A third of them each: a reset, an end of stream, and a socket
-    /// that the server still believes in.
+    /// Cuts a second, all members together, each behind a random byte of what the server sends. A third of them
+    /// each: a reset, an end of stream, and a socket that the server still believes in.
     #[arg(long, default_value_t = 40.0)]
     pub(crate) cuts: f64,
     /// Longest time a cut client stays away, ms; chosen at random. Below --timeout and the server's
@@ -88,8 +88,8 @@ fn check(args: &CutsArgs) -> Result<(), Error> {
     if args.away >= args.server.timeout * 1_000 {
         return Err(Error::Usage("--away must be below --timeout".into()));
     }
-    // Abandoned sockets stay open.
-    Server::check_room_for(args.members + args.publishers + (args.cuts * args.seconds) as usize)
+    // Abandoned sockets stay open for a while.
+    Server::check_room_for(args.members + args.publishers + ABANDONED_MAX)
 }
 
 /// The same against a server that has been found already.
@@ -206,12 +206,26 @@ pub(crate) fn recovery_spec(first: &Spec, session: &Session) -> Spec {
     Spec { path, ..first.clone() }
 }
 
+/// A cut falls behind so many more bytes at most, chosen at random: several frames.
+const CUT_BEHIND_MAX: u64 = 600;
+
+/// How a socket that is cut ends.
+#[derive(Clone, Copy)]
+enum How {
+    Reset,
+    EndOfStream,
+    /// The server still believes in it.
+    Abandoned,
+}
+
 /// Who is cut, who is away, who is coming back.
 struct Cuts<'a> {
     args: &'a CutsArgs,
     specs: Vec<Spec>,
     random: Random,
     next_cut_ns: u64,
+    /// Per member, how the cut that is to come ends its socket, and how long it stays away then, ns.
+    marked: Vec<Option<(How, u64)>>,
     /// Members away, by the time they come back.
     away: BTreeSet<(u64, usize)>,
     /// Per member that is on its way back: when it set out, and its attempts so far.
@@ -234,6 +248,7 @@ impl<'a> Cuts<'a> {
             specs,
             random: Random::seeded(seed),
             next_cut_ns: 0,
+            marked: vec![None; args.members],
             away: BTreeSet::new(),
             returning: vec![None; args.members],
             attempts: vec![0; args.members],
@@ -251,6 +266,10 @@ impl<'a> Cuts<'a> {
     /// No more cuts; takes turns until nobody is away.
     fn bring_all_back(&mut self, crowd: &mut Crowd) -> Result<(), Error> {
         self.next_cut_ns = u64::MAX;
+        for member in 0..self.args.members {
+            self.marked[member] = None;
+            crowd.swarm.cut_after(member, None);
+        }
         let mut outcome = Ok(());
         crowd.wait("recoveries", |crowd| {
             outcome = self.tend(crowd);
@@ -260,22 +279,29 @@ impl<'a> Cuts<'a> {
         outcome
     }
 
-    fn cut_one(&mut self, crowd: &mut Crowd, now_ns: u64) {
+    /// Marks a member: the cut itself falls behind a random byte of what it is sent next.
+    fn mark_one(&mut self, crowd: &mut Crowd) {
         let member = self.random.below(self.args.members as u64) as usize;
-        let how = self.random.below(3);
-        let back_ns = now_ns + self.random.below(self.args.away * 1_000_000);
+        let how = [How::Reset, How::EndOfStream, How::Abandoned][self.random.below(3) as usize];
+        let away_ns = self.random.below(self.args.away * 1_000_000);
+        let bytes = self.random.below(CUT_BEHIND_MAX) as usize;
         // The draws are made anyway, so that the rest does not depend on who is away.
-        if !crowd.swarm.is_ready(member) {
-            return;
+        if crowd.swarm.is_ready(member) && self.marked[member].is_none() {
+            self.marked[member] = Some((how, away_ns));
+            crowd.swarm.cut_after(member, Some(bytes));
         }
+    }
+
+    fn cut(&mut self, crowd: &mut Crowd, member: usize) {
+        let (how, away_ns) = self.marked[member].take().expect("only marked members are cut");
         match how {
-            0 => crowd.swarm.cut(member, true),
-            1 => crowd.swarm.cut(member, false),
-            _ => crowd.swarm.abandon(member),
+            How::Reset => crowd.swarm.cut(member, true),
+            How::EndOfStream => crowd.swarm.cut(member, false),
+            How::Abandoned => crowd.swarm.abandon(member),
         }
         self.cut += 1;
         self.attempts[member] = 0;
-        self.away.insert((back_ns, member));
+        self.away.insert((crowd.swarm.now_ns() + away_ns, member));
     }
 
     fn set_out(&mut self, crowd: &mut Crowd, member: usize, now_ns: u64) -> Result<(), Error> {
@@ -319,6 +345,7 @@ impl Workload for Cuts<'_> {
                         self.latency.saturating_record(now_ns.saturating_sub(began_ns).max(1));
                     }
                 }
+                Change::Ended { connection, ending: Ending::Cut } => self.cut(crowd, connection),
                 Change::Ended { connection, ending } => self.ended(crowd, connection, ending)?,
                 Change::Answer { .. } => unreachable!("there are no HTTP connections here"),
             }
@@ -326,7 +353,7 @@ impl Workload for Cuts<'_> {
         self.changes = changes;
         let now_ns = crowd.swarm.now_ns();
         while self.next_cut_ns <= now_ns {
-            self.cut_one(crowd, now_ns);
+            self.mark_one(crowd);
             // From nothing to twice the mean: as irregular as life, and never a crowd at once.
             let mean_ns = (1e9 / self.args.cuts) as u64;
             self.next_cut_ns += self.random.below(2 * mean_ns + 1);

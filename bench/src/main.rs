@@ -12,6 +12,7 @@
 //! - all unsafe code of this crate is in `sys`.
 
 mod azure;
+mod bystanders;
 mod cli;
 mod client;
 mod compare;
@@ -39,6 +40,7 @@ mod report;
 mod rest;
 mod server;
 mod smoke;
+mod soak;
 mod stalled;
 mod stamp;
 mod storm;
@@ -90,6 +92,7 @@ fn run(command: &Command) -> Result<Vec<Report>, Error> {
         Command::Webhook(args) => webhook::run(args),
         Command::Stalled(args) => stalled::run(args).map(|report| vec![report]),
         Command::Cuts(args) => cuts::run(args).map(|report| vec![report]),
+        Command::Soak(args) => soak::run(args).map(|report| vec![report]),
         Command::Azure(args) => azure::run(args),
         Command::Compare(args) => compare::run(args),
         Command::Sweep(args) => sweep::run(args),

@@ -125,6 +125,15 @@ fn read_ns(task: &Path) -> Option<u64> {
     line.split_ascii_whitespace().next()?.parse().ok()
 }
 
+/// How often listen queues of this machine have overflowed (`ListenOverflows` of `TcpExt`); `None` if it does not say.
+pub(crate) fn listen_overflows() -> Option<u64> {
+    let page = fs::read_to_string("/proc/net/netstat").ok()?;
+    let mut rows = page.lines().filter_map(|line| line.strip_prefix("TcpExt:"));
+    let (names, values) = (rows.next()?, rows.next()?);
+    let mut pairs = names.split_whitespace().zip(values.split_whitespace());
+    pairs.find(|(name, _)| *name == "ListenOverflows")?.1.parse().ok()
+}
+
 /// Middle value; the mean of the two middle ones of an even count. 0 of nothing.
 pub(crate) fn median(values: &[f64]) -> f64 {
     let mut values = values.to_vec();

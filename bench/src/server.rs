@@ -20,6 +20,9 @@ const OWN_KEY: &str = "ringhub-bench-key-0123456789abcdefghijklmnop";
 /// How long a server may take to say where it listens.
 const START_PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long its line about the admin listener may come after that.
+const ADMIN_PATIENCE: Duration = Duration::from_millis(500);
+
 /// Which face of the server a workload talks to.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verb {
@@ -33,6 +36,8 @@ pub(crate) enum Verb {
 pub(crate) struct Server {
     /// Where to connect to.
     pub(crate) address: SocketAddr,
+    /// Its admin listener, if we started it.
+    pub(crate) admin: Option<SocketAddr>,
     /// What clients call it, `name:port`; part of the token's audience.
     pub(crate) host: String,
     /// Path of the URL given, `/` if none: where servers without hubs are met.
@@ -70,19 +75,32 @@ impl Server {
                 let processes = if args.pid.is_empty() { None } else { Some(Processes::new(&args.pid)?) };
                 let key = args.key.clone().unwrap_or_default();
                 let address = resolve(&host)?;
-                Self { address, host, path, key, processes, cpus, own_cpu, child: None, _config: None }
+                Self {
+                    address,
+                    admin: None,
+                    host,
+                    path,
+                    key,
+                    processes,
+                    cpus,
+                    own_cpu,
+                    child: None,
+                    _config: None,
+                }
             }
             (None, Some(binary)) => {
                 // The child inherits the affinity; ours is set right afterwards.
                 pin(&cpus)?;
                 let key = args.key.clone().unwrap_or_else(|| OWN_KEY.to_owned());
                 let config = if config.is_empty() { None } else { Some(ConfigFile::write(config)?) };
-                let (child, host) = spawn(binary, verb, args.cores, &key, config.as_ref())?;
+                let (child, host, admin) = spawn(binary, verb, args.cores, &key, config.as_ref())?;
                 let processes = Some(Processes::new(&[child.id()])?);
                 let address = resolve(&host)?;
+                let admin = admin.as_deref().map(resolve).transpose()?;
                 let path = "/".to_owned();
                 Self {
                     address,
+                    admin,
                     host,
                     path,
                     key,
@@ -185,7 +203,7 @@ fn spawn(
     cores: usize,
     key: &str,
     config: Option<&ConfigFile>,
-) -> Result<(Child, String), Error> {
+) -> Result<(Child, String, Option<String>), Error> {
     let mut command = Command::new(binary);
     match verb {
         Verb::Serve => command
@@ -207,13 +225,18 @@ fn spawn(
     // Reads to the end, or the server would block on a full pipe.
     std::thread::spawn(move || {
         for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-            if let Some(host) = listening_on(&line) {
+            if let Some(host) = listening_on(&line).or_else(|| admin_on(&line)) {
                 let _ = found.send(host.to_owned());
             }
         }
     });
-    match finding.recv_timeout(START_PATIENCE) {
-        Ok(host) => Ok((child, host)),
+    // The admin listener's line comes right behind, if there is one.
+    let listeners = finding.recv_timeout(START_PATIENCE).map(|host| match verb {
+        Verb::Serve => (host, finding.recv_timeout(ADMIN_PATIENCE).ok()),
+        Verb::Echo => (host, None),
+    });
+    match listeners {
+        Ok((host, admin)) => Ok((child, host, admin)),
         Err(error) => {
             let _ = child.kill();
             let status = child.wait().map(|status| status.to_string()).unwrap_or_default();
@@ -229,7 +252,15 @@ fn spawn(
 /// The address in a line `listening on http://127.0.0.1:8080` or `echo on ws://127.0.0.1:8080`, whatever stands
 /// around it.
 fn listening_on(line: &str) -> Option<&str> {
-    let (_, url) = line.split_once("listening on ").or_else(|| line.split_once("echo on "))?;
+    address_in(line.split_once("listening on ").or_else(|| line.split_once("echo on "))?.1)
+}
+
+/// The same of a line `admin on http://127.0.0.1:8081`.
+fn admin_on(line: &str) -> Option<&str> {
+    address_in(line.split_once("admin on ")?.1)
+}
+
+fn address_in(url: &str) -> Option<&str> {
     let address = url.split_once("://").map_or(url, |(_, rest)| rest);
     let end = address.find(|c: char| c.is_whitespace() || c == '/' || c == ',').unwrap_or(address.len());
     Some(&address[..end])
@@ -270,6 +301,7 @@ mod tests {
         assert_eq!(listening_on("listening on http://127.0.0.1:4321"), Some("127.0.0.1:4321"));
         assert_eq!(listening_on("echo on ws://[::1]:9/ (2 cores)"), Some("[::1]:9"));
         assert_eq!(listening_on("admin on http://127.0.0.1:4321"), None);
+        assert_eq!(admin_on("admin on http://127.0.0.1:4321"), Some("127.0.0.1:4321"));
         assert_eq!(split_url("ws://localhost:8080").unwrap(), ("localhost:8080".into(), "/".into()));
         assert_eq!(split_url("ws://[::1]:80/a?b").unwrap(), ("[::1]:80".into(), "/a?b".into()));
         assert_eq!(split_url("ws://host").unwrap().0, "host:80");

@@ -9,8 +9,8 @@ use crate::report::Report;
 use crate::server::{self, Server, Verb};
 use crate::{azure, cuts, echo, fanout, idle, rest, stalled, storm, webhook};
 
-/// Runs in less than 25 seconds. What needs a listener of its own (`echo`) or event handlers takes part only with
-/// `--server-bin`.
+/// Runs in less than 40 seconds. What needs a server of its own (`echo`) or event handlers takes part only
+/// with `--server-bin`.
 pub(crate) fn run(args: &SmokeArgs) -> Result<Vec<Report>, Error> {
     let mut reports = Vec::new();
     {
@@ -32,6 +32,7 @@ pub(crate) fn run(args: &SmokeArgs) -> Result<Vec<Report>, Error> {
             "idle --connections 200 --protocol json",
             "idle --connections 200 --protocol reliable",
             "storm --connections 200 --rounds 2",
+            "storm --connections 200 --rounds 2 --drop",
             "rest --members 20 --messages 200 --rounds 2 --target user",
             "rest --members 20 --messages 100 --rounds 2 --target group --groups 4 --protocol raw",
             "rest --members 20 --messages 100 --rounds 2 --target all --protocol reliable --rate 400",

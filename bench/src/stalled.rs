@@ -24,6 +24,9 @@ use crate::server::{Server, Verb};
 /// one stalled reader, rounded up generously. A server that holds more has no bound.
 const HELD_MAX: u64 = 16 * 1024 * 1024;
 
+/// The bound of a plain client's outbox by default, MiB: what the server may keep for one stalled reader.
+const OUTBOX_MIB: f64 = 1.0;
+
 /// How often the server's memory is read while some are stalled.
 const SAMPLE_EVERY: Duration = Duration::from_millis(20);
 
@@ -137,6 +140,7 @@ pub(crate) fn run_against(server: &Server, args: &StalledArgs) -> Result<Report,
         crowd,
         specs,
         peak: Peak { server, mib: None, last: Instant::now() },
+        base_mib: None,
         all_read: facts::latencies(),
         healthy: facts::latencies(),
         outcomes: Outcomes::default(),
@@ -155,6 +159,8 @@ struct Run<'a> {
     crowd: Crowd,
     specs: Vec<Spec>,
     peak: Peak<'a>,
+    /// The server's memory before anybody stalled.
+    base_mib: Option<f64>,
     all_read: Histogram<u64>,
     healthy: Histogram<u64>,
     outcomes: Outcomes,
@@ -201,6 +207,7 @@ impl Run<'_> {
     fn measure(&mut self, rounds: &mut Vec<Round>) -> Result<(), Error> {
         let (messages, window) = (self.args.messages(), self.args.window);
         self.crowd.closed_loop(messages.div_ceil(4), window, 1, &mut Plain)?;
+        self.base_mib = facts::resident_mib(self.server)?;
         for index in 0..self.args.rounds {
             self.crowd.ledger.forget_latency();
             let (all_read_ns, _) = self.half(|run| run.crowd.closed_loop(messages, window, 1, &mut Plain))?;
@@ -358,6 +365,12 @@ impl Run<'_> {
         facts::latency(&mut report, &self.healthy, &HEALTHY);
         if let Some(mib) = self.peak.mib {
             report.figure("resident_peak_mib", "server memory, peak while some stall", mib, "MiB", "");
+            if let Some(base) = self.base_mib {
+                report.figure("resident_base_mib", "before anybody stalled", base, "MiB", "");
+                let held = (mib - base).max(0.0) / args.stalled as f64;
+                let remark = format!("(plain: hold {OUTBOX_MIB})");
+                report.figure("held_mib_per_stalled", "more, for each that stalls", held, "MiB", &remark);
+            }
         }
         if let Some(mib) = facts::resident_mib(self.server)? {
             report.figure("resident_mib", "server memory at the end", mib, "MiB", "");

@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use hdrhistogram::Histogram;
 
+use crate::bystanders::Bystanders;
 use crate::cli::{Protocol, ServerArgs};
 use crate::client::{Change, Ending, Spec, Swarm};
 use crate::crowd::member_spec;
 use crate::error::Error;
 use crate::facts::{self, Quantile, quantiles};
-use crate::measure::median;
+use crate::measure::{self, median};
 use crate::pace::{Schedule, Stall, TURN_MAX};
 use crate::report::{Progress, Report};
 use crate::server::{Server, Verb};
@@ -19,7 +20,12 @@ use crate::server::{Server, Verb};
 /// How long the server may take to give memory back before it is read.
 const GIVE_BACK_WAIT: Duration = Duration::from_millis(300);
 
+/// How long others are watched before the storm, for comparison.
+const CALM: Duration = Duration::from_secs(2);
+
 const CONNECT_LATENCY: [Quantile; 5] = quantiles!("connect", "connect");
+const CALM_LATENCY: [Quantile; 5] = quantiles!("others_calm", "others' latency before the storm");
+const SHAKEN_LATENCY: [Quantile; 5] = quantiles!("others", "others' latency in the storm");
 
 /// Options of `storm`.
 #[derive(Args, Clone)]
@@ -47,6 +53,13 @@ pub(crate) struct StormArgs {
     /// whether the server gives everything back.
     #[arg(long, default_value_t = 3)]
     pub(crate) rounds: u32,
+    /// Instead of closing them, cut all connections at once, so that all come back at the same time, as after a
+    /// network's failure. A small group goes on meanwhile.
+    #[arg(long)]
+    pub(crate) drop: bool,
+    /// With --drop: seconds in which all must be back.
+    #[arg(long, default_value_t = 10.0)]
+    pub(crate) within: f64,
 }
 
 /// Everything for one run of `storm`.
@@ -59,7 +72,7 @@ pub(crate) fn run(args: &StormArgs) -> Result<Report, Error> {
         ("concurrency", args.concurrency as u64),
         ("rounds", u64::from(args.rounds)),
     ];
-    facts::check_counts(&counts, &[("rate", args.rate.unwrap_or(1.0))])?;
+    facts::check_counts(&counts, &[("rate", args.rate.unwrap_or(1.0)), ("within", args.within)])?;
     Server::check_room_for(args.connections)?;
     let server = Server::start(&args.server, Verb::Serve)?;
     run_against(&server, args)
@@ -75,19 +88,32 @@ pub(crate) fn run_against(server: &Server, args: &StormArgs) -> Result<Report, E
         began_ns: vec![0; args.connections],
         latency: facts::latencies(),
         progress: Progress::new("storm"),
+        bystanders: None,
+        calm: facts::latencies(),
+        shaken: facts::latencies(),
         refused: 0,
         unclean: 0,
         stray: 0,
         first: None,
     };
+    storm.swarm.reserve(args.connections);
+    (0..args.connections).for_each(|connection| storm.swarm.watch(connection));
+    if args.drop {
+        storm.open_bystanders(server)?;
+    }
+    let overflows = measure::listen_overflows();
     let memory_before = facts::resident_mib(server)?;
     let mut rounds = Vec::new();
     for round in 0..args.rounds {
         let before = facts::settled_cpu_ns(server)?;
-        let seconds = storm.open(round == 0)?;
+        let seconds = storm.open()?;
         let opened = facts::settled_cpu_ns(server)?;
         let open_mib = facts::resident_mib(server)?;
-        storm.close()?;
+        if args.drop {
+            storm.cut()?
+        } else {
+            storm.close()?
+        }
         let closed = facts::settled_cpu_ns(server)?;
         std::thread::sleep(GIVE_BACK_WAIT);
         rounds.push(Round {
@@ -99,7 +125,9 @@ pub(crate) fn run_against(server: &Server, args: &StormArgs) -> Result<Report, E
         });
         storm.progress.tick(|| format!("round {} of {} done", round + 1, args.rounds));
     }
-    Ok(storm.report(&rounds, memory_before))
+    let overflows = measure::listen_overflows().zip(overflows).map(|(after, before)| after - before);
+    storm.settle_bystanders()?;
+    Ok(storm.report(&rounds, memory_before, overflows))
 }
 
 struct Storm<'a> {
@@ -110,6 +138,11 @@ struct Storm<'a> {
     began_ns: Vec<u64>,
     latency: Histogram<u64>,
     progress: Progress,
+    /// With --drop.
+    bystanders: Option<Bystanders>,
+    /// Their latencies while nothing else happens, and during the storms.
+    calm: Histogram<u64>,
+    shaken: Histogram<u64>,
     refused: u64,
     unclean: u64,
     stray: u64,
@@ -126,7 +159,7 @@ struct Round {
 
 impl Storm<'_> {
     /// Opens all connections. Returns the seconds it took.
-    fn open(&mut self, first_time: bool) -> Result<f64, Error> {
+    fn open(&mut self) -> Result<f64, Error> {
         let wanted = self.specs.len();
         let mut stall = Stall::new(Duration::from_secs(self.args.server.timeout));
         let start = Instant::now();
@@ -147,12 +180,7 @@ impl Storm<'_> {
                 let Some(due_ns) = due else { break };
                 self.began_ns[begun] = due_ns;
                 let spec = self.specs[begun].clone();
-                if first_time {
-                    let connection = self.swarm.add(spec)?;
-                    self.swarm.watch(connection);
-                } else {
-                    self.swarm.restart(begun, spec)?;
-                }
+                self.swarm.restart(begun, spec)?;
                 begun += 1;
             }
             self.pump(schedule.as_ref().map_or(TURN_MAX, |schedule| schedule.wait(now)))?;
@@ -211,12 +239,53 @@ impl Storm<'_> {
         Ok(())
     }
 
-    fn pump(&mut self, wait: Duration) -> Result<(), Error> {
-        let stray = &mut self.stray;
-        self.swarm.pump(wait, &mut |_| *stray += 1)
+    /// Cuts all, every second one with a reset. The server is to find out by itself, while they come back.
+    fn cut(&mut self) -> Result<(), Error> {
+        (0..self.specs.len()).for_each(|connection| self.swarm.cut(connection, connection % 2 == 0));
+        self.swarm.take_changes(&mut Vec::new());
+        Ok(())
     }
 
-    fn report(self, rounds: &[Round], memory_before: Option<f64>) -> Report {
+    fn open_bystanders(&mut self, server: &Server) -> Result<(), Error> {
+        let patience = Duration::from_secs(self.args.server.timeout);
+        let (first, hub) = (self.args.connections, &self.args.hub);
+        let opened = Bystanders::open(&mut self.swarm, first, server, hub, patience, &mut self.progress)?;
+        self.bystanders = Some(opened);
+        let start = Instant::now();
+        while start.elapsed() < CALM {
+            self.pump(TURN_MAX)?;
+        }
+        self.calm = self.bystanders.as_mut().expect("opened above").take_latency();
+        Ok(())
+    }
+
+    /// Waits for what they are still to get.
+    fn settle_bystanders(&mut self) -> Result<(), Error> {
+        let Some(mut bystanders) = self.bystanders.take() else { return Ok(()) };
+        let start = Instant::now();
+        while bystanders.missing() > 0 && start.elapsed() < Duration::from_secs(self.args.server.timeout) {
+            self.swarm.pump(TURN_MAX, &mut |delivery| {
+                bystanders.receive(&delivery);
+            })?;
+        }
+        self.shaken = bystanders.take_latency();
+        self.bystanders = Some(bystanders);
+        Ok(())
+    }
+
+    fn pump(&mut self, wait: Duration) -> Result<(), Error> {
+        let (stray, bystanders) = (&mut self.stray, &mut self.bystanders);
+        self.swarm.pump(wait, &mut |delivery| {
+            let is_theirs = bystanders.as_mut().is_some_and(|bystanders| bystanders.receive(&delivery));
+            *stray += u64::from(!is_theirs);
+        })?;
+        match bystanders {
+            Some(bystanders) => bystanders.tend(&mut self.swarm),
+            None => Ok(()),
+        }
+    }
+
+    fn report(self, rounds: &[Round], memory_before: Option<f64>, overflows: Option<u64>) -> Report {
         let args = self.args;
         let name = args.protocol.name();
         let pace = match args.rate {
@@ -224,8 +293,9 @@ impl Storm<'_> {
             None => format!("{} at a time", args.concurrency),
         };
         let count = args.connections as f64;
-        let mut report =
-            Report::new("storm", format!("connect storm, {name}, {} connections, {pace}", args.connections));
+        let then = if args.drop { ", cut all at once" } else { "" };
+        let title = format!("connect storm, {name}, {} connections{then}, {pace}", args.connections);
+        let mut report = Report::new("storm", title);
         report.fact("protocol", "protocol", name);
         report.fact("pace", "pace", pace);
         report.fact("connections", "connections per round", args.connections);
@@ -233,6 +303,31 @@ impl Storm<'_> {
         report.violation("refused", "refused or ended", self.refused);
         report.violation("unclean_closes", "closes not answered with 1000", self.unclean);
         report.violation("stray_messages", "messages nobody sent", self.stray);
+        if let Some(bystanders) = &self.bystanders {
+            let slowest = rounds.iter().map(|round| round.seconds).fold(0.0, f64::max);
+            report.figure(
+                "back_seconds",
+                "all back within, at most",
+                slowest,
+                "s",
+                &format!("(hold {})", args.within),
+            );
+            report.violation(
+                "back_late",
+                "rounds in which not all were back in time",
+                u64::from(slowest > args.within),
+            );
+            report.violation(
+                "bystanders_wrong",
+                "others' messages lost or doubled",
+                bystanders.wrong + bystanders.missing(),
+            );
+            facts::latency(&mut report, &self.calm, &CALM_LATENCY);
+            facts::latency(&mut report, &self.shaken, &SHAKEN_LATENCY);
+        }
+        if let Some(overflows) = overflows {
+            report.fact("listen_overflows", "listen queues overflowed (ListenOverflows)", overflows);
+        }
         if let Some(first) = &self.first {
             report.fact("first_violation", "first violation", first.as_str());
         }
@@ -246,9 +341,11 @@ impl Storm<'_> {
         median_of(("cpu_us_per_connect", "server CPU per connect", "µs", hold), &|round| {
             Some(round.connect_cpu_ns? as f64 / 1e3 / count)
         });
-        median_of(("cpu_us_per_close", "server CPU per close", "µs", ""), &|round| {
-            Some(round.close_cpu_ns? as f64 / 1e3 / count)
-        });
+        if !args.drop {
+            median_of(("cpu_us_per_close", "server CPU per close", "µs", ""), &|round| {
+                Some(round.close_cpu_ns? as f64 / 1e3 / count)
+            });
+        }
         report.distribution(&self.latency, "", "");
         facts::latency(&mut report, &self.latency, &CONNECT_LATENCY);
         if let Some(mib) = memory_before {

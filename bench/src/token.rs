@@ -21,6 +21,11 @@ pub(crate) fn send_path(hub: &str, target: &str) -> String {
     format!("/api/hubs/{hub}{slash}{target}/:send?api-version={API_VERSION}")
 }
 
+/// Path and query of the question whether `target` exists: `users/…` or `groups/…`.
+pub(crate) fn exists_path(hub: &str, target: &str) -> String {
+    format!("/api/hubs/{hub}/{target}?api-version={API_VERSION}")
+}
+
 /// Signs the bearer token of one REST request as the SDKs do (reference rest-api §3.1): the audience is
 /// the whole URL, query included. `now_s` is in seconds since 1970.
 pub(crate) fn sign_request(key: &str, host: &str, path: &str, now_s: u64) -> String {

@@ -176,7 +176,7 @@ fn smoke_runs_every_workload_against_a_server_it_starts() {
     let names: Vec<_> = reports.iter().map(|report| report["workload"].as_str().unwrap_or("none")).collect();
     assert_eq!(
         names.join(" "),
-        "fanout fanout fanout fanout fanout idle idle idle storm rest rest rest webhook webhook webhook \
+        "fanout fanout fanout fanout fanout idle idle idle storm storm rest rest rest webhook webhook webhook \
          stalled stalled cuts azure azure azure azure azure azure azure azure azure azure echo",
         "{reports:?}"
     );

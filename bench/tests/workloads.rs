@@ -6,7 +6,7 @@ mod support;
 use serde_json::Value;
 use support::{Fault, TestServer, bench, bench_all};
 
-const COUNTS: [&str; 11] = [
+const COUNTS: [&str; 13] = [
     "lost",
     "duplicated",
     "reordered",
@@ -18,6 +18,8 @@ const COUNTS: [&str; 11] = [
     "refused_requests",
     "refused_recoveries",
     "wrong_endings",
+    "back_late",
+    "bystanders_wrong",
 ];
 
 const REST: &str = "rest --members 4 --senders 3 --messages 120 --rounds 2 --timeout 2";
@@ -61,6 +63,19 @@ fn storms_are_counted_in_every_protocol_and_pace() {
         }
         assert!(report["leak_kib_per_connection"].is_f64(), "{report}");
     }
+}
+
+#[test]
+fn clients_cut_all_at_once_come_back_while_others_go_on() {
+    let server = TestServer::start(Fault::None);
+    let report = clean(&server, "storm --connections 60 --rounds 2 --drop --timeout 3");
+    for key in ["back_seconds", "others_calm_p99_ms", "others_p99_ms"] {
+        assert!(report[key].as_f64().unwrap() > 0.0, "{key}: {report}");
+    }
+    assert!(report["listen_overflows"].is_u64(), "{report}");
+    // The first member is a bystander, for they are there first.
+    let storm = "storm --connections 20 --rounds 1 --drop --timeout 1";
+    caught(Fault::DropOne, storm, &[("bystanders_wrong", 1)]);
 }
 
 #[test]
@@ -252,6 +267,9 @@ fn contradictions_are_refused_with_a_reason() {
     for options in [
         "storm --connections 0",
         "storm --rate 0",
+        "storm --drop --within 0",
+        "soak --minutes 1 --warm-up 1",
+        "soak --minutes 0",
         "rest --target group --groups 9 --members 3",
         "rest --protocol simple",
         "rest --size 29",

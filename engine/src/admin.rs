@@ -2,14 +2,15 @@
 //! one page to look at it and try a client.
 //!
 //! It has no authentication: it belongs on loopback or a private network. What must stay true: nothing here
-//! changes anything, but for the page's tokens; those are made only on loopback, for a request that names
-//! loopback as its host and comes from no other site's page, or a page elsewhere on the web could have its
-//! reader's browser fetch one.
+//! changes anything, but for the page's tokens and the drain; those are to be had only on loopback, for a request that
+//! names loopback as its host and comes from no other site's page (a drain: from no page at all), or a page elsewhere
+//! on the web could have its reader's browser ask for one.
 
 mod upstreams;
 
 use crate::auth::{TokenRequest, Verifier};
 use crate::core::counters::{ClosedRow, ConnectionPage, CoreShared};
+use crate::drain::Drain;
 use crate::metrics;
 use crate::net::http::{Answerer, Asker, Reply};
 use crate::net::peer::Via;
@@ -33,7 +34,7 @@ use serde_json::{Map, Value, json};
 use std::fmt::Display;
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -43,8 +44,8 @@ pub(crate) struct Admin {
     pub(crate) verifier: Arc<Verifier>,
     /// What the cores count.
     pub(crate) cores: Vec<Arc<CoreShared>>,
-    /// Set when the server begins to stop: not ready from then on.
-    pub(crate) draining: Arc<AtomicBool>,
+    /// Once it is asked for, the server is not ready.
+    pub(crate) drain: Arc<Drain>,
     /// Where clients connect; set once the listeners are bound.
     pub(crate) service: OnceLock<Address>,
     /// Whether the admin listener is reachable from this machine only.
@@ -84,18 +85,21 @@ impl Admin {
     async fn serve(&self, request: Request<Incoming>, via: Via, asker: &Asker) -> Result<Reply, Refusal> {
         let (head, _) = request.into_parts();
         let path = head.uri.path();
-        if path == "/token" {
-            return self.token(&head, via, asker.now_unix());
+        match path {
+            "/token" => return self.token(&head, via, asker.now_unix()),
+            "/drain" if head.method == Method::POST => return self.begin_drain(&head),
+            _ => {}
         }
         let file = if path == "/" { "index.html" } else { &path[1..] };
         let reply = match path {
             "/metrics" => text(metrics::CONTENT_TYPE, self.metrics(asker.now_unix())),
             "/healthz" => text("text/plain", "ok\n"),
-            "/readyz" if self.draining.load(Ordering::Relaxed) => {
+            "/readyz" if self.drain.is_asked() => {
                 return Err(ErrorBody::new(ErrorCode::ServiceUnavailable, "The server is stopping.").into());
             }
             "/readyz" => text("text/plain", "ready\n"),
             "/stats" => json_reply(StatusCode::OK, self.stats().to_string()),
+            "/drain" => json_reply(StatusCode::OK, self.drain.progress(&self.cores).to_string()),
             "/upstreams" => json_reply(StatusCode::OK, self.upstreams(&head)?.to_string()),
             "/closed" => json_reply(StatusCode::OK, self.closed().to_string()),
             "/connections" => match asker
@@ -205,6 +209,20 @@ impl Admin {
             )
         })?;
         Ok(upstreams::list(&self.upstreams.views(), hub.as_deref().zip(handler)))
+    }
+
+    /// Begins the drain, `POST /drain`; asked again it only tells how far that is.
+    fn begin_drain(&self, head: &Parts) -> Result<Reply, Refusal> {
+        let host = head.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+        if !self.on_loopback || head.headers.contains_key(ORIGIN) || !is_loopback(host) {
+            let message =
+                "A drain is asked for from this machine itself, and by no page; or send the process SIGTERM.";
+            return Err(ErrorBody::new(ErrorCode::Forbidden, message).into());
+        }
+        if self.drain.ask() {
+            tracing::info!("the admin listener was asked for a drain");
+        }
+        Ok(json_reply(StatusCode::ACCEPTED, self.drain.progress(&self.cores).to_string()))
     }
 
     /// A client URL for the page, `POST /token?hub=&user=`.
@@ -339,7 +357,7 @@ mod tests {
         Arc::new(Admin {
             verifier,
             cores: vec![Arc::default(), Arc::default()],
-            draining: Arc::default(),
+            drain: Arc::default(),
             service,
             on_loopback,
             rows_max: 2.into(),
@@ -389,7 +407,7 @@ mod tests {
         let admin = admin(true);
         assert_eq!(ask(&admin, "GET", "/healthz", HOST_LINE), (200, "ok\n".into()));
         assert_eq!(ask(&admin, "GET", "/readyz", HOST_LINE).0, 200);
-        admin.draining.store(true, Ordering::Relaxed);
+        admin.drain.ask();
         assert_eq!(ask(&admin, "GET", "/readyz", HOST_LINE).0, 503);
         assert_eq!(ask(&admin, "GET", "/healthz", HOST_LINE).0, 200);
     }
@@ -451,6 +469,27 @@ mod tests {
         for query in ["handler=first", "handler=-1", "hub=%"] {
             assert_eq!(ask(&admin, "GET", &format!("/upstreams?{query}"), HOST_LINE).0, 400, "{query}");
         }
+    }
+
+    #[test]
+    fn a_drain_is_for_this_machine_only_and_for_no_page() {
+        let admin = admin(true);
+        for headers in [
+            "Host: rebound.example.com:8081\r\n",
+            "Host: localhost:8081\r\nOrigin: http://localhost:8081\r\n",
+            "Host: localhost:8081\r\nOrigin: null\r\n",
+        ] {
+            assert_eq!(ask(&admin, "POST", "/drain", headers).0, 403, "{headers}");
+        }
+        assert_eq!(ask(&self::admin(false), "POST", "/drain", HOST_LINE).0, 403);
+        let (status, body) = ask(&admin, "GET", "/drain", HOST_LINE);
+        assert!(status == 200 && body.contains(r#""draining":false"#), "{body}");
+        assert!(!admin.drain.is_asked());
+        let (status, body) = ask(&admin, "POST", "/drain", HOST_LINE);
+        assert!(status == 202 && body.contains(r#""draining":true"#), "{body}");
+        assert!(admin.drain.is_asked());
+        assert_eq!(ask(&admin, "POST", "/drain", HOST_LINE).0, 202);
+        assert_eq!(ask(&admin, "DELETE", "/drain", HOST_LINE).0, 405);
     }
 
     #[test]

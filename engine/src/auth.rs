@@ -435,6 +435,12 @@ impl<'a> ClientQuery<'a> {
 }
 
 #[cfg(test)]
+mod forge;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod times;
+#[cfg(test)]
+mod vectors;

@@ -17,6 +17,8 @@ pub(crate) struct Cli {
 pub(crate) enum Verb {
     /// Serve clients and REST calls (the default)
     Serve(Serve),
+    /// Have a server on this machine close its clients by and by and end, and show how far it is
+    Drain(Drain),
     /// Print a client URL with a token in it
     Token(Token),
     /// Print the effective configuration, or what is wrong with it (exit code 2)
@@ -37,6 +39,15 @@ pub(crate) struct Serve {
     cores: Option<String>,
     #[command(flatten)]
     file: File,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Drain {
+    /// The server's admin listener; by default the configured one
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) admin: Option<String>,
+    #[command(flatten)]
+    pub(crate) file: File,
 }
 
 #[derive(Debug, Args)]

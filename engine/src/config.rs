@@ -14,7 +14,8 @@ mod value;
 pub(crate) use fault::ConfigError;
 pub(crate) use keys::{
     AnonymousPolicy, Auth, AuthKind, ClientCertificates, CountBy, EventHandler, EventListener, Firewall, Hub,
-    Issuer, Keys, Limits, Oidc, OnUserEventFailure, ProxyProtocol, Section, Server, Tls, TlsVersion,
+    Issuer, Keys, Limits, LogFormat, Oidc, OnUserEventFailure, ProxyProtocol, Section, Server, Tls,
+    TlsVersion,
 };
 pub(crate) use value::Secret;
 

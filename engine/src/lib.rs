@@ -13,8 +13,10 @@ mod certificates;
 mod cli;
 mod config;
 mod core;
+mod drain;
 #[doc(hidden)]
 pub mod measured;
+mod memory;
 mod metrics;
 mod net;
 mod probe;
@@ -22,6 +24,7 @@ mod process;
 mod reload;
 mod rest;
 mod server;
+mod supervisor;
 mod throttle;
 mod trace;
 mod upstreams;
@@ -36,6 +39,7 @@ pub fn run() -> ExitCode {
     let verb = cli::Cli::parse().verb.unwrap_or_else(|| Verb::Serve(cli::Serve::from_environment()));
     let outcome = match &verb {
         Verb::Serve(arguments) => server::serve(arguments),
+        Verb::Drain(arguments) => server::drain(arguments),
         Verb::Token(arguments) => server::token(arguments),
         Verb::Check(arguments) => server::check(arguments),
         Verb::Echo(arguments) => server::echo(arguments),

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 /// Small buffers of very many connections come and go on pinned threads: what this allocator is made for.
+#[cfg(feature = "mimalloc")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

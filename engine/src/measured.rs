@@ -11,7 +11,7 @@ use crate::core::ring::Ring;
 use crate::core::settings::{MeshSettings, RingSettings};
 use crate::net::gate::{Admission, Gate, UpgradeRequest};
 use crate::net::peer::Named;
-use ringhub_hub::{CoreId, MeshItem};
+use ringhub_hub::{ConnectionId, CoreId, MeshItem};
 use ringhub_protocol::name::{HubName, UserId};
 use ringhub_protocol::rest::{ClientType, GenerateToken};
 use std::io;
@@ -44,7 +44,7 @@ impl MeshPair {
                 submissions: 8,
                 completions: 16,
                 buffers: 8,
-                buffer_bytes: 256,
+                ..RingSettings::default()
             })?,
         })
     }
@@ -127,5 +127,19 @@ impl Tokens {
     pub fn authorizes(&self, authorization: &str) -> bool {
         let named = Named { host: HOST, ..Named::default() };
         self.verifier.authorize_rest(NOW_UNIX, Some(authorization), &named, PATH).is_ok()
+    }
+
+    /// The target of an upgrade that recovers a session.
+    pub fn recovery_target(&self) -> String {
+        let hub = HubName::parse("chat").expect("a legal name");
+        let id = ConnectionId { node: 0, core: CoreId(0), slot: 1, random: 2 };
+        let token = self.verifier.reconnection_token(&hub, &id);
+        format!("/client/hubs/chat?awps_connection_id={}&awps_reconnection_token={token}", id.text().as_str())
+    }
+
+    /// Whether an upgrade to `target` may recover the session it names.
+    pub fn recovers(&self, target: &str) -> bool {
+        let request = UpgradeRequest { target, host: HOST, ..UpgradeRequest::default() };
+        matches!(self.verifier.admit(NOW_UNIX, &request), Admission::Recover { .. })
     }
 }

@@ -68,7 +68,7 @@ struct HubRow {
     value: u64,
 }
 
-fn hub_rows(counters: &HubCounters) -> [HubRow; 22] {
+fn hub_rows(counters: &HubCounters) -> [HubRow; 26] {
     use Kind::{Counter, Gauge};
     [
         ("connections", "Connections now, sessions without a socket included", Gauge, counters.connections),
@@ -83,6 +83,12 @@ fn hub_rows(counters: &HubCounters) -> [HubRow; 22] {
             counters.permissions_refused,
         ),
         ("duplicates", "Requests answered Duplicate", Counter, counters.duplicates),
+        (
+            "publications_refused",
+            "Publications refused because memory was short",
+            Counter,
+            counters.publications_refused,
+        ),
         (
             "events",
             "Events that handlers were asked about, or only listeners heard",
@@ -143,6 +149,14 @@ fn hub_rows(counters: &HubCounters) -> [HubRow; 22] {
             Counter,
             counters.flushes_forced,
         ),
+        (
+            "messages_deflated",
+            "Messages compressed, each once for all clients that speak the same",
+            Counter,
+            counters.messages_deflated,
+        ),
+        ("deflate_bytes_in", "Their bytes before", Counter, counters.deflate_bytes_in),
+        ("deflate_bytes_out", "Their bytes afterwards", Counter, counters.deflate_bytes_out),
     ]
     .map(|(name, help, kind, value)| HubRow { name, help, kind, value })
 }

@@ -1,7 +1,9 @@
 //! What the server needs of the kernel and of its limits, tried at start: each thing that is missing is one
 //! line with its fix, instead of a failure in the middle of a core's start.
 
-use io_uring::{IoUring, Probe, opcode};
+use crate::core::ring::Ring;
+use crate::core::settings::RingSettings;
+use io_uring::opcode;
 use std::fmt;
 use std::io;
 
@@ -46,15 +48,26 @@ pub(crate) fn probe(cores: u16) -> Result<Vec<Lack>, Vec<Lack>> {
     let locked_needed = LOCKED_BYTES_PER_CORE * u64::from(cores);
     match limits::raise(libc::RLIMIT_MEMLOCK) {
         Ok(bytes) if bytes < locked_needed => lacks.push(Lack {
-            what: format!("only {bytes} bytes may be locked in memory; {cores} cores need {locked_needed}"),
+            what: format!(
+                "only {bytes} bytes may be locked in memory; each core needs {LOCKED_BYTES_PER_CORE}, and there are \
+                 to be {cores}"
+            ),
             fix: "raise it (ulimit -l, LimitMEMLOCK= in systemd, --ulimit memlock= in a container)".into(),
         }),
         Ok(_) | Err(_) => {}
     }
-    if let Err(lack) = ring() {
+    if let Err(lack) = ring()
+        // Too little memory is said once.
+        && lacks.iter().all(|said| said.fix != lack.fix)
+    {
         lacks.push(lack);
     }
     if lacks.is_empty() { Ok(warnings) } else { Err(lacks) }
+}
+
+/// How many files the process may have open once [`probe`] has raised the limit; without end if it cannot be read.
+pub(crate) fn files_max() -> u64 {
+    limits::hard(libc::RLIMIT_NOFILE).unwrap_or(u64::MAX)
 }
 
 /// Fewer open files than this is worth a warning.
@@ -63,25 +76,21 @@ const FILES_LOW: u64 = 4096;
 /// What the executor that hosts a core checks for when it starts.
 const LOCKED_BYTES_PER_CORE: u64 = 512 << 10;
 
-/// Sets up a ring as a core does and asks which operations it has.
+/// Sets up a ring as a core does, with its buffers, submits to it and asks which operations it has.
 fn ring() -> Result<(), Lack> {
-    let ring: IoUring = IoUring::builder()
-        .setup_submit_all()
-        .setup_single_issuer()
-        .setup_defer_taskrun()
-        .build(8)
-        .map_err(|error| setup_lack(&error, &disabled_sysctl()))?;
-    let mut probe = Probe::new();
-    ring.submitter().register_probe(&mut probe).map_err(|error| Lack {
-        what: format!("io_uring_register is refused ({error})"),
+    let set_up = Ring::new(&RingSettings::default()).map_err(|error| why(&error))?;
+    let probe = set_up.probe().map_err(|error| Lack {
+        what: format!("io_uring can be set up but not used ({error})"),
         fix: FILTER_FIX.into(),
     })?;
+    lacking(|code| probe.is_supported(code)).map_or(Ok(()), Err)
+}
+
+/// The operations that are not there.
+fn lacking(is_supported: impl Fn(u8) -> bool) -> Option<Lack> {
     let missing: Vec<&str> =
-        OPERATIONS.iter().filter(|(code, _)| !probe.is_supported(*code)).map(|(_, name)| *name).collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    Err(Lack {
+        OPERATIONS.iter().filter(|(code, _)| !is_supported(*code)).map(|(_, name)| *name).collect();
+    (!missing.is_empty()).then(|| Lack {
         what: format!("the kernel's io_uring lacks {}", missing.join(", ")),
         fix: "run on Linux 6.1 or newer (tested on 6.18)".into(),
     })
@@ -89,7 +98,7 @@ fn ring() -> Result<(), Lack> {
 
 /// What cores submit. That accept and receive can be multishot and take provided buffers cannot be asked, but
 /// is older (5.19, 6.0) than the deferred task work (6.1) that the ring's set-up has shown.
-const OPERATIONS: [(u8, &str); 9] = [
+const OPERATIONS: [(u8, &str); 7] = [
     (opcode::Accept::CODE, "accept"),
     (opcode::Recv::CODE, "recv"),
     (opcode::Send::CODE, "send"),
@@ -97,14 +106,17 @@ const OPERATIONS: [(u8, &str); 9] = [
     (opcode::PollAdd::CODE, "poll"),
     (opcode::MsgRingData::CODE, "msg_ring"),
     (opcode::AsyncCancel::CODE, "async_cancel"),
-    (opcode::Shutdown::CODE, "shutdown"),
-    (opcode::Close::CODE, "close"),
 ];
 
 const FILTER_FIX: &str = "allow io_uring_setup, io_uring_enter and io_uring_register in the system-call \
                           filter (for a container: --security-opt seccomp=PROFILE with these three)";
 
-/// Why `io_uring_setup` failed; `sysctl` is the text of `kernel.io_uring_disabled`, empty if there is none.
+/// Why a ring cannot be set up.
+pub(crate) fn why(error: &io::Error) -> Lack {
+    setup_lack(error, &disabled_sysctl())
+}
+
+/// The same; `sysctl` is the text of `kernel.io_uring_disabled`, empty if there is none.
 fn setup_lack(error: &io::Error, sysctl: &str) -> Lack {
     let lack = |what: String, fix: &str| Lack { what, fix: fix.to_owned() };
     match error.raw_os_error() {
@@ -118,10 +130,10 @@ fn setup_lack(error: &io::Error, sysctl: &str) -> Lack {
             "sysctl -w kernel.io_uring_disabled=0 (or 1, with this user in kernel.io_uring_group)",
         ),
         Some(libc::EPERM | libc::EACCES) => {
-            lack("a system-call filter or security policy forbids io_uring_setup".into(), FILTER_FIX)
+            lack("a system-call filter or security policy forbids io_uring".into(), FILTER_FIX)
         }
         Some(libc::EINVAL) => lack(
-            "the kernel's io_uring is too old: it cannot defer its task work".into(),
+            "the kernel's io_uring is too old: it cannot defer its task work, or has no buffer rings".into(),
             "run on Linux 6.1 or newer (tested on 6.18)",
         ),
         Some(libc::ENOMEM) => lack(
@@ -146,13 +158,14 @@ fn disabled_sysctl() -> String {
 mod limits {
     use std::io;
 
+    /// A resource's hard limit.
+    pub(super) fn hard(resource: libc::__rlimit_resource_t) -> io::Result<u64> {
+        get(resource).map(|limit| limit.rlim_max)
+    }
+
     /// Raises a resource's soft limit to its hard one and returns that.
     pub(super) fn raise(resource: libc::__rlimit_resource_t) -> io::Result<u64> {
-        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-        // SAFETY: `limit` is a live `rlimit` that the call fills in; it keeps no pointer to it.
-        if unsafe { libc::getrlimit(resource, &raw mut limit) } != 0 {
-            return Err(io::Error::last_os_error());
-        }
+        let mut limit = get(resource)?;
         if limit.rlim_cur < limit.rlim_max {
             limit.rlim_cur = limit.rlim_max;
             // SAFETY: `limit` is a live, initialised `rlimit` that the call only reads.
@@ -161,6 +174,15 @@ mod limits {
             }
         }
         Ok(limit.rlim_cur)
+    }
+
+    fn get(resource: libc::__rlimit_resource_t) -> io::Result<libc::rlimit> {
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: `limit` is a live `rlimit` that the call fills in; it keeps no pointer to it.
+        if unsafe { libc::getrlimit(resource, &raw mut limit) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(limit)
     }
 }
 
@@ -187,8 +209,22 @@ mod tests {
     }
 
     #[test]
+    fn an_operation_that_is_missing_is_named() {
+        assert_eq!(lacking(|_| true), None);
+        let lack =
+            lacking(|code| code != opcode::MsgRingData::CODE && code != opcode::SendMsg::CODE).unwrap();
+        assert!(lack.what.ends_with("lacks sendmsg, msg_ring") && lack.fix.contains("6.1"), "{lack}");
+    }
+
+    #[test]
+    fn this_kernel_has_all_of_it() {
+        assert_eq!(ring(), Ok(()));
+    }
+
+    #[test]
     fn the_soft_limit_of_open_files_reaches_the_hard_one() {
         let first = limits::raise(libc::RLIMIT_NOFILE).unwrap();
         assert_eq!(limits::raise(libc::RLIMIT_NOFILE).unwrap(), first);
+        assert_eq!(files_max(), first);
     }
 }

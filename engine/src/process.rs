@@ -56,6 +56,14 @@ counts! {
     counted_keys: Gauge,
     /// REST calls refused because there were too many in a second.
     rest_throttled: Counter,
+    /// Bytes of memory in use, by what bounds it: the process's own, or its control group's.
+    memory_used_bytes: Gauge,
+    /// Bytes at which new work is refused.
+    memory_bytes_max: Gauge,
+    /// Whether memory is short and new work is refused: 1 then.
+    memory_short: Gauge,
+    /// Whether the server drains: 1 then. How many connections are left is `connections`, summed over the cores.
+    draining: Gauge,
     /// Times the configuration was reloaded, changed or not.
     reloads: Counter,
     /// Times a reload was refused and changed nothing.

@@ -90,6 +90,8 @@ impl Reloader {
             }
             Err(problem) => {
                 self.process.reloads_refused.up();
+                // A record is one line; what to do follows what is wrong.
+                let problem = problem.replace("\n  fix: ", "; fix: ");
                 tracing::error!(
                     "the configuration was not reloaded, the one before stays in effect: {problem}"
                 );

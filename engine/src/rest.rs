@@ -6,6 +6,7 @@
 
 use crate::auth::{Access, TokenRequest, Verifier};
 use crate::core::counters::CoreShared;
+use crate::drain::Drain;
 use crate::net::http::{Answerer, Asker, Reply};
 use crate::net::peer::{Named, Via};
 use crate::net::{HttpAnswer, HttpCall, OwnedContent};
@@ -14,7 +15,7 @@ use crate::throttle::Throttle;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
-use hyper::header::{ALLOW, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue};
+use hyper::header::{ALLOW, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use ringhub_hub::{Answer, CoreId, MemberPage};
 use ringhub_protocol::name::{GroupName, HubName, UserId};
@@ -26,7 +27,7 @@ use ringhub_protocol::rest::route::{RouteError, route};
 use ringhub_protocol::rest::{Call, Filters, GenerateToken, Operation, Page, group_change};
 use ringhub_protocol::uri::query_pairs;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -42,8 +43,8 @@ pub(crate) struct RestApi {
     pub(crate) throttle: Throttle,
     /// Counts those that are not.
     pub(crate) process: Arc<ProcessCounts>,
-    /// Set when the server begins to stop: health is 503 from then on.
-    pub(crate) draining: Arc<AtomicBool>,
+    /// Once it is asked for, health is 503 and every answer ends its connection, so that callers go elsewhere.
+    pub(crate) drain: Arc<Drain>,
 }
 
 impl RestApi {
@@ -57,10 +58,12 @@ impl RestApi {
     }
 
     async fn serve(&self, request: Request<Incoming>, asker: &Asker, core: CoreId, via: Via) -> Reply {
-        match self.serve_or_refuse(request, asker, core, via).await {
-            Ok(reply) => reply,
-            Err(refusal) => refusal.reply(),
+        let answer = self.serve_or_refuse(request, asker, core, via).await;
+        let mut reply = answer.unwrap_or_else(|refusal| refusal.reply());
+        if self.drain.is_asked() {
+            reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
+        reply
     }
 
     async fn serve_or_refuse(
@@ -94,6 +97,7 @@ impl RestApi {
                 .with_filters(core, |filters| route(head.method.as_str(), path, head.uri.query(), filters))?;
             let kind = match &call {
                 Call::Hub { operation: Operation::Send { .. }, .. } => {
+                    self.check_memory(core)?;
                     let headers = head.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
                     Some((payload_type(content_type)?, metadata(headers)?))
                 }
@@ -185,8 +189,18 @@ impl RestApi {
         Err(ErrorBody::new(ErrorCode::TooManyRequests, "There are too many calls in a second.").into())
     }
 
+    /// Whether there is memory for what a send leaves with slow readers.
+    fn check_memory(&self, core: CoreId) -> Result<(), Refusal> {
+        let shared = &self.filters[usize::from(core.0)].1;
+        if !shared.pressure.is_on() {
+            return Ok(());
+        }
+        shared.counters.memory_sends_refused.add(1);
+        Err(ErrorBody::new(ErrorCode::ServiceUnavailable, "The server is short of memory.").into())
+    }
+
     fn health(&self) -> Reply {
-        if self.draining.load(Ordering::Relaxed) { unavailable().reply() } else { empty(StatusCode::OK) }
+        if self.drain.is_asked() { unavailable().reply() } else { empty(StatusCode::OK) }
     }
 
     fn generate_token(
@@ -394,7 +408,7 @@ mod tests {
 
     struct Setup {
         key: Secret,
-        draining: Arc<AtomicBool>,
+        drain: Arc<Drain>,
         connection: HttpConnection,
     }
 
@@ -404,20 +418,20 @@ mod tests {
 
     fn setup_with(rate: u64) -> Setup {
         let key = generate_key();
-        let draining = Arc::new(AtomicBool::new(false));
+        let drain = Arc::new(Drain::default());
         let verifier = Arc::new(Verifier::new(&Config::default(), &key));
         let filters = [(Mutex::new(Filters::new(1)), Arc::default())].into();
         let api = Arc::new(RestApi {
             verifier,
             body_bytes_max: 1000.into(),
             filters,
-            draining: draining.clone(),
+            drain: drain.clone(),
             throttle: Throttle::new(1, rate),
             process: Arc::default(),
         });
         Setup {
             key,
-            draining,
+            drain,
             connection: HttpConnection::new(
                 16 << 10,
                 Upgrades::Allowed,
@@ -553,7 +567,7 @@ mod tests {
         let mut setup = self::setup();
         let (answer, _) = setup.ask_bare("POST", "/api/hubs/h/:send", "", "body", Answer::Done);
         text.push_str(&format!("> without a token\n{answer}\n\n"));
-        setup.draining.store(true, Ordering::Relaxed);
+        setup.drain.ask();
         let (answer, _) = setup.ask_bare("GET", "/api/health", "", "", Answer::Done);
         text.push_str(&format!("> health while draining\n{answer}\n"));
         insta::assert_snapshot!(text);

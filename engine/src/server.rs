@@ -12,13 +12,16 @@ use crate::config::{Config, ConfigError, Hub, ProxyProtocol, Secret, Tls, refere
 use crate::core::counters::CoreShared;
 use crate::core::settings::{HubSettings, Settings, SocketSettings};
 use crate::core::{Control, Mode, Server, start};
+use crate::drain::{self, Drain};
+use crate::memory::{self, Bound, Memory};
 use crate::net::http::{HttpConnection, Upgrades};
 use crate::net::peer::{Proxies, Via};
 use crate::net::{Address, HttpFactory, HttpHandler, Listener, Scheme};
-use crate::probe::probe;
+use crate::probe::{files_max, probe};
 use crate::process::ProcessCounts;
 use crate::reload::{self, Commit, Reloader, Trigger};
 use crate::rest::RestApi;
+use crate::supervisor;
 use crate::throttle::Throttle;
 use crate::trace::{self, Log};
 use crate::upstreams::{Built, Upstreams, public_host};
@@ -34,7 +37,7 @@ use std::fmt::Display;
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -59,7 +62,8 @@ impl Failure {
     /// Says it and ends.
     pub(crate) fn report(self) -> ExitCode {
         for line in self.message.lines() {
-            eprintln!("ringhub: {line}");
+            // A part of it may be what a file has, or another program said.
+            eprintln!("ringhub: {}", trace::harmless(line));
         }
         ExitCode::from(self.code)
     }
@@ -74,7 +78,7 @@ impl From<ConfigError> for Failure {
 /// `ringhub serve`: until a signal.
 pub(crate) fn serve(arguments: &cli::Serve) -> Result<(), Failure> {
     let config = arguments.config()?;
-    let log = trace::start(&config.server.log).map_err(Failure::usage)?;
+    let log = trace::start(&config.server.log, config.server.log_format).map_err(Failure::usage)?;
     let generated = config.keys.primary.is_none().then(generate_key);
     let key = primary_key(&config, generated.as_ref()).map_err(Failure::usage)?;
     let is_generated = generated.is_some();
@@ -100,21 +104,21 @@ pub(crate) fn serve(arguments: &cli::Serve) -> Result<(), Failure> {
     }
     let process = Arc::new(ProcessCounts::default());
     let door = Arc::new(Doorkeeper::new(verifier.clone(), Rules::new(&config), process.clone()));
-    let draining = Arc::new(AtomicBool::new(false));
+    let drain = Arc::new(Drain::default());
     let cores = settings.cores;
     let shared: Vec<Arc<CoreShared>> = (0..cores).map(|_| Arc::default()).collect();
     let rest = Arc::new(RestApi {
         verifier: verifier.clone(),
         body_bytes_max: bytes(config.limits.rest_body_bytes_max).into(),
         filters: filters(&shared, bytes(config.limits.filters_max)),
-        draining: draining.clone(),
+        drain: drain.clone(),
         throttle: Throttle::new(cores, config.limits.rest_calls_per_second_max),
         process: process.clone(),
     });
     let admin = Arc::new(Admin {
         verifier: verifier.clone(),
         cores: shared.clone(),
-        draining: draining.clone(),
+        drain: drain.clone(),
         service: OnceLock::new(),
         on_loopback,
         rows_max: bytes(config.limits.admin_rows_max).into(),
@@ -128,7 +132,7 @@ pub(crate) fn serve(arguments: &cli::Serve) -> Result<(), Failure> {
         rest: rest.clone(),
         admin: admin.clone(),
     });
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(Failure::running)?;
+    let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(Failure::running)?;
     let exchange = Arc::new(Exchange::new(cores));
     let signer = Signer::new(&signing_keys(&config, &key));
     let relay = start_relay(&verifier, exchange.clone(), signer.clone())?;
@@ -137,9 +141,10 @@ pub(crate) fn serve(arguments: &cli::Serve) -> Result<(), Failure> {
         .map_err(Failure::running)?;
     let _ = admin.service.set(server.service[0].reachable());
     let banner = banner(&server, &config, &key);
+    let memory = Arc::new(Memory::new(Bound::new(config.limits.memory_bytes_max), process.clone()));
     let arguments = arguments.clone();
     let file = arguments.file().map(Path::to_owned);
-    let mut reloader = Reloader::new(move || arguments.config(), config, process, now_unix);
+    let mut reloader = Reloader::new(move || arguments.config(), config, process.clone(), now_unix);
     let parts = Parts {
         log,
         generated,
@@ -149,6 +154,7 @@ pub(crate) fn serve(arguments: &cli::Serve) -> Result<(), Failure> {
         http,
         signer,
         upstreams,
+        memory: memory.clone(),
         cores,
         control: server.control(),
     };
@@ -156,14 +162,30 @@ pub(crate) fn serve(arguments: &cli::Serve) -> Result<(), Failure> {
     reloader.register(move |config| prepare_tls(tls.as_ref(), config));
     let reload = reload::start(reloader, file).map_err(Failure::running)?;
     say(&banner);
-    while signals.forever().next() == Some(SIGHUP) {
+    supervisor::tell(supervisor::State::Ready);
+    heed(signals, drain.clone(), move || {
         // Its thread lives as long as the process.
         let _ = reload.send(Trigger::Asked);
+    });
+    let control = server.control();
+    let mut looked = Instant::now();
+    let mut look = || {
+        if looked.elapsed() >= memory::LOOK_EVERY {
+            looked = Instant::now();
+            if memory.look(&shared) {
+                control.wake();
+            }
+        }
+    };
+    while !drain.wait(memory::LOOK_EVERY) {
+        look();
     }
-    tracing::info!("stopping; a second signal stops at once");
-    draining.store(true, Ordering::Relaxed);
+    supervisor::tell(supervisor::State::Stopping);
+    process.draining.set(1);
+    drain.carry_out(&server, &shared, look);
     let (began, allowed) = (Instant::now(), server.stop_deadline());
-    finish(server, signals);
+    server.stop();
+    server.join();
     // The cores have said all; what they told event handlers last may still be on its way.
     relay.stop(allowed.saturating_sub(began.elapsed()).max(RELAY_GRACE_MIN));
     relay.join();
@@ -180,7 +202,7 @@ pub(crate) fn echo(arguments: &cli::Echo) -> Result<(), Failure> {
             "--listen: must be an address and port such as 127.0.0.1:9001 or https://127.0.0.1:9001",
         )
     })?;
-    trace::start(&config.server.log).map_err(Failure::usage)?;
+    trace::start(&config.server.log, config.server.log_format).map_err(Failure::usage)?;
     let tls = tls(&config.tls, [&listen])?;
     check_system(1)?;
     let verifier = Arc::new(Verifier::new(&config, &generate_key()));
@@ -199,14 +221,14 @@ pub(crate) fn echo(arguments: &cli::Echo) -> Result<(), Failure> {
         verifier: verifier.clone(),
         body_bytes_max: (1 << 20).into(),
         filters: filters(&[Arc::default()], 0),
-        draining: Arc::default(),
+        drain: Arc::default(),
         throttle: Throttle::new(1, 0),
         process: Arc::default(),
     });
     let admin = Arc::new(Admin {
         verifier: verifier.clone(),
         cores: Vec::new(),
-        draining: Arc::default(),
+        drain: Arc::default(),
         service: OnceLock::new(),
         on_loopback: false,
         rows_max: 0.into(),
@@ -216,15 +238,29 @@ pub(crate) fn echo(arguments: &cli::Echo) -> Result<(), Failure> {
         started: Instant::now(),
     });
     let http = Arc::new(Http { head_bytes_max: settings.sockets.head_bytes_max.into(), rest, admin });
-    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(Failure::running)?;
+    let signals = Signals::new([SIGTERM, SIGINT]).map_err(Failure::running)?;
     let server =
         start(settings, Mode::Echo, verifier, http, tls, Arc::new(Exchange::new(1)), &[Arc::default()])
             .map_err(Failure::running)?;
     let Address { scheme, socket } = server.service[0];
     say(&format!("echo on {}://{socket}\n", scheme.websocket()));
-    signals.forever().next();
-    finish(server, signals);
+    let drain = Arc::new(Drain::default());
+    heed(signals, drain.clone(), || {});
+    while !drain.wait(Duration::MAX) {}
+    server.stop();
+    server.join();
     Ok(())
+}
+
+/// `ringhub drain`.
+pub(crate) fn drain(arguments: &cli::Drain) -> Result<(), Failure> {
+    let config = arguments.file.config()?;
+    let admin = match &arguments.admin {
+        Some(text) => Address::parse(text)
+            .ok_or_else(|| Failure::usage("--admin: must be an address and port such as 127.0.0.1:8081"))?,
+        None => config.server.admin_listen[0].reachable(),
+    };
+    drain::ask::drain(&admin, |line| say(&format!("{line}\n"))).map_err(Failure::running)
 }
 
 /// `ringhub check`.
@@ -350,10 +386,12 @@ fn settings(config: &Config, cores: u16, upstreams: &Built) -> Settings {
             permission_patterns_max: bytes(limits.permission_patterns_max),
             events_waiting_max: bytes(hub.events_queued_max),
             events_waiting_bytes_max: bytes(limits.message_bytes_max),
+            deflate_bytes_min: bytes(hub.compression_bytes_min),
             ..Limits::default()
         },
         keepalive: Duration::from_secs(hub.websocket_keepalive_seconds),
         routes: name.and_then(|name| upstreams.routes(name)),
+        compression: hub.compression,
     };
     let default = Settings::default();
     Settings {
@@ -369,6 +407,8 @@ fn settings(config: &Config, cores: u16, upstreams: &Built) -> Settings {
             sockets_max: connections_max,
             head_bytes_max: bytes(limits.request_head_bytes_max),
             head_deadline: Duration::from_secs(limits.head_deadline_seconds),
+            body_grace: Duration::from_secs(limits.body_grace_seconds),
+            body_bytes_per_second_min: limits.body_bytes_per_second_min,
             http_idle: Duration::from_secs(limits.http_idle_seconds),
             decoder: DecoderLimits {
                 message_bytes_max: bytes(limits.message_bytes_max),
@@ -377,13 +417,16 @@ fn settings(config: &Config, cores: u16, upstreams: &Built) -> Settings {
             outbox_bytes_max: bytes(limits.outbox_bytes_max),
             pings_missed_max: limits.missed_pings_max as u8,
             close_deadline: Duration::from_secs(limits.close_deadline_seconds),
+            write_deadline: Duration::from_secs(limits.write_deadline_seconds),
             ..default.sockets
         },
         hubs: config.hubs().map(|(name, hub)| (name.clone(), hub_settings(Some(name), hub))).collect(),
         hub_default: hub_settings(None, &Hub::default()),
         hubs_max: bytes(limits.hubs_max),
+        drain: Duration::from_secs(config.server.drain_seconds),
         stop_deadline: Duration::from_secs(limits.stop_deadline_seconds),
         closed_max: bytes(limits.admin_rows_max),
+        files_max: files_max(),
         ..default
     }
 }
@@ -452,15 +495,18 @@ fn say(text: &str) {
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
-/// Stops gracefully; a second signal ends the process as it would have without us.
-fn finish(server: Server, mut signals: Signals) {
+/// Has the first signal to end begin the drain; a second one ends the process as it would have without us.
+fn heed(mut signals: Signals, drain: Arc<Drain>, reload: impl Fn() + Send + 'static) {
     std::thread::spawn(move || {
-        if let Some(signal) = signals.forever().find(|signal| *signal != SIGHUP) {
-            std::process::exit(128 + signal);
+        let mut is_first = true;
+        for signal in signals.forever() {
+            match signal {
+                SIGHUP => reload(),
+                _ if std::mem::take(&mut is_first) => drop(drain.ask()),
+                _ => std::process::exit(128 + signal),
+            }
         }
     });
-    server.stop();
-    server.join();
 }
 
 pub(crate) fn now_unix() -> u64 {
@@ -490,6 +536,7 @@ struct Parts {
     http: Arc<Http>,
     signer: Arc<Signer>,
     upstreams: Arc<Upstreams>,
+    memory: Arc<Memory>,
     cores: u16,
     control: Control,
 }
@@ -501,12 +548,14 @@ impl Parts {
         let (terms, rules) = (Terms::new(config, &key), Rules::new(config));
         let built = self.upstreams.prepare(config)?;
         let settings = settings(config, self.cores, &built);
+        let bound = Bound::new(config.limits.memory_bytes_max);
         let set_log = self.log.prepare(&config.server.log)?;
         let limits = config.limits.clone();
         let signing_keys: Vec<String> = signing_keys(config, &key).into_iter().map(str::to_owned).collect();
-        let Self { verifier, door, rest, http, signer, upstreams, control, .. } = self;
+        let Self { verifier, door, rest, http, signer, upstreams, memory, control, .. } = self;
         let (verifier, door, rest, http) = (verifier.clone(), door.clone(), rest.clone(), http.clone());
         let (signer, upstreams, control) = (signer.clone(), upstreams.clone(), control.clone());
+        let memory = memory.clone();
         Ok(Box::new(move || {
             set_log();
             verifier.set_terms(terms);
@@ -517,6 +566,7 @@ impl Parts {
             http.admin.rows_max.store(bytes(limits.admin_rows_max), Ordering::Relaxed);
             http.head_bytes_max.store(settings.sockets.head_bytes_max, Ordering::Relaxed);
             upstreams.commit(built);
+            memory.set_bound(bound);
             control.apply(settings);
         }))
     }
@@ -577,6 +627,6 @@ mod tests {
         assert_eq!(sockets(&ours), sockets(&theirs));
         assert_eq!((ours.hubs_max, ours.closed_max), (theirs.hubs_max, theirs.closed_max));
         assert_eq!((ours.listen, ours.admin_listen), (theirs.listen, theirs.admin_listen));
-        assert_eq!(ours.stop_deadline, theirs.stop_deadline);
+        assert_eq!((ours.drain, ours.stop_deadline), (theirs.drain, theirs.stop_deadline));
     }
 }

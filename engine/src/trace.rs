@@ -1,6 +1,12 @@
 //! Logs, to standard error: what happened, never tokens, keys or payloads.
+//!
+//! What must stay true: an event is one line, whatever is in it (`record`).
 
-use std::io::IsTerminal;
+mod record;
+
+use crate::config::LogFormat;
+use record::Record;
+pub(crate) use record::harmless;
 use std::sync::Arc;
 use tracing_subscriber::EnvFilter;
 
@@ -25,12 +31,14 @@ impl Log {
 /// # Errors
 ///
 /// What is wrong with the filter, for the operator.
-pub(crate) fn start(filter: &str) -> Result<Log, String> {
+pub(crate) fn start(filter: &str, format: LogFormat) -> Result<Log, String> {
     let filter = parse(filter)?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
+        .event_format(Record(format))
+        // Spans are other crates', and no record shows them.
+        .fmt_fields(tracing_subscriber::fmt::format::debug_fn(|_, _, _| Ok(())))
         .with_filter_reloading();
     let handle = builder.reload_handle();
     builder.init();

@@ -18,17 +18,17 @@ use ringhub_protocol::events::{EventFilter, Message, Presence, SystemEvents, Use
 use ringhub_protocol::name::{EventName, GroupName, HubName, UserId};
 use ringhub_protocol::pubsub::{ClientMessage, Data, DataType, Subprotocol};
 use ringhub_protocol::rest::{Filter, GroupChange, Operation, Page, Permission, Target};
-use ringhub_protocol::ws::CloseCode;
+use ringhub_protocol::ws::{CloseCode, DeflateOffer, Inflater};
 use std::collections::HashMap;
 use std::sync::Arc;
 
 #[derive(Arbitrary, Debug)]
 enum Op {
-    Connect { kind: u8, group: Option<u8>, raw_group: Option<u8>, asks: bool },
+    Connect { kind: u8, group: Option<u8>, raw_group: Option<u8>, asks: bool, deflate: bool },
     Event { client: u8, ack_id: Option<u8>, invoke: bool },
     Cancel { client: u8 },
     Reply { which: u8, what: u8 },
-    Recover { client: u8 },
+    Recover { client: u8, deflate: bool },
     Join { client: u8, group: u8, ack_id: Option<u8> },
     Leave { client: u8, group: u8, ack_id: Option<u8> },
     Publish { client: u8, group: u8, ack_id: Option<u8>, no_echo: bool, large: bool, ttl: u8 },
@@ -152,6 +152,7 @@ fuzz_target!(|ops: Vec<Op>| {
         control_bytes_max: 500,
         permission_literals_max: 2,
         events_waiting_max: 2,
+        deflate_bytes_min: 1,
         ..Limits::default()
     };
     let mut hub = Hub::new(HubName::parse("h").unwrap(), CoreId(0), 1, 1, limits, Box::new(|_| "t".into()));
@@ -177,7 +178,7 @@ fuzz_target!(|ops: Vec<Op>| {
         number += 1;
         let ack = |id: Option<u8>| id.map(u64::from);
         match op {
-            Op::Connect { kind, group: first, raw_group, asks } => {
+            Op::Connect { kind, group: first, raw_group, asks, deflate } => {
                 let subprotocol = KINDS[usize::from(kind) % KINDS.len()];
                 let connect = Connect {
                     socket: socket(),
@@ -190,15 +191,16 @@ fuzz_target!(|ops: Vec<Op>| {
                     raw_group: raw_group.map(|n| (group(n), n > 100)),
                     arrival: Default::default(),
                     introduction: asks.then(introduction),
+                    deflate: deflate.then(DeflateOffer::default),
                 };
                 hub.handle(now, Input::Connect(Box::new(connect)), &mut effects);
             }
-            Op::Recover { client } => {
+            Op::Recover { client, deflate } => {
                 if let Some((_, id)) = pick(client) {
                     let known = clients.iter().find(|known| known.id == id).expect("it was picked");
                     let subprotocol = known.subprotocol;
-                    let recover =
-                        Recover { socket: socket(), id, subprotocol, address: None, prologue: Vec::new() };
+                    let (socket, prologue) = (socket(), Vec::new());
+                    let recover = Recover { socket, id, subprotocol, address: None, prologue, deflate };
                     hub.handle(now, Input::Recover(Box::new(recover)), &mut effects);
                 }
             }
@@ -556,10 +558,14 @@ fn check(mut bytes: &[u8], (last_number, last_id): &mut (u64, u64), gaps: bool) 
         bytes = &bytes[end + 4..];
     }
     while let [first, _, ..] = bytes {
-        assert_eq!(first & 0x70, 0);
+        assert!(matches!(first & 0x70, 0 | 0x40));
         let (header, len) = frame_lens(bytes);
-        let (payload, rest) = bytes[header..].split_at(len);
+        let (mut payload, rest) = bytes[header..].split_at(len);
         bytes = rest;
+        let mut inflater = Inflater::default();
+        if first & 0x40 != 0 {
+            payload = inflater.inflate(payload, 1 << 20, first & 15 == 1).expect("a whole message");
+        }
         let (data, id) = match payload {
             // A raw client's message is the data.
             [b'0'..=b'9', ..] if first & 15 == 1 => (payload, None),

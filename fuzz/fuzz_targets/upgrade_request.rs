@@ -5,6 +5,8 @@
 use libfuzzer_sys::fuzz_target;
 use ringhub_protocol::http::{BodyLength, Head, HeadLimits, parse_head, write_refusal};
 use ringhub_protocol::uri::{percent_decode, query_pairs};
+use ringhub_protocol::ws::DeflateOffer;
+use ringhub_protocol::ws::extension::WINDOW_BITS_MIN;
 use ringhub_protocol::ws::handshake::{Upgrade, choose, write_accept};
 
 const LIMITS: HeadLimits = HeadLimits { head_bytes_max: 2048 };
@@ -41,7 +43,8 @@ fuzz_target!(|bytes: &[u8]| {
             assert!(head.method == "GET" && head.is_http_11 && head.body == BodyLength::Known(0));
             let (_, echoed) = choose(&request.subprotocols);
             let mut out = Vec::new();
-            write_accept(&mut out, request.key, echoed);
+            let deflate = DeflateOffer::choose(&request.deflate, WINDOW_BITS_MIN);
+            write_accept(&mut out, request.key, echoed, deflate);
             assert_eq!(response_status(&out), 101);
         }
         Upgrade::Refused(fault) => {

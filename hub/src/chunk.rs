@@ -61,6 +61,16 @@ impl Chunk {
         Self { bytes: self.bytes.slice(range), perishable }
     }
 
+    /// A part of it for one receiver that takes its time: a small part of much is copied, so that it does not keep all
+    /// the rest alive.
+    pub fn keep(&self, range: Range<usize>) -> Self {
+        let part = self.slice(range);
+        if part.len() >= self.len() / 2 {
+            return part;
+        }
+        Self { bytes: Bytes::copy_from_slice(&part.bytes), ..part }
+    }
+
     /// Until when the frame that starts at `start` is worth sending, if that ends.
     pub(crate) fn until(&self, start: usize) -> Option<Time> {
         let frames = self.perishable.as_deref()?;
@@ -107,5 +117,16 @@ mod tests {
         assert_eq!(chunk.slice(5..6).perishable(), []);
         assert_eq!(chunk.slice(7..9), Chunk::from(Bytes::from_static(b"78")));
         assert_eq!(Chunk::from(vec![1]).until(0), None);
+    }
+
+    /// A slow reader's two bytes kept all alive that had been gathered for others in the same turn.
+    #[test]
+    fn a_small_part_that_is_kept_keeps_nothing_else_alive() {
+        let mut frames = vec![Perishable { start: 2, end: 4, until: Time(1) }];
+        let chunk = Chunk::new(vec![b'x'; 64 << 10].into(), &mut frames);
+        let shares = |part: &Chunk| chunk.as_ptr_range().contains(&part.as_ptr());
+        let small = chunk.keep(1..5);
+        assert!(!shares(&small) && small == chunk.slice(1..5) && small.perishable().len() == 1);
+        assert!(shares(&chunk.keep(0..64 << 10)) && shares(&chunk.keep(0..32 << 10)));
     }
 }

@@ -15,7 +15,7 @@ use crate::{Arrival, ConnectionId, SocketKey, Time};
 use ringhub_protocol::name::{GroupName, UserId};
 use ringhub_protocol::pubsub::Subprotocol;
 
-/// How a publication is encoded for a connection. The plain ones come first.
+/// How a publication is encoded for a connection; those of clients that can inflate stand last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Format {
@@ -24,47 +24,128 @@ pub(crate) enum Format {
     Protobuf = 2,
     ReliableJson = 3,
     ReliableProtobuf = 4,
+    DeflatedRaw = 5,
+    DeflatedJson = 6,
+    DeflatedProtobuf = 7,
+    DeflatedReliableJson = 8,
+    DeflatedReliableProtobuf = 9,
 }
 
 impl Format {
-    pub(crate) const COUNT: usize = 5;
-    /// How many are plain.
-    pub(crate) const PLAIN: usize = 3;
-    pub(crate) const ALL: [Self; Self::COUNT] =
-        [Self::Raw, Self::Json, Self::Protobuf, Self::ReliableJson, Self::ReliableProtobuf];
+    pub(crate) const COUNT: usize = 10;
+    /// How many are of clients that cannot inflate.
+    pub(crate) const UNDEFLATED: usize = 5;
+    pub(crate) const ALL: [Self; Self::COUNT] = [
+        Self::Raw,
+        Self::Json,
+        Self::Protobuf,
+        Self::ReliableJson,
+        Self::ReliableProtobuf,
+        Self::DeflatedRaw,
+        Self::DeflatedJson,
+        Self::DeflatedProtobuf,
+        Self::DeflatedReliableJson,
+        Self::DeflatedReliableProtobuf,
+    ];
 
-    pub(crate) fn of(subprotocol: Subprotocol) -> Self {
-        match subprotocol {
-            Subprotocol::Raw => Self::Raw,
-            Subprotocol::Json => Self::Json,
-            Subprotocol::Protobuf => Self::Protobuf,
-            Subprotocol::ReliableJson => Self::ReliableJson,
-            Subprotocol::ReliableProtobuf => Self::ReliableProtobuf,
+    /// That of a client that speaks `subprotocol` and can inflate or cannot.
+    pub(crate) fn of(subprotocol: Subprotocol, deflate: bool) -> Self {
+        match (subprotocol, deflate) {
+            (Subprotocol::Raw, false) => Self::Raw,
+            (Subprotocol::Raw, true) => Self::DeflatedRaw,
+            (Subprotocol::Json, false) => Self::Json,
+            (Subprotocol::Json, true) => Self::DeflatedJson,
+            (Subprotocol::Protobuf, false) => Self::Protobuf,
+            (Subprotocol::Protobuf, true) => Self::DeflatedProtobuf,
+            (Subprotocol::ReliableJson, false) => Self::ReliableJson,
+            (Subprotocol::ReliableJson, true) => Self::DeflatedReliableJson,
+            (Subprotocol::ReliableProtobuf, false) => Self::ReliableProtobuf,
+            (Subprotocol::ReliableProtobuf, true) => Self::DeflatedReliableProtobuf,
         }
     }
 
     pub(crate) fn subprotocol(self) -> Subprotocol {
         match self {
-            Self::Raw => Subprotocol::Raw,
-            Self::Json => Subprotocol::Json,
-            Self::Protobuf => Subprotocol::Protobuf,
-            Self::ReliableJson => Subprotocol::ReliableJson,
-            Self::ReliableProtobuf => Subprotocol::ReliableProtobuf,
+            Self::Raw | Self::DeflatedRaw => Subprotocol::Raw,
+            Self::Json | Self::DeflatedJson => Subprotocol::Json,
+            Self::Protobuf | Self::DeflatedProtobuf => Subprotocol::Protobuf,
+            Self::ReliableJson | Self::DeflatedReliableJson => Subprotocol::ReliableJson,
+            Self::ReliableProtobuf | Self::DeflatedReliableProtobuf => Subprotocol::ReliableProtobuf,
         }
     }
 
     /// Whether its messages are numbered and kept for replay.
     pub(crate) fn is_reliable(self) -> bool {
-        self as usize >= Self::PLAIN
+        matches!(
+            self,
+            Self::ReliableJson
+                | Self::ReliableProtobuf
+                | Self::DeflatedReliableJson
+                | Self::DeflatedReliableProtobuf
+        )
+    }
+
+    /// Whether its clients can inflate.
+    pub(crate) fn is_deflated(self) -> bool {
+        self as usize >= Self::UNDEFLATED
+    }
+
+    /// The format of clients that cannot inflate and otherwise speak the same.
+    pub(crate) fn undeflated(self) -> Self {
+        Self::ALL[self as usize % Self::UNDEFLATED]
+    }
+
+    /// The format of clients that can inflate and otherwise speak the same.
+    pub(crate) fn deflated(self) -> Self {
+        Self::ALL[self as usize % Self::UNDEFLATED + Self::UNDEFLATED]
     }
 
     /// How its messages are written; raw clients get payloads only.
     pub(crate) fn encoding(self) -> Option<Encoding> {
-        match self {
-            Self::Raw => None,
+        match self.undeflated() {
             Self::Json | Self::ReliableJson => Some(Encoding::Json),
             Self::Protobuf | Self::ReliableProtobuf => Some(Encoding::Protobuf),
+            _ => None,
         }
+    }
+}
+
+/// A set of formats: most groups have members of one, and walking the others for each of them would cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Formats(u16);
+
+impl Formats {
+    pub(crate) fn insert(&mut self, format: Format) {
+        self.0 |= 1 << format as u16;
+    }
+
+    pub(crate) fn remove(&mut self, format: Format) {
+        self.0 &= !(1 << format as u16);
+    }
+
+    pub(crate) fn contains(self, format: Format) -> bool {
+        self.0 & 1 << format as u16 != 0
+    }
+
+    pub(crate) fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// With the formats that reliable messages are encoded in before they are deflated.
+    pub(crate) fn with_undeflated(self) -> Self {
+        const DEFLATED: u16 =
+            1 << Format::DeflatedReliableJson as u16 | 1 << Format::DeflatedReliableProtobuf as u16;
+        Self(self.0 | (self.0 & DEFLATED) >> Format::UNDEFLATED)
+    }
+
+    /// They, in order.
+    pub(crate) fn iter(self) -> impl Iterator<Item = Format> {
+        let mut left = self.0;
+        std::iter::from_fn(move || {
+            let format = *Format::ALL.get(left.trailing_zeros() as usize)?;
+            left &= left - 1;
+            Some(format)
+        })
     }
 }
 
@@ -132,5 +213,31 @@ impl Connection {
     pub(crate) fn moved(&mut self, group: u32, position: u32) {
         let at = self.membership(group).expect("a member knows its groups");
         self.memberships[at].position = position;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn formats_stand_in_their_order() {
+        for (index, format) in Format::ALL.into_iter().enumerate() {
+            assert_eq!(format as usize, index);
+            assert_eq!(Format::of(format.subprotocol(), format.is_deflated()), format);
+            assert_eq!(format.undeflated(), Format::of(format.subprotocol(), false));
+            assert_eq!(format.deflated(), Format::of(format.subprotocol(), true));
+            assert_eq!(format.undeflated().encoding(), format.encoding());
+            assert_eq!(format.is_reliable(), format.subprotocol().is_reliable());
+            let mut formats = Formats::default();
+            formats.insert(format);
+            assert!(formats.contains(format) && formats.iter().eq([format]));
+            let encoded = formats.with_undeflated();
+            assert_eq!(encoded.contains(format.undeflated()), format.is_reliable() || !format.is_deflated());
+            assert!(encoded.contains(format));
+            formats.remove(format);
+            assert_eq!(formats, Formats::default());
+            assert!(formats.union(encoded) == encoded && formats.iter().next().is_none());
+        }
     }
 }

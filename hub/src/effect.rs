@@ -8,7 +8,7 @@ use core::net::IpAddr;
 use ringhub_protocol::name::{GroupName, UserId};
 use ringhub_protocol::pubsub::{ClientMessage, Data, Subprotocol};
 use ringhub_protocol::rest::Operation;
-use ringhub_protocol::ws::CloseCode;
+use ringhub_protocol::ws::{CloseCode, DeflateOffer};
 use std::any::Any;
 use std::sync::Arc;
 
@@ -39,6 +39,8 @@ pub enum Input<'a> {
     Writable(Transport),
     /// A plain client's outbox is over its bound: close 1008.
     SlowConsumer(Transport),
+    /// Memory is short, and much of it waits for this client, attached or not: close 1008 at once, end for good.
+    Shed(ConnectionKey),
     /// The client sent more than it may: close 1008, end for good.
     Throttled(Transport),
     /// A REST call that arrived at this core, with the body of a send (when it expires is the operation's to
@@ -48,6 +50,8 @@ pub enum Input<'a> {
     Reply(Ticket, Reply),
     /// From another core's hub of the same name, in the order it was sent.
     Mesh(CoreId, MeshItem),
+    /// The server drains, and this client's turn has come: close it with 1001.
+    Drain(Transport),
     /// The server stops: close everyone with 1001.
     Stop,
     /// A stop has lasted as long as it may: whoever waits for an event handler is told of without its answer.
@@ -86,6 +90,8 @@ pub struct Connect {
     pub arrival: Arrival,
     /// What event handlers may want to know of it; there if the hub has any.
     pub introduction: Option<Box<Introduction>>,
+    /// The offer of permessage-deflate that the upgrade's answer takes up.
+    pub deflate: Option<DeflateOffer>,
 }
 
 /// What a hub with event handlers has to know of a new client besides.
@@ -134,6 +140,8 @@ pub struct Recover {
     pub address: Option<IpAddr>,
     /// The upgrade's answer (101), sent before everything else.
     pub prologue: Vec<u8>,
+    /// Whether it takes up an offer of permessage-deflate; the socket before may have had it otherwise.
+    pub deflate: bool,
 }
 
 /// What a hub asks the outside to do. Delivery is not among these: that is [`crate::Hub::flush`].

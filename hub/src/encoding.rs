@@ -6,6 +6,7 @@
 
 use crate::envelope::Content;
 use ringhub_protocol::pubsub::{AckError, json, protobuf};
+use ringhub_protocol::ws::deflate::{stored_head_len, stored_tail_len, write_stored_head, write_stored_tail};
 use ringhub_protocol::ws::{Opcode, frame};
 
 /// How PubSub messages are written.
@@ -124,6 +125,47 @@ impl Encoding {
         }
     }
 
+    /// The same of [`Encoding::write_head`] before a body's deflated payload: what stands before and behind it is
+    /// written as it is, so that all receivers share the payload.
+    pub(crate) fn write_head_deflated(self, out: &mut Vec<u8>, payload_len: usize, body_len: usize, id: u64) {
+        let start = out.len();
+        frame::write_header(out, self.opcode(), self.deflated_len(payload_len, body_len, id));
+        frame::mark_deflated(out, start);
+        match self {
+            Self::Json => {}
+            Self::Protobuf => write_stored_head(out, self.head_len(body_len, id), |out| {
+                protobuf::data_head(out, body_len, Some(id));
+            }),
+        }
+    }
+
+    /// The same of [`Encoding::write_tail`].
+    pub(crate) fn write_tail_deflated(self, out: &mut Vec<u8>, id: u64) {
+        write_stored_tail(out, self.tail_len(id), |out| self.write_tail(out, id));
+    }
+
+    /// Length of the payload of a frame of these.
+    pub(crate) fn deflated_len(self, payload_len: usize, body_len: usize, id: u64) -> usize {
+        let head_len = match self {
+            Self::Json => 0,
+            Self::Protobuf => stored_head_len(self.head_len(body_len, id)),
+        };
+        head_len + payload_len + stored_tail_len(self.tail_len(id))
+    }
+
+    /// Bytes before the body, the frame's header apart.
+    fn head_len(self, body_len: usize, id: u64) -> usize {
+        self.numbered_len(body_len, id) - body_len - self.tail_len(id)
+    }
+
+    /// Bytes behind the body.
+    fn tail_len(self, id: u64) -> usize {
+        match self {
+            Self::Json => json::SEQUENCE_ID_PREFIX.len() + digits(id) + 1,
+            Self::Protobuf => 1 + protobuf::varint_len(id),
+        }
+    }
+
     /// Length of such a frame's payload.
     #[inline]
     pub(crate) fn numbered_len(self, body_len: usize, id: u64) -> usize {
@@ -133,8 +175,9 @@ impl Encoding {
         }
     }
 
-    /// Most bytes that such a frame has besides its body.
-    pub(crate) const OVERHEAD_MAX: usize = 10 + json::SEQUENCE_ID_PREFIX.len() + 20 + 1;
+    /// Most bytes that such a frame has besides its body, or its payload.
+    pub(crate) const OVERHEAD_MAX: usize =
+        10 + stored_head_len(0) + stored_tail_len(json::SEQUENCE_ID_PREFIX.len() + 20 + 1);
 
     /// Bytes an id takes.
     #[inline]
@@ -193,6 +236,7 @@ fn digits(id: u64) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ringhub_protocol::ws::{Decoder, DecoderLimits, Deflater, Event, Inflater};
 
     const BOUNDARIES: [u64; 14] =
         [1, 9, 10, 99, 100, 127, 128, 9_999, 16_383, 16_384, 2_097_151, 2_097_152, u64::MAX >> 1, u64::MAX];
@@ -212,6 +256,41 @@ mod tests {
                     let payload = encoding.numbered_len(body_len, id);
                     assert_eq!(whole.len(), frame::header_len(payload) + payload);
                     assert!(whole.len() <= body_len + Encoding::OVERHEAD_MAX);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn deflated_a_frame_inflates_to_the_same() {
+        let limits = DecoderLimits { message_bytes_max: 1 << 20, fragments_max: 1 };
+        for encoding in [Encoding::Json, Encoding::Protobuf] {
+            for body_len in [80, 110, 65_500, 70_000] {
+                let body = vec![b'b'; body_len];
+                let mut payload = Vec::new();
+                assert!(Deflater::default().deflate(&mut payload, &body, 15));
+                for id in BOUNDARIES {
+                    let mut frame = Vec::new();
+                    encoding.write_head_deflated(&mut frame, payload.len(), body_len, id);
+                    frame.extend_from_slice(&payload);
+                    encoding.write_tail_deflated(&mut frame, id);
+                    assert!(frame.len() <= payload.len() + Encoding::OVERHEAD_MAX);
+                    let deflated_len = encoding.deflated_len(payload.len(), body_len, id);
+                    let header_len = frame::header_len(deflated_len);
+                    assert_eq!(frame.len(), header_len + deflated_len);
+                    // As a client's: masked with zeros.
+                    frame[1] |= 0x80;
+                    frame.splice(header_len..header_len, [0; 4]);
+                    let mut plain = Vec::new();
+                    encoding.write_numbered(&mut plain, &body, id);
+                    let plain = &plain[frame::header_len(encoding.numbered_len(body_len, id))..];
+                    let (mut decoder, mut inflater) = (Decoder::deflated(), Inflater::default());
+                    let step = decoder.next_with(&mut frame, &limits, &mut inflater).expect("legal");
+                    let expected = match encoding {
+                        Encoding::Json => Event::Text(std::str::from_utf8(plain).unwrap()),
+                        Encoding::Protobuf => Event::Binary(plain),
+                    };
+                    assert!(step.event == Some(expected), "{encoding:?}, {body_len} bytes, id {id}");
                 }
             }
         }

@@ -317,6 +317,7 @@ mod tests {
                 raw_group: None,
                 arrival: Default::default(),
                 introduction: None,
+                deflate: None,
             };
             hub.handle(Time(0), Input::Connect(Box::new(connect)), &mut effects);
             assert!(matches!(effects.pop(), Some(Effect::Opened(_))));

@@ -29,8 +29,8 @@ pub(crate) struct Scratch {
     /// Groups with a fan in progress.
     pub(crate) fans: Vec<u32>,
     pub(crate) frames: Chunk,
-    /// By plain format.
-    pub(crate) alike: [Alike; Format::PLAIN],
+    /// By format; nothing of reliable ones.
+    pub(crate) alike: [Alike; Format::COUNT],
     pub(crate) stamps: Stamps,
 }
 
@@ -106,7 +106,8 @@ impl Flush<'_> {
             return;
         }
         for stream in whole() {
-            for &slot in groups[stream.group as usize].members.iter().flatten() {
+            let members = &groups[stream.group as usize].members;
+            for &slot in stream.formats.iter().flat_map(|format| &members[format as usize]) {
                 let Some(hot) = hot.get_mut(slot as usize) else { continue }; // a tombstone
                 if hot.epoch != epoch {
                     (hot.epoch, hot.mixed) = (epoch, NONE);
@@ -121,7 +122,7 @@ impl Flush<'_> {
     /// Delivers one stream to the members it alone reaches; notes it for the mixed ones.
     fn stream(&mut self, at: usize, arena: &mut Arena<'_, impl Sink>) {
         for segment in 0..self.turn.streams[at].segments.len() {
-            for format in Format::ALL {
+            for format in self.turn.streams[at].formats.iter() {
                 let stream = &self.turn.streams[at];
                 let places = self.groups[stream.group as usize].members[format as usize].len() as u32;
                 let (entry, members) = stream.segment(segment, format, places);
@@ -171,7 +172,7 @@ impl Flush<'_> {
         }
         let Some((_, batch)) = stream.batches(format).first() else { return };
         self.scratch.stamps.begin();
-        let frames = Frames::new(batch, entry, count);
+        let frames = Frames::new(batch, entry, count, format.is_deflated());
         for &slot in members {
             if slot == TOMBSTONE {
                 continue;

@@ -5,9 +5,10 @@
 //! tombstone, joiners are appended, and who is served ahead of a fan moves to the end. [`Group::compact`] runs
 //! when a stream or a fan of the group is done.
 
-use crate::connection::{Format, Hot};
+use crate::connection::{Format, Formats, Hot};
 use crate::directory::Interest;
 use crate::turn::Segment;
+use std::ops::{Index, IndexMut};
 use std::sync::Arc;
 
 /// Stands where a member was.
@@ -17,9 +18,11 @@ pub(crate) const TOMBSTONE: u32 = u32::MAX;
 pub(crate) struct Group {
     pub(crate) name: Arc<str>,
     /// Connection slots by [`Format`].
-    pub(crate) members: [Vec<u32>; Format::COUNT],
+    pub(crate) members: Lanes,
     /// Members that are not tombstones, by format.
     pub(crate) live: [u32; Format::COUNT],
+    /// Formats that some of them have.
+    pub(crate) formats: Formats,
     /// Clients that will be members once the other cores agree.
     pub(crate) reserved: u32,
     /// The log's stream that takes its publications.
@@ -27,6 +30,44 @@ pub(crate) struct Group {
     /// The log's stream that is delivered to it in slices.
     pub(crate) fan: Option<u32>,
     pub(crate) interest: Interest,
+}
+
+/// A vector for each format. Most groups have nobody who can inflate, and keep no room for them.
+#[derive(Default)]
+pub(crate) struct Lanes {
+    undeflated: [Vec<u32>; Format::UNDEFLATED],
+    deflated: Option<Box<[Vec<u32>; Format::UNDEFLATED]>>,
+}
+
+impl Lanes {
+    /// All that stands in them.
+    pub(crate) fn all(&self) -> impl Iterator<Item = u32> {
+        let deflated = self.deflated.as_deref().into_iter().flatten();
+        self.undeflated.iter().chain(deflated).flatten().copied()
+    }
+}
+
+impl Index<usize> for Lanes {
+    type Output = Vec<u32>;
+
+    #[inline]
+    fn index(&self, f: usize) -> &Vec<u32> {
+        static NOBODY: Vec<u32> = Vec::new();
+        match self.undeflated.get(f) {
+            Some(lane) => lane,
+            None => self.deflated.as_ref().map_or(&NOBODY, |lanes| &lanes[f - Format::UNDEFLATED]),
+        }
+    }
+}
+
+impl IndexMut<usize> for Lanes {
+    #[inline]
+    fn index_mut(&mut self, f: usize) -> &mut Vec<u32> {
+        match self.undeflated.get_mut(f) {
+            Some(lane) => lane,
+            None => &mut self.deflated.get_or_insert_default()[f - Format::UNDEFLATED],
+        }
+    }
 }
 
 /// A connection's place in a group's vector of its format.
@@ -42,6 +83,7 @@ impl Group {
             name,
             members: Default::default(),
             live: [0; Format::COUNT],
+            formats: Formats::default(),
             reserved: 0,
             stream: None,
             fan: None,
@@ -69,6 +111,7 @@ impl Group {
         let members = &mut self.members[format as usize];
         members.push(slot);
         self.live[format as usize] += 1;
+        self.formats.insert(format);
         members.len() as u32 - 1
     }
 
@@ -78,6 +121,9 @@ impl Group {
         let is_logged = self.is_logged();
         let members = &mut self.members[format as usize];
         self.live[format as usize] -= 1;
+        if self.live[format as usize] == 0 {
+            self.formats.remove(format);
+        }
         if is_logged {
             members[position as usize] = TOMBSTONE;
             return None;
@@ -103,11 +149,12 @@ impl Group {
     /// costs each leaver a bounded part. `segments` are those of a stream that goes on. No fan is in progress.
     /// `moved` hears of each member that has a new position.
     pub(crate) fn compact(&mut self, segments: &mut [Segment], mut moved: impl FnMut(u32, u32)) {
-        let live = self.live;
-        for (f, members) in self.members.iter_mut().enumerate() {
-            if (members.len() - live[f] as usize) * 4 < members.len().max(1) {
+        for (f, live) in self.live.into_iter().enumerate() {
+            let len = self.members[f].len();
+            if (len - live as usize) * 4 < len.max(1) {
                 continue;
             }
+            let members = &mut self.members[f];
             let mut segments = segments.iter_mut().map(|segment| &mut segment.members[f]).peekable();
             let mut kept = 0;
             for at in 0..members.len() {

@@ -14,8 +14,9 @@ use crate::fan::Budget;
 use crate::flush::{Flush, Scratch};
 use crate::group::{Group, Membership};
 use crate::interest::Waiter;
-use crate::lifecycle::{Connecting, Ending};
+use crate::lifecycle::{Connecting, Ending, SHUTTING_DOWN};
 use crate::operation::Pending;
+use crate::press::{Press, Pressed, SharedDeflater};
 use crate::session::Session;
 use crate::turn::{Stage, Turn};
 use crate::users::Users;
@@ -57,6 +58,7 @@ pub struct Hub {
     pub(crate) tells_presence: bool,
     /// Events whose answer is still to come.
     pub(crate) questions: HashMap<Ticket, Asked, Hash>,
+    pub(crate) is_short_of_memory: bool,
     /// What waits of connections that are gone, about, in bytes.
     pub(crate) departed_bytes: usize,
     pub(crate) pending: HashMap<Ticket, Pending, Hash>,
@@ -95,6 +97,8 @@ pub struct Counters {
     pub forbidden: u64,
     /// Requests answered `Duplicate`.
     pub duplicates: u64,
+    /// Publications refused because memory was short.
+    pub publications_refused: u64,
     /// Events that handlers were asked about, or only listeners heard.
     pub events: u64,
     /// Events whose handler gave no usable answer.
@@ -127,6 +131,12 @@ pub struct Counters {
     pub flushes_sliced: u64,
     /// Flushes that served more than their budget because too much had gathered behind unfinished fan-outs.
     pub flushes_forced: u64,
+    /// Messages deflated: each once for all clients that speak the same.
+    pub messages_deflated: u64,
+    /// Their bytes before.
+    pub deflate_bytes_in: u64,
+    /// Their bytes afterwards.
+    pub deflate_bytes_out: u64,
 }
 
 /// One row of the list of connections.
@@ -183,11 +193,12 @@ impl Hub {
             routes: None,
             tells_presence: false,
             questions: HashMap::with_hasher(hash.clone()),
+            is_short_of_memory: false,
             departed_bytes: 0,
             pending: HashMap::with_hasher(hash),
             next_ticket: 0,
             next_generation: 0,
-            turn: Turn { epoch: 1, ..Turn::default() },
+            turn: Turn { epoch: 1, press: Press::new(limits.deflate_bytes_min), ..Turn::default() },
             scratch: Scratch::default(),
             emptied: Vec::new(),
             ended: Vec::new(),
@@ -264,6 +275,16 @@ impl Hub {
                     self.end_with(slot, how, CloseHow::Abort, effects);
                 }
             }
+            Input::Shed(key) => {
+                if let Some(slot) = self.find(key) {
+                    let how = Ending {
+                        code: CloseCode::POLICY_VIOLATION,
+                        reason: "The server is short of memory, and too much waits for the client.",
+                        category: CloseCategory::SlowClient,
+                    };
+                    self.end_with(slot, how, CloseHow::Abort, effects);
+                }
+            }
             Input::Throttled(from) => {
                 if let Some(slot) = self.attached(from) {
                     let how = Ending {
@@ -287,13 +308,15 @@ impl Hub {
                 Some(Asked::Refused(_)) | None => {}
             },
             Input::Mesh(from, item) => self.mesh(now, from, item, effects),
+            Input::Drain(from) => {
+                if let Some(slot) = self.attached(from) {
+                    self.end(slot, SHUTTING_DOWN, effects);
+                }
+            }
             Input::Stop => {
                 self.refuse_connecting(effects);
-                let reason = "The server is shutting down.";
-                let how =
-                    Ending { code: CloseCode::GOING_AWAY, reason, category: CloseCategory::ServiceReload };
                 for slot in self.live_slots() {
-                    self.end(slot, how, effects);
+                    self.end(slot, SHUTTING_DOWN, effects);
                 }
             }
             Input::GiveUp => self.give_up_questions(effects),
@@ -341,10 +364,31 @@ impl Hub {
     /// From now on these bounds hold, for connections that are there too. What was counted or kept under larger
     /// ones stays; it only cannot grow.
     pub fn set_limits(&mut self, limits: Limits) {
+        self.turn.press.bytes_min = limits.deflate_bytes_min;
         let lifetime_ms = std::mem::replace(&mut self.limits, limits).lifetime_ms;
         if (lifetime_ms == 0) != (limits.lifetime_ms == 0) {
             self.restart_aging();
         }
+    }
+
+    /// Deflates with what is given, so that all hubs of a core share one codec; before that a hub has its own.
+    pub fn set_deflater(&mut self, deflater: SharedDeflater) {
+        self.turn.press.deflater = deflater;
+    }
+
+    /// Whether memory is short from now on: then publications that can be refused, those with an ack id, are.
+    pub fn set_short_of_memory(&mut self, is_short: bool) {
+        self.is_short_of_memory = is_short;
+    }
+
+    /// What the logs of sessions keep, in bytes, for those that keep anything. Members of a group keep the same
+    /// bytes, so all together may be far less than their sum.
+    pub fn kept_bytes(&self) -> impl Iterator<Item = (ConnectionKey, usize)> {
+        self.connections.iter().filter_map(|(slot, connection)| {
+            let session = self.sessions.get(self.hot[slot].session as usize)?;
+            let key = ConnectionKey { slot: slot as u32, generation: connection.generation };
+            (session.bytes > 0 && !connection.absent).then_some((key, session.bytes))
+        })
     }
 
     /// What the outside holds for a connection.
@@ -355,6 +399,28 @@ impl Hub {
     /// What a connection speaks.
     pub fn subprotocol(&self, key: ConnectionKey) -> Option<Subprotocol> {
         Some(self.connections[self.find(key)? as usize].subprotocol())
+    }
+
+    /// Whether a connection's client can inflate, and deflates itself if it likes.
+    pub fn is_deflated(&self, key: ConnectionKey) -> bool {
+        self.find(key).is_some_and(|slot| self.connections[slot as usize].format.is_deflated())
+    }
+
+    /// Whether a reliable client has a socket and is still to be sent some of what is kept for it: closed now, it
+    /// would not get it.
+    pub fn is_behind(&self, key: ConnectionKey) -> bool {
+        let hot = self.find(key).map(|slot| self.hot[slot as usize]).filter(|hot| hot.attached());
+        let session = hot.and_then(|hot| self.sessions.get(hot.session as usize));
+        session.is_some_and(|session| session.congested || session.behind())
+    }
+
+    /// Whether a session without a socket keeps messages that its client has not confirmed: it comes back for them.
+    pub fn is_awaited(&self) -> bool {
+        self.suspended.iter().any(|&(until, key)| {
+            let hot = self.find(key).map(|slot| self.hot[slot as usize]);
+            let session = hot.and_then(|hot| self.sessions.get(hot.session as usize));
+            session.is_some_and(|session| session.until == Some(until) && session.messages > 0)
+        })
     }
 
     /// Whether [`Hub::flush`] has anything to do.
@@ -407,6 +473,9 @@ impl Hub {
         };
         flush.run(sink, budget);
         let outcome = (flush.served, flush.forced);
+        let Pressed { messages, bytes_in, bytes_out } = self.turn.press.pressed;
+        self.counters.messages_deflated = messages;
+        (self.counters.deflate_bytes_in, self.counters.deflate_bytes_out) = (bytes_in, bytes_out);
         self.catch_up(now, sink);
         for slot in self.detaching.drain(..) {
             // Recovered meanwhile if the cut is gone.

@@ -47,6 +47,7 @@
 //!         raw_group: None,
 //!         arrival: Arrival::default(),
 //!         introduction: None,
+//!         deflate: None,
 //!     };
 //!     hub.handle(Time(0), Input::Connect(Box::new(connect)), &mut effects);
 //! }
@@ -67,6 +68,7 @@
 
 mod ack;
 mod age;
+mod batch;
 pub mod chunk;
 mod connection;
 mod conversation;
@@ -88,6 +90,7 @@ mod operation;
 pub mod outbox;
 pub mod paged;
 mod permission;
+mod press;
 mod request;
 mod select;
 mod session;
@@ -107,3 +110,4 @@ pub use id::{ConnectionId, ConnectionKey, CoreId, CoreSet, RequestId, SocketKey,
 pub use limits::Limits;
 pub use outbox::Outbox;
 pub use paged::Paged;
+pub use press::SharedDeflater;

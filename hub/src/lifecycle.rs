@@ -31,6 +31,13 @@ pub(crate) struct Ending<'a> {
     pub(crate) category: CloseCategory,
 }
 
+/// What clients are told when the server drains or stops.
+pub(crate) const SHUTTING_DOWN: Ending<'static> = Ending {
+    code: CloseCode::GOING_AWAY,
+    reason: "The server is shutting down.",
+    category: CloseCategory::ServiceReload,
+};
+
 /// The reason of an end that was the client's own choice.
 pub(crate) const CLIENT_CLOSED: &str = "The client closed the connection.";
 
@@ -95,7 +102,7 @@ impl Hub {
         self.connections.insert(Connection {
             id,
             generation: self.next_generation,
-            format: Format::of(connect.subprotocol),
+            format: Format::of(connect.subprotocol, connect.deflate.is_some()),
             absent: true,
             user: connect.user.clone(),
             beside: Beside::alone(slot),
@@ -216,7 +223,7 @@ impl Hub {
         let Connecting { connect, slot, .. } =
             self.connecting.remove(entry).expect("a connect is opened once");
         let connect = *connect;
-        let format = Format::of(connect.subprotocol);
+        let format = Format::of(connect.subprotocol, connect.deflate.is_some());
         let roles = connect.roles.iter().map(|role| &**role);
         let permissions = Permissions::from_roles(roles, &self.limits);
         let connection = &mut self.connections[slot as usize];
@@ -231,7 +238,11 @@ impl Hub {
         {
             conversation.set_subprotocol(introduction.subprotocol);
         }
-        let session = if format.is_reliable() { self.sessions.insert(Session::new()) as u32 } else { NONE };
+        let session = if format.is_reliable() {
+            self.sessions.insert(Session::new(format.is_deflated())) as u32
+        } else {
+            NONE
+        };
         self.hot[slot as usize] = Hot { socket: connect.socket, epoch: 0, mixed: NONE, session };
         let greeting = self.greeting(slot, connect.prologue);
         self.turn.frames(slot, |out| out.extend_from_slice(&greeting));
@@ -266,7 +277,7 @@ impl Hub {
     }
 
     pub(crate) fn recover(&mut self, recover: Recover, effects: &mut Effects) {
-        let Recover { socket, id, subprotocol, address, prologue } = recover;
+        let Recover { socket, id, subprotocol, address, prologue, deflate } = recover;
         let slot = self.by_id(&id).filter(|&slot| {
             self.hot[slot as usize].session != NONE
                 && self.connections[slot as usize].subprotocol() == subprotocol
@@ -284,16 +295,38 @@ impl Hub {
         if old.slot != NONE {
             effects.push(Effect::Close(old, CloseHow::Abort));
         }
+        self.refile(slot, Format::of(subprotocol, deflate));
         let greeting = self.greeting(slot, prologue);
         let session = &mut self.sessions[self.hot[slot as usize].session as usize];
         if session.until.take().is_some() {
             self.counters.suspended -= 1;
         }
+        session.deflate = deflate;
         session.greet(greeting);
         self.catching_up.push(key);
         effects.push(Effect::Opened(Transport { connection: key, socket }));
         if self.connections[slot as usize].conversation.as_ref().is_some_and(|talk| talk.is_held()) {
             effects.push(Effect::Hold(socket));
+        }
+    }
+
+    /// Makes the connection a member of its groups in another format: of what was published so far it gets its part as
+    /// if it left, of the rest as if it joined.
+    fn refile(&mut self, slot: u32, format: Format) {
+        let Self { turn, groups, connections, .. } = self;
+        let old = std::mem::replace(&mut connections[slot as usize].format, format);
+        if old == format {
+            return;
+        }
+        for at in 0..connections[slot as usize].memberships.len() {
+            let Membership { group: index, position } = connections[slot as usize].memberships[at];
+            let group = &mut groups[index as usize];
+            turn.before_leave(group, old, position, slot);
+            if let Some(moved) = group.remove(old, position) {
+                connections[moved as usize].moved(index, position);
+            }
+            turn.before_join(group);
+            connections[slot as usize].memberships[at].position = group.push(format, slot);
         }
     }
 
@@ -443,7 +476,7 @@ fn accept(connect: &mut Connect, acceptance: Acceptance, question: &Question) ->
 fn write_answer(connect: &mut Connect, question: &Question) {
     let subprotocol =
         connect.introduction.as_ref().and_then(|introduction| introduction.subprotocol.as_deref());
-    write_accept(&mut connect.prologue, &question.websocket_key, subprotocol);
+    write_accept(&mut connect.prologue, &question.websocket_key, subprotocol, connect.deflate);
 }
 
 /// The reason of an end that came before the beginning.

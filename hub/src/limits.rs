@@ -20,8 +20,8 @@ pub struct Limits {
     pub lifetime_ms: u64,
     /// Connections of this hub on this core; one more is refused with 503.
     pub connections_max: usize,
-    /// Most bytes of control messages (acks, pongs) kept for a reliable socket that does not take them; more
-    /// closes its socket (the session stays).
+    /// Most bytes of control messages (acks, pongs) kept for a reliable socket that does not take them; more closes
+    /// the session with 1008, as too many unacknowledged messages do.
     pub control_bytes_max: usize,
     /// Single groups a connection can have rules for, per action: more among its roles are ignored, one more by
     /// REST is answered 409.
@@ -36,6 +36,8 @@ pub struct Limits {
     /// What clients that left said and nobody was asked about yet, of all connections of this hub on this core, in
     /// bytes. What one more leaves behind over that is dropped; its end is told all the same.
     pub departed_bytes_max: usize,
+    /// Messages shorter than this, in bytes, are not deflated for clients that could inflate them.
+    pub deflate_bytes_min: usize,
 }
 
 impl Default for Limits {
@@ -55,6 +57,7 @@ impl Default for Limits {
             events_waiting_max: 16,
             events_waiting_bytes_max: 1 << 20,
             departed_bytes_max: 64 << 20,
+            deflate_bytes_min: 512,
         }
     }
 }

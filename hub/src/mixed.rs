@@ -61,7 +61,7 @@ impl Flush<'_> {
                 self.plain(slot, hot, format, arena);
             }
         }
-        (0..Format::PLAIN).for_each(|f| self.emit_alike(f, arena));
+        (0..Format::COUNT).for_each(|f| self.emit_alike(f, arena));
     }
 
     /// Delivers what is gathered of one format.
@@ -224,12 +224,12 @@ impl Flush<'_> {
                     }
                     arena.emit();
                     start = 0;
-                    Frames::new(batch, index, 1).by_reference(arena, hot.socket, id);
+                    Frames::new(batch, index, 1, session.deflate).by_reference(arena, hot.socket, id);
                     continue;
                 }
                 let start = arena.chunk.len() as u32;
-                batch.write_frame(&mut arena.chunk, index, id);
-                batch.note_perishable(&mut arena.perishable, start, (index, 1), id);
+                batch.write_frame(&mut arena.chunk, index, id, session.deflate);
+                batch.note_perishable(&mut arena.perishable, start, (index, 1), id, session.deflate);
             }
         }
         self.counters.messages_out += data_count;
@@ -312,6 +312,7 @@ mod tests {
                 raw_group: None,
                 arrival: Default::default(),
                 introduction: None,
+                deflate: None,
             };
             hub.handle(Time(0), Input::Connect(Box::new(connect)), &mut effects);
         }

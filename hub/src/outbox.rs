@@ -9,6 +9,11 @@ use crate::{Chunk, Time};
 use bytes::{Buf, Bytes};
 use std::collections::VecDeque;
 
+/// What keeping one piece costs besides its own bytes, roughly: its place, and what counts who shares it.
+const PIECE_BYTES: usize = 128;
+/// So many pieces are no matter.
+const PIECES_MIN: usize = 64;
+
 /// Unsent bytes of one socket, in order.
 #[derive(Debug)]
 pub struct Outbox {
@@ -68,12 +73,13 @@ impl Outbox {
         if self.is_over(bytes_max) { Pressure::High } else { Pressure::Low }
     }
 
-    /// Whether the reader is a slow consumer. One chunk that is larger than the bound says nothing of its reader (an
+    /// Whether the reader is a slow consumer: by the bytes that wait, or, where they are many small pieces, by what
+    /// keeping those costs. One chunk that is larger than the bound says nothing of its reader (an
     /// event handler may answer with many megabytes): then only what waits behind it counts.
     pub fn is_over(&self, bytes_max: usize) -> bool {
         let front = self.chunks.front().map_or(0, |queued| queued.rest.len());
         let counted = if front > bytes_max { self.bytes - front } else { self.bytes };
-        counted > bytes_max
+        counted > bytes_max || self.chunks.len() > PIECES_MIN + bytes_max / PIECE_BYTES
     }
 
     /// The chunks in order.
@@ -183,6 +189,17 @@ mod tests {
             (0usize..16).prop_map(Op::Send),
             (0u8..5).prop_map(Op::Expire),
         ]
+    }
+
+    /// Two bytes a turn took fifty times their size until they were a mebibyte.
+    #[test]
+    fn many_small_pieces_are_over_the_bound_by_what_they_cost() {
+        let mut outbox = Outbox::default();
+        let pushes = (1..).take_while(|_| outbox.push(vec![0, 1].into(), 1 << 20) == Pressure::Low).count();
+        assert_eq!(pushes, PIECES_MIN + (1 << 20) / PIECE_BYTES);
+        assert!(outbox.bytes() < 20_000);
+        outbox.advance(2);
+        assert!(!outbox.is_over(1 << 20));
     }
 
     proptest! {

@@ -56,6 +56,11 @@ impl Hub {
                 if self.repeated(slot, ack_id) || self.denied(slot, Action::SendToGroup, &group, ack_id) {
                     return;
                 }
+                if self.is_short_of_memory && ack_id.is_some() {
+                    self.counters.publications_refused += 1;
+                    let message = "The server is short of memory.";
+                    return self.nack(slot, ack_id, AckError::InternalServerError, message);
+                }
                 let until = now.after_ttl(ttl_seconds);
                 let content = Content { data, metadata: metadata.as_ref(), until };
                 self.publish_from(slot, group.as_str(), no_echo, content, effects);

@@ -82,7 +82,7 @@ impl Hub {
     /// A group's members here.
     pub(crate) fn members(&self, group: &str) -> impl Iterator<Item = u32> {
         let group = self.group_index.get(group).map(|&index| &self.groups[index as usize]);
-        let members = group.into_iter().flat_map(|group| group.members.iter().flatten().copied());
+        let members = group.into_iter().flat_map(|group| group.members.all());
         members.filter(|&slot| slot != TOMBSTONE)
     }
 

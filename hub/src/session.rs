@@ -8,94 +8,10 @@
 //! Messages whose time is over leave the log ([`Session::purge`]) before anything is sent from it, and before a
 //! session is ended for its bounds. Their ids are not given again: the client sees a gap.
 
-use crate::encoding::Encoding;
+use crate::batch::Batch;
 use crate::{Limits, Perishable, Time};
-use bytes::Bytes;
-use ringhub_protocol::ws::frame;
 use std::collections::VecDeque;
 use std::rc::Rc;
-
-/// One turn's messages of one group (or one direct message), encoded without sequence ids.
-#[derive(Debug)]
-pub(crate) struct Batch {
-    pub(crate) encoding: Encoding,
-    /// Bodies, one after the other.
-    pub(crate) bodies: Bytes,
-    /// Where each ends.
-    pub(crate) ends: Vec<u32>,
-    /// The first of `deadlines`, or [`Time::NEVER`].
-    pub(crate) expires: Time,
-    /// By place in the batch, in order: until when a message is worth sending, where that ends.
-    deadlines: Box<[(u32, Time)]>,
-}
-
-impl Batch {
-    pub(crate) fn new(
-        encoding: Encoding,
-        bodies: Bytes,
-        ends: Vec<u32>,
-        deadlines: Box<[(u32, Time)]>,
-    ) -> Self {
-        let expires = deadlines.iter().map(|&(_, until)| until).min().unwrap_or(Time::NEVER);
-        Self { encoding, bodies, ends, expires, deadlines }
-    }
-
-    /// Until when a message is worth sending, if that ends.
-    pub(crate) fn until(&self, index: u32) -> Option<Time> {
-        let at = self.deadlines.binary_search_by_key(&index, |&(index, _)| index).ok()?;
-        Some(self.deadlines[at].1)
-    }
-
-    /// Appends one message's frame.
-    #[inline]
-    pub(crate) fn write_frame(&self, out: &mut Vec<u8>, index: u32, id: u64) {
-        self.encoding.write_numbered(out, &self.bodies[self.range(index)], id);
-    }
-
-    /// Notes which of the frames from `start` on, with ids from `first` on, are perishable.
-    #[inline]
-    pub(crate) fn note_perishable(
-        &self,
-        perishable: &mut Vec<Perishable>,
-        start: u32,
-        places: (u32, u32),
-        first: u64,
-    ) {
-        // Hardly any batch has such messages.
-        if self.expires != Time::NEVER {
-            self.note_deadlines(perishable, start, places, first);
-        }
-    }
-
-    #[cold]
-    fn note_deadlines(
-        &self,
-        perishable: &mut Vec<Perishable>,
-        mut start: u32,
-        (from, count): (u32, u32),
-        first: u64,
-    ) {
-        for (index, id) in (from..from + count).zip(first..) {
-            let payload = self.encoding.numbered_len(self.bytes(index, 1), id);
-            let end = start + (frame::header_len(payload) + payload) as u32;
-            if let Some(until) = self.until(index) {
-                perishable.push(Perishable { start, end, until });
-            }
-            start = end;
-        }
-    }
-
-    /// The place of one body in the batch.
-    pub(crate) fn range(&self, index: u32) -> std::ops::Range<usize> {
-        let start = if index == 0 { 0 } else { self.ends[index as usize - 1] as usize };
-        start..self.ends[index as usize] as usize
-    }
-
-    /// Bytes of `count` bodies from `from` on.
-    pub(crate) fn bytes(&self, from: u32, count: u32) -> usize {
-        if count == 0 { 0 } else { self.range(from + count - 1).end - self.range(from).start }
-    }
-}
 
 /// Messages with consecutive ids and consecutive places in one batch.
 #[derive(Debug, Clone)]
@@ -120,6 +36,15 @@ struct Control {
     bytes: Box<[u8]>,
 }
 
+impl Control {
+    /// What it counts for: to keep the shortest, a pong of two bytes, takes more than those.
+    fn cost(&self) -> usize {
+        self.bytes.len().max(CONTROL_BYTES_MIN)
+    }
+}
+
+/// What a control message counts for at least.
+const CONTROL_BYTES_MIN: usize = 32;
 /// Room for runs an idle session keeps.
 const IDLE_RUNS: usize = 4;
 
@@ -140,6 +65,8 @@ pub(crate) struct Session {
     pub(crate) sent: u64,
     /// The socket did not take all it was given.
     pub(crate) congested: bool,
+    /// The present socket's client can inflate.
+    pub(crate) deflate: bool,
     /// The upgrade's answer and `connected`, before everything else on a new socket.
     greeting: Vec<u8>,
     controls: VecDeque<Control>,
@@ -151,7 +78,7 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(deflate: bool) -> Self {
         Self {
             log: VecDeque::new(),
             messages: 0,
@@ -161,6 +88,7 @@ impl Session {
             acked: 0,
             sent: 0,
             congested: false,
+            deflate,
             greeting: Vec::new(),
             controls: VecDeque::new(),
             control_bytes: 0,
@@ -228,12 +156,13 @@ impl Session {
     /// Queues control bytes behind everything logged so far; beyond `bytes_max` they are lost, and the session
     /// is over its bounds.
     pub(crate) fn queue_control(&mut self, bytes: &[u8], bytes_max: usize) {
-        if self.control_bytes + bytes.len() > bytes_max {
+        let control = Control { after: self.last, bytes: bytes.into() };
+        if self.control_bytes + control.cost() > bytes_max {
             self.controls_lost = true;
             return;
         }
-        self.control_bytes += bytes.len();
-        self.controls.push_back(Control { after: self.last, bytes: bytes.into() });
+        self.control_bytes += control.cost();
+        self.controls.push_back(control);
     }
 
     /// The socket is gone: what it was sent is unknown, its control messages are void.
@@ -315,7 +244,7 @@ impl Session {
                 && control.after <= self.sent
             {
                 out.extend_from_slice(&control.bytes);
-                self.control_bytes -= control.bytes.len();
+                self.control_bytes -= control.cost();
                 self.controls.pop_front();
             }
             if self.sent == self.last || out.len() >= bytes_max {
@@ -328,8 +257,8 @@ impl Session {
             }
             self.sent += 1;
             let start = out.len() as u32;
-            run.batch.write_frame(out, index, self.sent);
-            run.batch.note_perishable(perishable, start, (index, 1), self.sent);
+            run.batch.write_frame(out, index, self.sent, self.deflate);
+            run.batch.note_perishable(perishable, start, (index, 1), self.sent, self.deflate);
             if self.sent + 1 == run.end() {
                 at += 1;
             }
@@ -340,6 +269,7 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::encoding::Encoding;
     use proptest::prelude::*;
 
     fn batch(bodies: &[&str]) -> Rc<Batch> {
@@ -365,7 +295,7 @@ mod tests {
 
     #[test]
     fn replays_what_is_not_acknowledged_with_its_ids() {
-        let mut session = Session::new();
+        let mut session = Session::new(false);
         let (a, b) = (batch(&["{a", "{b", "{c"]), batch(&["{d"]));
         assert_eq!(session.append(&a, 0, 2), 1);
         assert_eq!(session.append(&b, 0, 1), 3);
@@ -386,12 +316,12 @@ mod tests {
 
     #[test]
     fn pumps_in_chunks_with_controls_in_their_place() {
-        let mut session = Session::new();
+        let mut session = Session::new(false);
         let all = batch(&["{a", "{b", "{c"]);
         session.append(&all, 0, 2);
-        session.queue_control(b"\x81\x01!", 4);
+        session.queue_control(b"\x81\x01!", 40);
         assert!(!session.is_over(&Limits::default()));
-        session.queue_control(b"\x81\x01!", 4);
+        session.queue_control(b"\x81\x01!", 40);
         assert!(session.is_over(&Limits::default()), "over the bound");
         session.append(&all, 2, 1);
         let mut got = Vec::new();
@@ -406,7 +336,7 @@ mod tests {
 
     #[test]
     fn an_acknowledgement_from_before_a_cut_skips_what_arrived() {
-        let mut session = Session::new();
+        let mut session = Session::new(false);
         session.append(&batch(&["{a", "{b"]), 0, 2);
         session.detach();
         session.acknowledge(2);
@@ -421,9 +351,9 @@ mod tests {
 
     #[test]
     fn what_has_expired_is_not_replayed_and_its_ids_are_a_gap() {
-        let mut session = Session::new();
+        let mut session = Session::new(false);
         session.append(&perishable(&["{a", "{b", "{c", "{d"], &[(1, 5), (3, 9)]), 0, 4);
-        session.queue_control(b"\x81\x01!", 4);
+        session.queue_control(b"\x81\x01!", 40);
         session.sent = 1;
         assert_eq!(session.purge(Time(4)), 0);
         let (mut out, mut noted) = (Vec::new(), Vec::new());
@@ -447,7 +377,7 @@ mod tests {
 
     #[test]
     fn pumped_frames_say_until_when_they_are_worth_sending() {
-        let mut session = Session::new();
+        let mut session = Session::new(false);
         session.append(&perishable(&["{a", "{b"], &[(1, 5)]), 0, 2);
         let (mut out, mut noted) = (Vec::new(), Vec::new());
         session.pump(Time(0), &mut out, &mut noted, 1 << 16);
@@ -480,7 +410,7 @@ mod tests {
         // The oracle is a list of messages with their ids and deadlines.
         #[test]
         fn sends_every_message_that_has_not_expired_once_and_in_order(ops in prop::collection::vec(op(), 0..60)) {
-            let (mut session, mut now) = (Session::new(), Time(0));
+            let (mut session, mut now) = (Session::new(false), Time(0));
             let mut oracle: Vec<(u64, Option<Time>)> = Vec::new();
             let (mut last, mut seen) = (0u64, 0u64);
             for op in ops {

@@ -1,9 +1,9 @@
 //! The bytes of receivers that share none: gathered into chunks, and for reliable members stamped with their
 //! sequence ids.
 
+use crate::batch::{Batch, Form};
 use crate::effect::{Part, Sink};
 use crate::encoding::Encoding;
-use crate::session::Batch;
 use crate::turn::share;
 use crate::{Chunk, Perishable, SocketKey};
 use std::ops::Range;
@@ -58,31 +58,53 @@ pub(crate) struct Frames<'a> {
     batch: &'a Batch,
     from: u32,
     count: u32,
-    /// Of their bodies.
+    /// Of their bodies, or payloads.
     bytes: usize,
+    /// Whether the receivers can inflate.
+    deflate: bool,
 }
 
 impl<'a> Frames<'a> {
-    /// `count` messages from place `from` on.
-    pub(crate) fn new(batch: &'a Batch, from: u32, count: u32) -> Self {
-        Self { batch, from, count, bytes: batch.bytes(from, count) }
+    /// `count` messages from place `from` on, for receivers that can inflate or cannot.
+    pub(crate) fn new(batch: &'a Batch, from: u32, count: u32, deflate: bool) -> Self {
+        let bytes = if deflate {
+            let written = |index| match batch.form(index, true) {
+                Form::Plain(body) => body.len(),
+                Form::Deflated(_, payload, _) => payload.len(),
+            };
+            (from..from + count).map(written).sum()
+        } else {
+            batch.bytes(from, count)
+        };
+        Self { batch, from, count, bytes, deflate }
     }
 
-    /// Each message's id and where its body stands.
-    fn numbered(&self, first: u64) -> impl Iterator<Item = (u64, Range<usize>)> {
-        (first..).zip((self.from..self.from + self.count).map(|index| self.batch.range(index)))
+    /// Each message's id and form.
+    fn numbered(&self, first: u64) -> impl Iterator<Item = (u64, Form<'a>)> {
+        let &Self { batch, deflate, .. } = self;
+        let forms = (self.from..self.from + self.count).map(move |index| batch.form(index, deflate));
+        (first..).zip(forms)
     }
 
     /// Large bodies are not copied: their frames go out in pieces. Frames in pieces cannot be dropped, so these
     /// are not perishable; what waits in the replay log is.
     pub(crate) fn by_reference(&self, arena: &mut Arena<'_, impl Sink>, socket: SocketKey, first: u64) {
         let encoding = self.batch.encoding;
-        for (id, body) in self.numbered(first) {
-            let mut head = Vec::with_capacity(20);
-            encoding.write_head(&mut head, body.len(), id);
-            let mut tail = Vec::with_capacity(40);
-            encoding.write_tail(&mut tail, id);
-            for piece in [head.into(), self.batch.bodies.slice(body).into(), tail.into()] {
+        for (id, form) in self.numbered(first) {
+            let (mut head, mut tail) = (Vec::with_capacity(30), Vec::with_capacity(50));
+            let shared = match form {
+                Form::Plain(body) => {
+                    encoding.write_head(&mut head, body.len(), id);
+                    encoding.write_tail(&mut tail, id);
+                    self.batch.bodies.slice(body)
+                }
+                Form::Deflated(payloads, payload, body_len) => {
+                    encoding.write_head_deflated(&mut head, payload.len(), body_len, id);
+                    encoding.write_tail_deflated(&mut tail, id);
+                    payloads.slice(payload)
+                }
+            };
+            for piece in [head.into(), shared.into(), tail.into()] {
                 arena.sink.shared(&piece, &[socket]);
             }
         }
@@ -137,7 +159,7 @@ impl Stamps {
     /// Makes the frames for this next id.
     #[inline(never)]
     fn make(&mut self, arena: &mut Arena<'_, impl Sink>, socket: SocketKey, frames: &Frames<'_>, first: u64) {
-        let &Frames { batch, from, count, bytes } = frames;
+        let &Frames { batch, from, count, bytes, deflate } = frames;
         if self.made.is_empty() {
             self.made.resize(Self::TABLE, (0, 0, 0));
         }
@@ -161,11 +183,11 @@ impl Stamps {
             }
         } else {
             for (id, index) in (first..).zip(from..from + count) {
-                batch.write_frame(&mut arena.chunk, index, id);
+                batch.write_frame(&mut arena.chunk, index, id, deflate);
             }
         }
         let (start, end) = (start as u32, arena.chunk.len() as u32);
-        batch.note_perishable(&mut arena.perishable, start, (from, count), first);
+        batch.note_perishable(&mut arena.perishable, start, (from, count), first, deflate);
         self.made[cell] = (first, start, end);
         arena.parts.push(Part { socket, start, end });
     }
@@ -183,10 +205,10 @@ impl Stamps {
         self.patches.clear();
         self.template_width = width;
         self.template_ids = frames.batch.encoding.ids_of_width(width);
-        let &Frames { batch, from, count, .. } = frames;
+        let &Frames { batch, from, count, deflate, .. } = frames;
         for index in from..from + count {
-            batch.write_frame(&mut self.template, index, self.template_ids.0);
-            self.patches.push((self.template.len() - batch.encoding.behind_id()) as u32);
+            batch.write_frame(&mut self.template, index, self.template_ids.0, deflate);
+            self.patches.push((self.template.len() - batch.behind_id(index, deflate)) as u32);
         }
     }
 }

@@ -9,13 +9,15 @@
 //! A flush empties the log, except for streams too large for one turn and what queues behind them
 //! (`fan.rs`). While there are any, positions go on counting up.
 
-use crate::connection::{Connection, Format};
+use crate::batch::{Batch, Deflated};
+use crate::connection::{Connection, Format, Formats};
+use crate::encoding::Encoding;
 use crate::envelope::Content;
 use crate::group::Group;
-use crate::session::Batch;
+use crate::press::Press;
 use crate::{Chunk, Paged, Perishable, Time};
 use bytes::Bytes;
-use ringhub_protocol::pubsub::{Message, Sender, json, protobuf};
+use ringhub_protocol::pubsub::{Data, Message, Sender, json, protobuf};
 use ringhub_protocol::ws::{Opcode, frame};
 use std::ops::Range;
 use std::rc::Rc;
@@ -43,6 +45,7 @@ pub(crate) struct Turn {
     pub(crate) batches: Vec<Rc<Batch>>,
     /// Scratch of [`encode`].
     pub(crate) body: Vec<u8>,
+    pub(crate) press: Press,
 }
 
 /// Bytes for one connection.
@@ -86,6 +89,8 @@ pub(crate) struct Stream {
     pub(crate) entries: Vec<u32>,
     /// Entries that are not worth sending any more from some time on.
     deadlines: Vec<(u32, Time)>,
+    /// In which it is encoded.
+    pub(crate) formats: Formats,
     pub(crate) encoded: [Encoded; Format::COUNT],
     pub(crate) segments: Vec<Segment>,
     pub(crate) extras: Vec<Extra>,
@@ -95,11 +100,11 @@ pub(crate) struct Stream {
     pub(crate) cursors: [u32; Format::COUNT],
     /// Of a fan, by format: members from these places on came later.
     pub(crate) end_marks: [u32; Format::COUNT],
-    /// By plain format: the frames that receivers share, frozen by a flush.
-    pub(crate) plain: [Chunk; Format::PLAIN],
-    /// By reliable format: the same for replay logs, each with its first entry: one that has everything, or, while
-    /// the stream is held, what each flush needed of it.
-    batches: [Vec<(u32, Rc<Batch>)>; Format::COUNT - Format::PLAIN],
+    /// By format: the frames that receivers share, frozen by a flush; nothing of reliable ones.
+    pub(crate) plain: [Chunk; Format::COUNT],
+    /// By reliable format, for both who can inflate and who cannot: the same for replay logs, each with its first entry: one that has
+    /// everything, or, while the stream is held, what each flush needed of it.
+    batches: [Vec<(u32, Rc<Batch>)>; 2],
 }
 
 impl Stream {
@@ -131,26 +136,23 @@ impl Stream {
 
     /// Freezes the bytes of a stream that takes no more.
     pub(crate) fn freeze(&mut self) {
-        let Self { entries, deadlines, encoded, plain, batches, .. } = self;
-        for (encoded, plain) in encoded.iter_mut().zip(plain) {
-            if !encoded.bytes.is_empty() {
-                encoded.fill(entries.len());
-                *plain = encoded.chunk(deadlines, share);
-            }
-        }
-        let formats = Format::ALL.into_iter().zip(encoded).skip(Format::PLAIN);
-        for ((format, encoded), batches) in formats.zip(batches) {
-            batches.clear();
-            if !encoded.bytes.is_empty() {
-                encoded.fill(entries.len());
-                let bodies = share(&mut encoded.bytes);
-                batches.push((0, encoded.batch(format, 0, bodies, deadlines)));
+        self.batches.iter_mut().for_each(Vec::clear);
+        for format in self.formats.iter() {
+            let f = format as usize;
+            if !format.is_reliable() {
+                let encoded = &mut self.encoded[f];
+                encoded.fill(self.entries.len());
+                self.plain[f] = encoded.chunk(&self.deadlines, share);
+            } else if !format.is_deflated() {
+                let batch = self.make_batch(format, 0, |bytes, _| share(bytes));
+                self.batches[batches_of(format)].push((0, batch));
             }
         }
     }
 
     /// Copies what a receiver of `format` is to get ahead of the others from a stream that goes on.
     pub(crate) fn freeze_copy(&mut self, format: Format) {
+        let format = if format.is_reliable() { format.undeflated() } else { format };
         let f = format as usize;
         let encoded = &mut self.encoded[f];
         encoded.fill(self.entries.len());
@@ -162,17 +164,44 @@ impl Stream {
             return;
         }
         // Replay logs keep these for long, so no body is copied twice.
-        let batches = &mut self.batches[f - Format::PLAIN];
+        let batches = &self.batches[batches_of(format)];
         let from = batches.last().map_or(0, |(from, batch)| from + batch.ends.len() as u32);
         if (from as usize) < encoded.ends.len() {
-            let bodies = Bytes::copy_from_slice(&encoded.bytes[encoded.start(from) as usize..]);
-            batches.push((from, encoded.batch(format, from, bodies, &self.deadlines)));
+            let batch = self.make_batch(format, from, |bytes, start| Bytes::copy_from_slice(&bytes[start..]));
+            self.batches[batches_of(format)].push((from, batch));
         }
+    }
+
+    /// The entries from `from` on for replay logs, deflated too if somebody can inflate. `take` makes the bytes from
+    /// some place on into shared ones.
+    fn make_batch(
+        &mut self,
+        format: Format,
+        from: u32,
+        take: impl Fn(&mut Vec<u8>, usize) -> Bytes,
+    ) -> Rc<Batch> {
+        let Self { entries, deadlines, encoded, formats, .. } = self;
+        let mut ends_and_bytes = |format: Format| {
+            let encoded = &mut encoded[format as usize];
+            encoded.fill(entries.len());
+            let start = encoded.start(from);
+            let ends = encoded.ends[from as usize..].iter().map(|end| end - start).collect();
+            (ends, take(&mut encoded.bytes, start as usize))
+        };
+        let (ends, bodies) = ends_and_bytes(format);
+        let deflated = formats.contains(format.deflated()).then(|| {
+            let (ends, payloads) = ends_and_bytes(format.deflated());
+            Deflated { payloads, ends }
+        });
+        let deadlines = deadlines.iter().filter(|(entry, _)| *entry >= from);
+        let deadlines = deadlines.map(|&(entry, until)| (entry - from, until)).collect();
+        let encoding = format.encoding().expect("reliable formats have one");
+        Rc::new(Batch::new(encoding, bodies, ends, deadlines).with(deflated))
     }
 
     /// The frozen batches of a reliable format.
     pub(crate) fn batches(&self, format: Format) -> &[(u32, Rc<Batch>)] {
-        &self.batches[format as usize - Format::PLAIN]
+        &self.batches[batches_of(format)]
     }
 
     /// The frozen batch an entry stands in, and its place there.
@@ -201,15 +230,21 @@ impl Stream {
         self.segments.clear();
         self.extras.clear();
         self.excluded.clear();
-        self.plain = Default::default();
         for batches in &mut self.batches {
             batches.clear();
         }
-        for encoded in &mut self.encoded {
+        for format in std::mem::take(&mut self.formats).iter() {
+            let encoded = &mut self.encoded[format as usize];
             encoded.bytes.clear();
             encoded.ends.clear();
+            self.plain[format as usize] = Chunk::default();
         }
     }
+}
+
+/// The place of a reliable format among [`Stream::batches`].
+fn batches_of(format: Format) -> usize {
+    format.undeflated() as usize - Format::ReliableJson as usize
 }
 
 /// Why a batch is there.
@@ -248,16 +283,6 @@ impl Encoded {
         };
         let mut perishable = deadlines.iter().map(frame).filter(|frame| frame.start < frame.end).collect();
         Chunk::new(freeze(&mut self.bytes), &mut perishable)
-    }
-
-    /// A batch of the bodies of the entries from `from` on.
-    fn batch(&self, format: Format, from: u32, bodies: Bytes, deadlines: &[(u32, Time)]) -> Rc<Batch> {
-        let start = self.start(from);
-        let ends = self.ends[from as usize..].iter().map(|end| end - start).collect();
-        let deadlines = deadlines.iter().filter(|(entry, _)| *entry >= from);
-        let deadlines = deadlines.map(|&(entry, until)| (entry - from, until)).collect();
-        let encoding = format.encoding().expect("reliable formats have one");
-        Rc::new(Batch::new(encoding, bodies, ends, deadlines))
     }
 }
 
@@ -315,17 +340,21 @@ impl Turn {
         for slot in slots {
             let format = connections[slot as usize].format;
             let piece = *pieces[format as usize].get_or_insert_with(|| {
-                if format.is_reliable() {
-                    let mut encoded = Encoded::default();
-                    encode(&mut encoded.bytes, format, message, &mut self.body);
-                    encoded.fill(1);
-                    let bodies = std::mem::take(&mut encoded.bytes).into();
+                if let Some(encoding) = format.encoding().filter(|_| format.is_reliable()) {
+                    let (mut body, mut payload) = (Vec::new(), Vec::new());
+                    encode(&mut body, format.undeflated(), message, &mut self.body, &mut self.press);
+                    let is_deflated = format.is_deflated() && self.press.deflate(&mut payload, &body);
+                    let ends = |bytes: &Vec<u8>| vec![bytes.len() as u32];
+                    let deflated =
+                        is_deflated.then(|| Deflated { ends: ends(&payload), payloads: payload.into() });
                     let deadline = content.until.map(|until| (0, until));
-                    self.batches.push(encoded.batch(format, 0, bodies, deadline.as_slice()));
+                    let (ends, deadlines) = (ends(&body), deadline.as_slice().into());
+                    let batch = Batch::new(encoding, body.into(), ends, deadlines).with(deflated);
+                    self.batches.push(Rc::new(batch));
                     return Piece::Message(self.batches.len() as u32 - 1);
                 }
                 let start = self.frames.len() as u32;
-                encode(&mut self.frames, format, message, &mut self.body);
+                encode(&mut self.frames, format, message, &mut self.body, &mut self.press);
                 let end = self.frames.len() as u32;
                 self.perishable.extend(content.until.map(|until| Perishable { start, end, until }));
                 Piece::Data(start, end)
@@ -360,13 +389,21 @@ impl Turn {
         if let Some(until) = content.until {
             stream.deadlines.push((entry as u32, until));
         }
-        for format in Format::ALL {
-            if group.live[format as usize] > 0 {
-                let encoded = &mut stream.encoded[format as usize];
-                encoded.fill(entry);
-                encode(&mut encoded.bytes, format, message, &mut self.body);
-                encoded.ends.push(encoded.bytes.len() as u32);
+        let formats = group.formats.with_undeflated();
+        stream.formats = stream.formats.union(formats);
+        for format in formats.iter() {
+            let (before, encoded) = stream.encoded.split_at_mut(format as usize);
+            let encoded = &mut encoded[0];
+            encoded.fill(entry);
+            match format {
+                Format::DeflatedReliableJson | Format::DeflatedReliableProtobuf => {
+                    let plain = &before[format.undeflated() as usize];
+                    let body = &plain.bytes[plain.start(entry as u32) as usize..];
+                    self.press.deflate(&mut encoded.bytes, body);
+                }
+                _ => encode(&mut encoded.bytes, format, message, &mut self.body, &mut self.press),
             }
+            encoded.ends.push(encoded.bytes.len() as u32);
         }
         stream
     }
@@ -419,13 +456,10 @@ pub(crate) fn share(bytes: &mut Vec<u8>) -> Bytes {
 
 /// Appends one data message in a format: a frame, or for reliable formats a body without sequence id. `body` is
 /// scratch.
-fn encode(out: &mut Vec<u8>, format: Format, message: Message<'_>, body: &mut Vec<u8>) {
+fn encode(out: &mut Vec<u8>, format: Format, message: Message<'_>, body: &mut Vec<u8>, press: &mut Press) {
     let data = message.data;
     match format {
-        Format::Raw => {
-            let opcode = if data.data_type().is_text() { Opcode::Text } else { Opcode::Binary };
-            frame::write_frame(out, opcode, &data.plain());
-        }
+        Format::Raw => frame::write_frame(out, raw_opcode(data), &data.plain()),
         Format::Json => frame::write_frame_with(out, Opcode::Text, data.bytes().len() + 90, |out| {
             json::open_message(out, message);
             out.push(b'}');
@@ -436,7 +470,18 @@ fn encode(out: &mut Vec<u8>, format: Format, message: Message<'_>, body: &mut Ve
             frame::write_header(out, Opcode::Binary, protobuf::data_message_len(body.len(), None));
             protobuf::data_message(out, body, None);
         }
-        Format::ReliableJson => json::open_message(out, message),
-        Format::ReliableProtobuf => protobuf::data_body(out, message),
+        Format::ReliableJson | Format::DeflatedReliableJson => json::open_message(out, message),
+        Format::ReliableProtobuf | Format::DeflatedReliableProtobuf => protobuf::data_body(out, message),
+        Format::DeflatedRaw | Format::DeflatedJson | Format::DeflatedProtobuf => {
+            let start = out.len();
+            encode(out, format.undeflated(), message, body, press);
+            let opcode = format.encoding().map_or_else(|| raw_opcode(data), Encoding::opcode);
+            press.deflate_frame(out, opcode, start);
+        }
     }
+}
+
+/// The type of frames in which raw clients get data.
+fn raw_opcode(data: Data<'_>) -> Opcode {
+    if data.data_type().is_text() { Opcode::Text } else { Opcode::Binary }
 }

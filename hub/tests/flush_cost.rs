@@ -89,6 +89,7 @@ fn run(format: &str, members: u32, turns: u32, burst: u32) -> u64 {
             raw_group: None,
             arrival: Default::default(),
             introduction: None,
+            deflate: None,
         };
         hub.handle(Time(0), Input::Connect(Box::new(connect)), &mut effects);
     }

@@ -105,6 +105,7 @@ impl Cores {
             raw_group: None,
             arrival: Default::default(),
             introduction: None,
+            deflate: None,
         };
         self.feed(core, Input::Connect(Box::new(connect)));
         self.settle();

@@ -6,6 +6,14 @@
 //! coding, a bare line feed, a folded header) is refused and the connection closed, so nothing behind or in
 //! front of us can be made to see other requests than we do (`reliability` checks 4, 5). Whatever passes is
 //! also accepted by `httparse` and so by what reads the body.
+//!
+//! [`Chunks`] finds the end of chunked bodies, and [`parse_response`] reads what other servers answer to us.
+
+mod chunked;
+mod response;
+
+pub use chunked::{CHUNK_LINE_BYTES_MAX, ChunkFault, Chunks, Part};
+pub use response::{Answer, ResponseBody, ResponseHead, parse_response};
 
 use std::fmt::Write as _;
 
@@ -22,7 +30,7 @@ impl Default for HeadLimits {
     }
 }
 
-/// Most headers of a request.
+/// Most headers of a request, and of an answer.
 pub const HEADERS_MAX: usize = 100;
 
 /// Why a request is refused: answer with `status` and close the connection.
@@ -97,7 +105,7 @@ pub fn parse_head<'a>(bytes: &'a [u8], limits: &HeadLimits) -> Result<Option<Hea
     let method = request.method.unwrap_or_default();
     let target = request.path.unwrap_or_default();
     let is_http_11 = request.version == Some(1);
-    let (path, query) = split_target(method, target)?;
+    let (authority, path, query) = split_target(method, target)?;
     let mut head = Head {
         method,
         target,
@@ -110,7 +118,7 @@ pub fn parse_head<'a>(bytes: &'a [u8], limits: &HeadLimits) -> Result<Option<Hea
         query,
         headers: request.headers.to_vec(),
     };
-    head.check_host()?;
+    head.check_host(authority)?;
     head.body = head.body_length()?;
     head.keep_alive = if is_http_11 {
         !head.lists_token("connection", "close")
@@ -169,10 +177,14 @@ impl<'a> Head<'a> {
         if values.next().is_some() { Err(Repeated) } else { Ok(first) }
     }
 
-    /// RFC 9112 §3.2.
-    fn check_host(&self) -> Result<(), HeadFault> {
+    /// RFC 9112 §3.2. A target that names another host than the header would have us believe one of them, and
+    /// whoever stands in front of us the other.
+    fn check_host(&self, authority: Option<&str>) -> Result<(), HeadFault> {
         let host = self.single("host").map_err(|_| HeadFault::bad("there is more than one Host header"))?;
         match host {
+            Some(host) if authority.is_some_and(|named| !host.eq_ignore_ascii_case(named.as_bytes())) => {
+                Err(HeadFault::bad("the Host header is not the host of the request target"))
+            }
             Some(host) if is_authority(host) => Ok(()),
             Some(_) => Err(HeadFault::bad("the Host header is not a host and port")),
             None if self.is_http_11 => Err(HeadFault::bad("the Host header is missing")),
@@ -320,35 +332,39 @@ fn check_line_ends(head: &[u8]) -> Result<(), HeadFault> {
     Ok(())
 }
 
-/// Path and query of a request target (RFC 9112 §3.2): `/path?query`, the same behind `http://authority`,
-/// or `*` for `OPTIONS`.
-fn split_target<'a>(method: &str, target: &'a str) -> Result<(&'a str, Option<&'a str>), HeadFault> {
+/// Authority, path and query.
+type Target<'a> = (Option<&'a str>, &'a str, Option<&'a str>);
+
+/// The parts of a request target (RFC 9112 §3.2): `/path?query`, the same behind `http://authority`, or `*` for
+/// `OPTIONS`.
+fn split_target<'a>(method: &str, target: &'a str) -> Result<Target<'a>, HeadFault> {
     let fault = HeadFault::bad("the request target is malformed");
     // A fragment never travels, and `httparse` lets bytes beyond ASCII pass.
     if target.bytes().any(|byte| !byte.is_ascii_graphic() || byte == b'#') {
         return Err(fault);
     }
-    let origin_form = if target.starts_with('/') {
-        target
+    let (authority, origin_form) = if target.starts_with('/') {
+        (None, target)
     } else if target == "*" {
-        return if method == "OPTIONS" { Ok((target, None)) } else { Err(fault) };
+        return if method == "OPTIONS" { Ok((None, target, None)) } else { Err(fault) };
     } else {
         let (scheme, rest) = target.split_once("://").ok_or(fault)?;
         if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
             return Err(fault);
         }
         let path_start = rest.find(['/', '?']).unwrap_or(rest.len());
-        if !is_authority(&rest.as_bytes()[..path_start]) {
+        let (authority, origin_form) = rest.split_at(path_start);
+        if !is_authority(authority.as_bytes()) {
             return Err(fault);
         }
-        &rest[path_start..]
+        (Some(authority), origin_form)
     };
     let (path, query) = match origin_form.split_once('?') {
         Some((path, query)) => (path, Some(query)),
         None => (origin_form, None),
     };
     // An absolute target without a path means the root (RFC 9110 §4.2.3).
-    Ok((if path.is_empty() { "/" } else { path }, query))
+    Ok((authority, if path.is_empty() { "/" } else { path }, query))
 }
 
 /// Whether `value` has the form of `host[:port]`; not empty, and no user, list, path or white space.
@@ -423,8 +439,8 @@ mod tests {
             ("GET / HTTP/1.1", "/", None),
             ("GET /? HTTP/1.1", "/", Some("")),
             ("GET //a/../b HTTP/1.1", "//a/../b", None),
-            ("GET http://h:80/a?b HTTP/1.1", "/a", Some("b")),
-            ("GET HTTPS://h HTTP/1.1", "/", None),
+            ("GET http://h/a?b HTTP/1.1", "/a", Some("b")),
+            ("GET HTTPS://H HTTP/1.1", "/", None),
             ("GET http://h?b HTTP/1.1", "/", Some("b")),
             ("OPTIONS * HTTP/1.1", "*", None),
         ] {
@@ -439,6 +455,8 @@ mod tests {
             "GET ftp://h/ HTTP/1.1",
             "GET http:///a HTTP/1.1",
             "GET http://u@h/a HTTP/1.1",
+            "GET http://other/a HTTP/1.1",
+            "GET http://h:80/a HTTP/1.1",
             "GET /a#b HTTP/1.1",
             "GET /\u{e4} HTTP/1.1",
         ] {

@@ -1,4 +1,6 @@
-//! Asking a filter about a connection allocates nothing, unless a function builds a string.
+//! Asking a filter about a connection allocates nothing, unless a function builds a string; and reading one, also one
+//! that is refused, takes memory and work in proportion to the text, whatever its shape. Work is counted in bytes
+//! allocated: every node, level and list of a filter is in an arena, so what is read again and again would show.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -10,12 +12,14 @@ struct Counting;
 thread_local! {
     /// By thread, because the test harness allocates on others meanwhile.
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+    static BYTES: Cell<u64> = const { Cell::new(0) };
 }
 
 // SAFETY: everything is passed on to the system's allocator as it came.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        BYTES.set(BYTES.get() + layout.size() as u64);
         // SAFETY: the caller keeps the contract of `alloc`.
         unsafe { System.alloc(layout) }
     }
@@ -77,4 +81,79 @@ fn the_usual_shapes_allocate_nothing() {
         assert_eq!(allocations(text), 0, "{text}");
     }
     assert!(allocations("toupper(userId) eq 'ANN'") > 0, "the counter counts");
+}
+
+/// Every shape that nests or repeats, as long as a filter may be and longer.
+#[test]
+fn reading_costs_in_proportion_to_the_text() {
+    const SIZES: [usize; 4] = [100, 1000, 8 << 10, 64 << 10];
+    for piece in [
+        "(",
+        ")",
+        "not ",
+        "not(",
+        "'",
+        "''",
+        "'a' ",
+        "true and ",
+        "(true or ",
+        "length(",
+        "concat('a', ",
+        "userId in (",
+        "1 in (1, ",
+        "(1, ",
+        ", ",
+        "userId eq ",
+        "9",
+        "-",
+        " ",
+        "\t",
+        "a",
+        "\u{e9}",
+        "\0",
+        "eq ",
+        "groups",
+        "'g' in groups or ",
+        "trim(trim(",
+        "substring(userId, ",
+        "contains(userId, 'a') or ",
+    ] {
+        for size in SIZES {
+            let text = piece.repeat(size / piece.len());
+            for text in [
+                text.clone(),
+                format!("{text}true"),
+                format!("true and {text}"),
+                format!("userId in ({text}"),
+            ] {
+                let (allocations, bytes) = (ALLOCATIONS.get(), BYTES.get());
+                let filter = Filter::parse(&text);
+                let (allocations, bytes) = (ALLOCATIONS.get() - allocations, BYTES.get() - bytes);
+                drop(filter);
+                let read = text.len().min(8 << 10) as u64;
+                assert!(bytes <= 100 * read + 16_384, "{bytes} bytes for {} of {piece:?}", text.len());
+                assert!(
+                    allocations <= 2 * read + 100,
+                    "{allocations} allocations for {} of {piece:?}",
+                    text.len()
+                );
+            }
+        }
+    }
+}
+
+/// What is over the bound is not read: it costs its error, however long it is.
+#[test]
+fn what_is_too_long_costs_the_same_at_any_length() {
+    for piece in ["(", "true and ", "'x' in groups or ", "not "] {
+        let cost = |size: usize| {
+            let text = piece.repeat(size / piece.len());
+            let before = BYTES.get();
+            assert!(Filter::parse(&text).is_err());
+            BYTES.get() - before
+        };
+        let small = cost(9 << 10);
+        // The length that the error tells has more digits.
+        assert!(cost(10 << 20) <= small + 16 && small < 8 << 10, "{piece:?}: {small} bytes");
+    }
 }

@@ -6,20 +6,15 @@
 //! What must stay true: where an answer ends is beyond doubt, or it is nonsense; a connection is used again only if
 //! its last answer was read to the end and nothing came after it; every part of an answer has a bound.
 
-use httparse::{Header, ParserConfig, Status};
 use hyper::rt::{Read, ReadBuf, Write};
+use ringhub_protocol::http::{Answer, Chunks, ResponseBody, parse_response};
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
-use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
 /// Largest head of an answer, in bytes; also all trailers of one, and what is skipped before it.
 pub(crate) const HEAD_BYTES_MAX: usize = 64 * 1024;
-/// Most headers of an answer.
-pub(crate) const HEADERS_MAX: usize = 100;
-/// Longest line that begins a chunk or is a trailer, in bytes.
-const CHUNK_LINE_BYTES_MAX: usize = 1024;
 /// What a connection keeps for receiving, in bytes.
 const BUFFER_BYTES: usize = 8 * 1024;
 /// A request whose body is larger is written from two places, in bytes.
@@ -56,22 +51,9 @@ pub(crate) enum Framing {
     /// So many bytes.
     Length(u64),
     /// Chunks.
-    Chunked(Chunk),
+    Chunked(Chunks),
     /// All that comes.
     UntilClose,
-}
-
-/// Where in its chunks a body is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Chunk {
-    /// Before the line with a size.
-    Size,
-    /// Within one: so many bytes.
-    Data(u64),
-    /// Behind one, before its line end.
-    End,
-    /// In the trailers, of which so many bytes are skipped.
-    Trailers(usize),
 }
 
 /// Why there is no answer, or not all of it.
@@ -166,16 +148,25 @@ impl<S: Read + Write + Unpin> Connection<S> {
             let unread = &self.buffer[self.start..self.end];
             // Not for every byte of a head that comes byte by byte; but nonsense may show in the first.
             if (seen == 0 || ends_head(&unread[seen.saturating_sub(3)..]))
-                && let Some((length, head)) = parse_head(unread).map_err(Fault::Nonsense)?
+                && let Some(answer) = parse_response(unread).map_err(Fault::Nonsense)?
             {
-                self.start += length;
-                match head {
-                    Some(head) => return Ok(head),
-                    // RFC 9110 §15.2: interim answers may come first.
-                    None if skipped + length > HEAD_BYTES_MAX => {
+                match answer {
+                    Answer::Head(head) => {
+                        let consumed = head.consumed;
+                        let head = Head {
+                            status: head.status,
+                            lines: head.lines.into(),
+                            framing: Framing::of(head.body),
+                            is_last: head.is_last,
+                        };
+                        self.start += consumed;
+                        return Ok(head);
+                    }
+                    Answer::Interim(length) if skipped + length > HEAD_BYTES_MAX => {
                         return Err(Fault::Nonsense("too many interim answers"));
                     }
-                    None => {
+                    Answer::Interim(length) => {
+                        self.start += length;
                         skipped += length;
                         seen = 0;
                         continue;
@@ -207,15 +198,12 @@ impl<S: Read + Write + Unpin> Connection<S> {
             if progress != Progress::Starved {
                 return Ok(progress);
             }
-            let rest = match *framing {
-                Framing::Length(rest) | Framing::Chunked(Chunk::Data(rest)) => {
-                    rest.min(limit.saturating_sub(into.len()) as u64)
-                }
-                Framing::Chunked(_) | Framing::UntilClose => 0,
-            };
+            // A large body of known length, or chunk, is received where it belongs.
+            let rest = framing.data_left().min(limit.saturating_sub(into.len()) as u64);
             let received = if rest > BUFFER_BYTES as u64 {
+                let before = into.len();
                 let received = self.receive_into(into, (rest as usize).min(PIECE_BYTES)).await;
-                framing.advance(*received.as_ref().unwrap_or(&0));
+                framing.pass(&into[before..]);
                 received
             } else {
                 poll_fn(|cx| self.poll_fill(cx)).await
@@ -241,30 +229,27 @@ impl<S: Read + Write + Unpin> Connection<S> {
     ) -> Result<Progress, Fault> {
         loop {
             let unread = &self.buffer[self.start..self.end];
-            match *framing {
+            let room = limit.saturating_sub(into.len());
+            let (framing_bytes, data) = match framing {
                 Framing::Length(0) => return Ok(Progress::Done),
-                Framing::Length(_) | Framing::Chunked(Chunk::Data(_)) | Framing::UntilClose
-                    if unread.is_empty() =>
-                {
-                    return Ok(Progress::Starved);
+                Framing::Chunked(chunks) if chunks.is_done() => return Ok(Progress::Done),
+                _ if unread.is_empty() => return Ok(Progress::Starved),
+                Framing::Length(rest) => {
+                    let data = room.min(unread.len()).min(usize::try_from(*rest).unwrap_or(usize::MAX));
+                    *rest -= data as u64;
+                    (0, data)
                 }
-                Framing::Length(_) | Framing::Chunked(Chunk::Data(_)) | Framing::UntilClose
-                    if into.len() >= limit =>
-                {
-                    return Ok(Progress::Full);
+                Framing::UntilClose => (0, room.min(unread.len())),
+                Framing::Chunked(chunks) => {
+                    let part = chunks.take(unread, room).map_err(|fault| Fault::Nonsense(fault.reason))?;
+                    (part.framing, part.data)
                 }
-                Framing::Length(rest) | Framing::Chunked(Chunk::Data(rest)) => {
-                    self.start += framing.advance(take(unread, rest, into, limit));
-                }
-                Framing::UntilClose => self.start += take(unread, u64::MAX, into, limit),
-                Framing::Chunked(chunk) => match next_chunk(chunk, unread).map_err(Fault::Nonsense)? {
-                    Some((used, next)) => {
-                        self.start += used;
-                        *framing = next;
-                    }
-                    None => return Ok(Progress::Starved),
-                },
+            };
+            if framing_bytes + data == 0 {
+                return Ok(Progress::Full);
             }
+            into.extend_from_slice(&unread[framing_bytes..][..data]);
+            self.start += framing_bytes + data;
         }
     }
 
@@ -307,15 +292,33 @@ impl<S: Read + Write + Unpin> Connection<S> {
 }
 
 impl Framing {
-    /// So many bytes of data have been taken; the same number.
-    fn advance(&mut self, bytes: usize) -> usize {
-        match self {
-            Self::Length(rest) => *rest -= bytes as u64,
-            Self::Chunked(Chunk::Data(rest)) if *rest == bytes as u64 => *self = Self::Chunked(Chunk::End),
-            Self::Chunked(Chunk::Data(rest)) => *rest -= bytes as u64,
-            Self::Chunked(_) | Self::UntilClose => {}
+    fn of(body: ResponseBody) -> Self {
+        match body {
+            ResponseBody::Known(length) => Self::Length(length),
+            ResponseBody::Chunked => Self::Chunked(Chunks::new(HEAD_BYTES_MAX)),
+            ResponseBody::UntilClose => Self::UntilClose,
         }
-        bytes
+    }
+
+    /// So many bytes of data come next and have not come yet, if that is known.
+    fn data_left(&self) -> u64 {
+        match self {
+            Self::Length(rest) => *rest,
+            Self::Chunked(chunks) => chunks.data_left(),
+            Self::UntilClose => 0,
+        }
+    }
+
+    /// These bytes of data, not more than were left, have come.
+    fn pass(&mut self, data: &[u8]) {
+        match self {
+            Self::Length(rest) => *rest -= data.len() as u64,
+            Self::Chunked(chunks) => {
+                let part = chunks.take(data, data.len());
+                debug_assert!(part.is_ok_and(|part| part.framing == 0 && part.data == data.len()));
+            }
+            Self::UntilClose => {}
+        }
     }
 }
 
@@ -334,120 +337,6 @@ pub(crate) fn is_value(value: &[u8]) -> bool {
 /// Whether a head may end here.
 fn ends_head(bytes: &[u8]) -> bool {
     bytes.windows(2).any(|two| two == b"\n\n") || bytes.windows(3).any(|three| three == b"\n\r\n")
-}
-
-/// The head at the start of `bytes`, if it is whole, and its length; without the head itself if it is an interim one.
-fn parse_head(bytes: &[u8]) -> Result<Option<(usize, Option<Head>)>, &'static str> {
-    let mut headers = [const { MaybeUninit::<Header<'_>>::uninit() }; HEADERS_MAX];
-    let mut response = httparse::Response::new(&mut []);
-    let parsed =
-        ParserConfig::default().parse_response_with_uninit_headers(&mut response, bytes, &mut headers);
-    let length = match parsed {
-        Ok(Status::Complete(length)) => length,
-        Ok(Status::Partial) => return Ok(None),
-        Err(httparse::Error::TooManyHeaders) => return Err("the answer has too many headers"),
-        Err(_) => return Err("the answer is not HTTP/1.1"),
-    };
-    let status = response.code.unwrap_or_default();
-    let framing = match status {
-        101 => return Err("the answer switches to another protocol, which nobody asked for"),
-        100..=199 => return Ok(Some((length, None))),
-        _ => framing(status, response.headers)?,
-    };
-    let is_last = is_last(response.version == Some(0), response.headers) || framing == Framing::UntilClose;
-    // Behind the status line, which may stand behind empty ones.
-    let head = bytes[..length].trim_ascii_start();
-    let lines = head.iter().position(|&byte| byte == b'\n').map_or(&head[..0], |end| &head[end + 1..]);
-    Ok(Some((length, Some(Head { status, lines: lines.into(), framing, is_last }))))
-}
-
-/// RFC 9112 §6.3. What could be read in two ways is not read at all.
-fn framing(status: u16, headers: &[Header<'_>]) -> Result<Framing, &'static str> {
-    let mut length = None;
-    let mut is_chunked = false;
-    for header in headers {
-        if header.name.eq_ignore_ascii_case("content-length") {
-            let digits = header.value.trim_ascii();
-            let number = digits.iter().try_fold(0_u64, |number, digit| match digit {
-                b'0'..=b'9' => number.checked_mul(10)?.checked_add(u64::from(digit - b'0')),
-                _ => None,
-            });
-            match number.filter(|_| !digits.is_empty()) {
-                Some(number) if length.is_none_or(|known| known == number) => length = Some(number),
-                _ => return Err("the answer's Content-Length is no length"),
-            }
-        } else if header.name.eq_ignore_ascii_case("transfer-encoding") {
-            if is_chunked || !header.value.trim_ascii().eq_ignore_ascii_case(b"chunked") {
-                return Err("the answer's Transfer-Encoding is not \"chunked\"");
-            }
-            is_chunked = true;
-        }
-    }
-    match (status, length, is_chunked) {
-        (204 | 304, ..) => Ok(Framing::Length(0)),
-        (_, Some(_), true) => Err("the answer has a Content-Length and a Transfer-Encoding"),
-        (_, None, true) => Ok(Framing::Chunked(Chunk::Size)),
-        (_, Some(length), false) => Ok(Framing::Length(length)),
-        (_, None, false) => Ok(Framing::UntilClose),
-    }
-}
-
-/// RFC 9112 §9.3.
-fn is_last(is_old: bool, headers: &[Header<'_>]) -> bool {
-    let values = headers.iter().filter(|header| header.name.eq_ignore_ascii_case("connection"));
-    let mut options = values.flat_map(|header| header.value.split(|&byte| byte == b','));
-    if is_old {
-        !options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"keep-alive"))
-    } else {
-        options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
-    }
-}
-
-/// Moves bytes of a body: of `unread` as many as belong to it and there is room for.
-fn take(unread: &[u8], rest: u64, into: &mut Vec<u8>, limit: usize) -> usize {
-    let bytes = (unread.len() as u64).min(rest).min((limit - into.len()) as u64) as usize;
-    into.extend_from_slice(&unread[..bytes]);
-    bytes
-}
-
-/// What stands between the data of chunks (RFC 9112 §7.1): how much of `unread` it is, and what comes then; `None`
-/// if there is not enough to know.
-fn next_chunk(chunk: Chunk, unread: &[u8]) -> Result<Option<(usize, Framing)>, &'static str> {
-    if let Chunk::End = chunk {
-        return match unread {
-            [b'\r', b'\n', ..] => Ok(Some((2, Framing::Chunked(Chunk::Size)))),
-            [] | [b'\r'] => Ok(None),
-            _ => Err("a chunk of the answer is longer than it says"),
-        };
-    }
-    let Some(end) = unread.iter().position(|&byte| byte == b'\n') else {
-        return if unread.len() > CHUNK_LINE_BYTES_MAX {
-            Err("a line between chunks is too long")
-        } else {
-            Ok(None)
-        };
-    };
-    let line = unread[..end].strip_suffix(b"\r").ok_or("a line between chunks has no proper end")?;
-    let used = end + 1;
-    match chunk {
-        Chunk::Trailers(_) if line.is_empty() => Ok(Some((used, Framing::Length(0)))),
-        Chunk::Trailers(skipped) if skipped + used > HEAD_BYTES_MAX => {
-            Err("the answer has too many trailers")
-        }
-        Chunk::Trailers(skipped) => Ok(Some((used, Framing::Chunked(Chunk::Trailers(skipped + used))))),
-        _ => {
-            let digits = line.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii_end();
-            let size = digits.iter().try_fold(0_u64, |size, &digit| {
-                let digit = char::from(digit).to_digit(16)?;
-                (size >> 56 == 0).then_some(size << 4 | u64::from(digit))
-            });
-            match size.filter(|_| !digits.is_empty() && used <= CHUNK_LINE_BYTES_MAX) {
-                Some(0) => Ok(Some((used, Framing::Chunked(Chunk::Trailers(0))))),
-                Some(size) => Ok(Some((used, Framing::Chunked(Chunk::Data(size))))),
-                None => Err("the size of a chunk is none"),
-            }
-        }
-    }
 }
 
 fn closed(text: &'static str) -> io::Error {

@@ -11,9 +11,15 @@ use base64_simd::URL_SAFE_NO_PAD;
 use ringhub_protocol::auth::token::{Algorithm, KID_BYTES_MAX, Unverified};
 use serde::Deserialize;
 use serde_json::Value;
+use std::ops::RangeInclusive;
 
 /// Most keys of one set, counting those we cannot use; a set with more is refused.
 pub const KEYS_MAX: usize = 64;
+
+/// Sizes of an RSA key (RFC 7518 §3.3; above, checking a signature would be an attack).
+const RSA_BITS: RangeInclusive<usize> = 2048..=8192;
+/// Sizes of its exponent, as the library takes them.
+const EXPONENT_BITS: RangeInclusive<usize> = 2..=33;
 
 /// Keys of one issuer as of one fetch. Never changes.
 #[derive(Debug)]
@@ -151,8 +157,14 @@ impl Key {
 
 fn rsa(jwk: &Jwk) -> Option<ParsedPublicKey> {
     let (n, e) = (number(jwk.n.as_deref()?)?, number(jwk.e.as_deref()?)?);
-    // 2048 to 8192 bits; the library checks the exact bounds at each use, we do not keep what never passes.
-    if !(256..=1024).contains(&n.len()) {
+    // The library checks all this at each use; we do not keep what never passes, or an issuer with such keys only
+    // would seem to have some. RFC 8017 §3.1: both are odd, and e = 1 would make a message its own signature.
+    let bits =
+        |number: &[u8]| number.first().map_or(0, |top| number.len() * 8 - top.leading_zeros() as usize);
+    let is_odd = |number: &[u8]| number.last().is_some_and(|low| low & 1 == 1);
+    let is_key =
+        RSA_BITS.contains(&bits(&n)) && EXPONENT_BITS.contains(&bits(&e)) && is_odd(&n) && is_odd(&e);
+    if !is_key {
         return None;
     }
     RsaPublicKeyComponents { n, e }.to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256).ok()

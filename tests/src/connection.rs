@@ -120,6 +120,12 @@ impl Connection {
         self.send_message(Message::binary(bytes.to_vec()));
     }
 
+    /// Sends a WebSocket ping.
+    #[track_caller]
+    pub fn send_ping(&mut self, payload: &[u8]) {
+        self.send_message(Message::Ping(payload.to_vec().into()));
+    }
+
     /// Publishes text to a group without an ack.
     #[track_caller]
     pub fn publish(&mut self, group: &str, text: &str) {

@@ -237,8 +237,9 @@ pub(crate) fn read_response(socket: &mut RawSocket, method: &str) -> Response {
     let head = String::from_utf8(head).expect("an ASCII head");
     let mut lines = head.trim_end().split("\r\n");
     let status_line = lines.next().unwrap_or_default();
-    let status =
-        status_line.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)).and_then(|s| s.parse().ok());
+    // Clients of HTTP/1.0 are answered in it.
+    let rest = status_line.strip_prefix("HTTP/1.1 ").or_else(|| status_line.strip_prefix("HTTP/1.0 "));
+    let status = rest.and_then(|rest| rest.get(..3)).and_then(|s| s.parse().ok());
     let status = status.unwrap_or_else(|| panic!("not a status line: {status_line:?}"));
     let headers = lines.map(|line| {
         let (name, value) = line.split_once(':').unwrap_or_else(|| panic!("not a header: {line:?}"));

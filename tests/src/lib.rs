@@ -19,10 +19,13 @@
 //! | [`Issuer`] | an OIDC issuer on loopback, which can also answer badly |
 //! | [`Handler`], [`Call`], [`Answer`] | an application server that records every request and answers as told |
 //! | [`Certificate`] | what TLS servers show, and clients that trust it |
+//! | [`History`] | what was published, acknowledged and received, held against the contract of reliable delivery |
 //! | [`Proxy`] | a TCP proxy that cuts, stalls and points elsewhere |
 //! | [`Script`] | one SDK scenario in Node or Python |
 //!
 //! With `RINGHUB_TESTS_TLS=1` in the environment every server speaks TLS, and so do its clients, the SDKs included.
+//! With `RINGHUB_TESTS_SANDBOX=1` every server runs confined as its systemd unit confines it; `RINGHUB_TESTS_SERVER`
+//! names another binary of it, such as one that a sanitizer watches (`.ci/sanitize`).
 //!
 //! What must stay true: nothing here knows the server's code; everything waits for a condition with
 //! [`DEADLINE`], never for a time; a process is ended through its own handle; nothing leaves loopback
@@ -35,11 +38,13 @@ use std::time::{Duration, Instant};
 mod client;
 mod connection;
 mod handler;
+mod history;
 mod http;
 mod issuer;
 mod process;
 mod proxy;
 mod raw;
+mod sandbox;
 mod script;
 mod server;
 mod stream;
@@ -48,6 +53,7 @@ mod token;
 pub use client::Client;
 pub use connection::Connection;
 pub use handler::{Answer, Call, Gate, Handler, dead_address};
+pub use history::{History, Violation};
 pub use http::{Request, Response};
 pub use issuer::{Answering, Issuer};
 pub use process::{Process, ringhub};

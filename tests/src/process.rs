@@ -9,11 +9,11 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::DEADLINE;
+use crate::{DEADLINE, sandbox};
 
 /// A running `ringhub`. Dropped, it is asked to stop, then killed; a failing test prints what it said.
 #[derive(Debug)]
@@ -29,8 +29,14 @@ pub struct Process {
 
 /// The command `ringhub ARGS…` with a clean environment for the keys it reads.
 pub fn ringhub<I: IntoIterator<Item = S>, S: Into<OsString>>(args: I) -> Command {
-    let mut command = Command::new(binary());
-    command.args(args.into_iter().map(Into::into));
+    let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+    let mut command = if sandbox::is_wanted() {
+        sandbox::confined(binary(), &args)
+    } else {
+        let mut command = Command::new(binary());
+        command.args(&args);
+        command
+    };
     for (name, _) in env::vars_os() {
         if name.to_string_lossy().starts_with("RINGHUB_") {
             command.env_remove(name);
@@ -107,6 +113,16 @@ impl Process {
         kib * 1024
     }
 
+    /// How long it has kept CPUs busy.
+    pub fn cpu_time(&self) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("a running process");
+        // The name in parentheses may have blanks in it; utime and stime are fields 14 and 15 (proc(5)).
+        let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields).split(' ').skip(12).take(2);
+        let ticks: u64 = fields.map(|ticks| ticks.parse::<u64>().expect("a number")).sum();
+        // USER_HZ, 100 on every Linux.
+        Duration::from_millis(10 * ticks)
+    }
+
     /// Sends SIGTERM and waits for the end.
     #[track_caller]
     pub fn stop(&mut self) -> ExitStatus {
@@ -171,10 +187,11 @@ impl Drop for Process {
     }
 }
 
-/// The server's binary, built once in the profile and the folder that this test was built in.
+/// The server's binary: the one that `RINGHUB_TESTS_SERVER` names, or built once in the profile and the folder that
+/// this test was built in.
 pub(crate) fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(build)
+    BINARY.get_or_init(|| env::var_os("RINGHUB_TESTS_SERVER").map_or_else(build, PathBuf::from))
 }
 
 /// The folder cargo builds in: the nearest one above this executable that cargo has tagged.
@@ -225,7 +242,7 @@ fn for_each_line(pipe: impl Read, mut handle: impl FnMut(&str)) {
 
 /// Keeps the newest half when the log grows past its bound.
 fn append(log: &Mutex<String>, line: &str) {
-    const LOG_BYTES_MAX: usize = 1 << 20;
+    const LOG_BYTES_MAX: usize = 8 << 20;
     let mut log = log.lock().expect("a reader panicked");
     if log.len() > LOG_BYTES_MAX {
         let mut cut = log.len() / 2;

@@ -156,6 +156,20 @@ impl RawSocket {
         self.stream.tcp().set_read_timeout(Some(deadline)).expect("read timeout");
     }
 
+    /// Reads and forgets what has come; does not wait. An error is for the next write to meet.
+    pub fn discard(&mut self) {
+        self.stream.tcp().set_nonblocking(true).expect("an open socket");
+        while matches!(self.fill(), Ok(1..)) {
+            self.unread.clear();
+        }
+        self.stream.tcp().set_nonblocking(false).expect("an open socket");
+    }
+
+    /// Whether something has come, or the end, or does within the deadline of reads.
+    pub fn has_answer(&mut self) -> bool {
+        !self.unread.is_empty() || self.fill().is_ok()
+    }
+
     /// The socket and the bytes that came already.
     pub(crate) fn into_parts(self) -> (Stream, Vec<u8>) {
         (self.stream, self.unread)

@@ -31,6 +31,7 @@ pub struct Setup {
     tls: bool,
     environment: Vec<(String, String)>,
     open_files: Option<u32>,
+    control_group: Option<PathBuf>,
 }
 
 /// An address and the key to sign with.
@@ -70,6 +71,7 @@ impl Server {
             tls: std::env::var_os("RINGHUB_TESTS_TLS").is_some(),
             environment: Vec::new(),
             open_files: None,
+            control_group: None,
         });
         let scheme = if setup.tls { "https://" } else { "" };
         let listen = setup.listen.unwrap_or_else(|| format!("{scheme}127.0.0.1:0"));
@@ -81,6 +83,8 @@ impl Server {
             command.env("RINGHUB_TLS_PRIVATE_KEY", &certificate.private_key);
             tls_client = Some(certificate.client());
         }
+        // A client that a test has stall is to live for as long as the test wants, on however slow a machine.
+        command.env("RINGHUB_WRITE_DEADLINE_SECONDS", "3600");
         for (name, value) in &setup.environment {
             command.env(name, value);
         }
@@ -96,7 +100,11 @@ impl Server {
             command.arg("--config").arg(path);
         }
         if let Some(limit) = setup.open_files {
-            command = limited(&command, limit);
+            let limit = format!("ulimit -n {limit}");
+            command = within(&command, &limit);
+        }
+        if let Some(group) = &setup.control_group {
+            command = within(&command, &format!("echo $$ > '{}/cgroup.procs'", group.display()));
         }
         let mut process = Process::spawn(&mut command);
         let endpoint = |line: String| {
@@ -165,10 +173,10 @@ impl Server {
     }
 }
 
-/// The same command under a limit on open files.
-fn limited(command: &Command, open_files: u32) -> Command {
+/// The same command in a shell that has done something first.
+fn within(command: &Command, first: &str) -> Command {
     let mut limited = Command::new("sh");
-    limited.args(["-c", &format!("ulimit -n {open_files}; exec \"$0\" \"$@\"")]);
+    limited.args(["-c", &format!("{first} && exec \"$0\" \"$@\"")]);
     limited.arg(command.get_program()).args(command.get_args());
     for (name, value) in command.get_envs() {
         match value {
@@ -211,6 +219,12 @@ impl Setup {
     /// The hard limit on open files.
     pub fn open_files(mut self, limit: u32) -> Self {
         self.open_files = Some(limit);
+        self
+    }
+
+    /// The control group to run in: its folder, which must be there.
+    pub fn control_group(mut self, folder: PathBuf) -> Self {
+        self.control_group = Some(folder);
         self
     }
 
@@ -275,15 +289,22 @@ impl Endpoint {
     /// Connects a client with a receive buffer of a few KiB, which soon feels that nobody reads.
     #[track_caller]
     pub fn connect_narrow(&self, client: Client) -> Connection {
-        let raw = RawSocket::with(self.addr, self.tls.as_ref(), Some(4096));
-        let mut connection = match Connection::open(self, &client, raw) {
+        match self.try_connect_narrow(client.clone()) {
             Ok(connection) => connection,
             Err(response) => panic!("{client:?} was refused: {response:?}"),
-        };
+        }
+    }
+
+    /// The same for a client that may be refused.
+    ///
+    /// # Errors
+    /// What it was refused with.
+    pub fn try_connect_narrow(&self, client: Client) -> Result<Connection, Response> {
+        let mut connection = Connection::open(self, &client, self.raw_narrow())?;
         if client.is_pubsub() {
             connection.expect_connected();
         }
-        connection
+        Ok(connection)
     }
 
     /// Expects that a client is refused before the upgrade, with that status.
@@ -317,6 +338,12 @@ impl Endpoint {
     /// A place where no TLS is spoken.
     pub fn plain(addr: SocketAddr, key: &str) -> Self {
         Self { addr, key: key.to_owned(), tls: None }
+    }
+
+    /// A bare socket with a receive buffer of a few KiB.
+    #[track_caller]
+    pub fn raw_narrow(&self) -> RawSocket {
+        RawSocket::with(self.addr, self.tls.as_ref(), Some(4096))
     }
 
     /// The same place with another way to speak TLS.

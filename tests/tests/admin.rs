@@ -28,18 +28,6 @@ fn probes_say_yes_and_the_page_is_a_page() {
 }
 
 #[test]
-fn the_two_listeners_do_not_serve_each_others_paths() {
-    let server = Server::start();
-    for path in ["/metrics", "/healthz", "/connections", "/closed"] {
-        server.http("GET", path).expect(404);
-    }
-    let head = server.rest("POST", "/api/hubs/chat/:send").text("x").bytes();
-    let mut admin = server.admin().raw();
-    admin.write(head);
-    assert!([404, 405].contains(&admin.read_response().status));
-}
-
-#[test]
 fn metrics_count_connections_messages_and_closes() {
     let server = Server::on_cores(2);
     let text = server.admin().http("GET", "/metrics").expect(200);

@@ -1,8 +1,6 @@
 //! Two cores behave like one: interest, order, directed sends, recovery anywhere (`design` §3).
 
-use ringhub_tests::{Client, Connection, Server};
-
-use crate::reliable::numbered;
+use ringhub_tests::{Client, Connection, History, Server};
 
 /// Enough that both cores have some of them: the kernel spreads connections by a hash.
 const MEMBERS: usize = 40;
@@ -29,25 +27,27 @@ fn one_publishers_order_holds_on_every_core_and_in_every_format() {
     let server = Server::on_cores(2);
     let mut plain = members(&server, |_| Client::json().group("g"));
     let mut reliable = members(&server, |_| Client::reliable().group("g"));
-    let mut senders: Vec<_> = (0..4)
-        .map(|n| server.connect(Client::json().user(&n.to_string()).role("webpubsub.sendToGroup")))
-        .collect();
+    let mut senders: Vec<_> =
+        (0..4).map(|_| server.connect(Client::json().role("webpubsub.sendToGroup"))).collect();
+    let mut history = History::new();
+    (0..2 * MEMBERS).for_each(|member| history.joined(member));
     const EACH: usize = 100;
-    for n in 0..EACH {
-        for sender in &mut senders {
-            sender.publish("g", &n.to_string());
+    for _ in 0..EACH {
+        for (publisher, sender) in senders.iter_mut().enumerate() {
+            sender.publish("g", &history.publish(publisher));
         }
     }
-    for member in plain.iter_mut().chain(&mut reliable) {
-        let mut next = [0; 4];
-        for _ in 0..EACH * senders.len() {
-            let message = ringhub_tests::json_object(&member.next_text());
-            let from: usize = message["fromUserId"].as_str().unwrap().parse().unwrap();
-            assert_eq!(message["data"].as_str().unwrap(), next[from].to_string());
-            next[from] += 1;
-        }
-        assert_eq!(next, [EACH; 4]);
+    for (publisher, sender) in senders.iter_mut().enumerate() {
+        sender.publish_acked("g", &history.publish(publisher));
+        history.acknowledged(publisher);
     }
+    for (member, connection) in plain.iter_mut().chain(&mut reliable).enumerate() {
+        for _ in 0..(EACH + 1) * senders.len() {
+            history.receive(member, &connection.next_text());
+        }
+        connection.expect_silence();
+    }
+    history.check();
 }
 
 /// A join's ack promises that whatever is published after it arrives, wherever it is published.
@@ -143,25 +143,30 @@ fn recovery_lands_on_any_core() {
     let mut sender = server.connect(Client::json().role("webpubsub.sendToGroup"));
     let mut member = server.connect(Client::reliable().group("g"));
     let (id, mut token) = (member.id().to_owned(), member.token().to_owned());
-    let mut sent = 0;
+    let mut history = History::new();
+    history.joined(0);
+    let mut publish = |history: &mut History| {
+        sender.publish_acked("g", &history.publish(0));
+        history.acknowledged(0);
+    };
     for round in 0..60 {
-        sent += 1;
-        sender.publish_acked("g", &sent.to_string());
-        member.expect(&numbered(sent, &sent.to_string()));
-        member.acknowledge(sent);
+        publish(&mut history);
+        history.receive(0, &member.next_text());
+        member.acknowledge(2 * round + 1);
         member.expect_silence();
         let replaced = (round % 2 == 0).then_some(member);
-        sent += 1;
-        sender.publish_acked("g", &sent.to_string());
+        publish(&mut history);
         member = server.open(Client::reliable().recover(&id, &token));
         assert_eq!(member.expect_connected().0, id);
+        history.recovered(0);
         member.token().clone_into(&mut token);
-        member.expect(&numbered(sent, &sent.to_string()));
+        history.receive(0, &member.next_text());
         // Half of the time the old socket was still open: a takeover.
         if let Some(mut old) = replaced {
             old.expect_thrown_out();
         }
     }
+    history.check();
 }
 
 /// A frame right behind the recovery request moves with its socket.

@@ -10,6 +10,7 @@ mod auth;
 mod breaker;
 mod connect;
 mod crowd;
+mod elsewhere;
 mod failures;
 mod http2;
 mod inspector;

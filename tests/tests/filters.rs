@@ -295,6 +295,22 @@ fn a_bad_filter_is_refused_with_what_is_wrong() {
             refused(server.rest("POST", &format!("/api/hubs/chat/{path}")).json(&body));
         }
     }
+    // A body has room for what no query has.
+    for filter in [
+        "(".repeat(64 << 10),
+        ["userId eq 'a'"; 10_000].join(" or "),
+        "not ".repeat(100_000),
+        "'".repeat(500_001),
+    ] {
+        let body = json!({ "groups": ["h"], "filter": filter }).to_string();
+        let response =
+            server.rest("POST", "/api/hubs/chat/:addToGroups").json(&body).expect_on(&mut socket, 400);
+        let message = response.expect_error("Error.BadRequest");
+        assert!(message.contains("A filter has at most 8192 bytes") && message.len() < 1024, "{message}");
+        // A query that is over the bound of a head is no filter's fault, and answered as such.
+        let call = server.rest("POST", "/api/hubs/chat/:send").query("filter", &filter).token("x");
+        assert!([414, 431].contains(&call.send().status));
+    }
     alice.expect_silence();
     server.rest("HEAD", "/api/hubs/chat/groups/g").expect(200);
     server.rest("HEAD", "/api/hubs/chat/groups/h").expect(404);

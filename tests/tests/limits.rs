@@ -142,25 +142,3 @@ fn thousands_of_empty_fragments_are_one_message() {
     socket.read_frame();
     assert_eq!(socket.read_frame().text(), r#"{"type":"pong"}"#);
 }
-
-/// Out of descriptors the server keeps serving who is there, tries again now and then instead of spinning, and
-/// takes in who waited once others have gone (`reliability` check 12).
-#[test]
-fn running_out_of_file_descriptors_is_survived() {
-    let server = Server::with(|setup| setup.open_files(64));
-    let mut alice = server.connect(Client::json().may_all().group("g"));
-    let mut crowd: Vec<RawSocket> = (0..80).map(|_| server.raw()).collect();
-    for n in 0..3 {
-        alice.publish_acked("g", &n.to_string());
-        alice.expect_silence();
-    }
-    let mut last = crowd.pop().expect("80 of them");
-    drop(crowd);
-    last.write("HEAD /api/health HTTP/1.1\r\nHost: x\r\n\r\n");
-    assert_eq!(last.read_response_to("HEAD").status, 200);
-    let response = server.admin().http("GET", "/metrics").expect(200);
-    let metrics = response.text();
-    let counted = metrics.lines().filter(|line| line.starts_with("ringhub_accepts_out_of_files"));
-    let failures: f64 = counted.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum();
-    assert!((1.0..500.0).contains(&failures), "{failures} failed accepts:\n{metrics}");
-}

@@ -1,6 +1,6 @@
 //! Sessions outlive their sockets (`client-protocols` §6.2–6.4).
 
-use ringhub_tests::{Client, Connection, KEY, Proxy, Server, Token};
+use ringhub_tests::{Client, Connection, History, KEY, Proxy, Server, Token, json_object};
 
 use crate::reliable::numbered;
 
@@ -135,6 +135,72 @@ fn recovery_is_refused_by_an_upgrade_and_1008() {
     recover(&server, &id, &token).expect_silence();
 }
 
+/// Not a byte of a refusal tells whether there is such a session (`reliability` check 46): a stranger learns the same
+/// of one that is there, one that was, one that never was, and one of another hub.
+#[test]
+fn a_refused_recovery_tells_nothing_of_the_session() {
+    for cores in [1, 2] {
+        let server = Server::on_cores(cores);
+        let alice = server.connect(Client::reliable().user("alice"));
+        let suspended = server.connect(Client::reliable());
+        let bob = server.connect(Client::reliable());
+        let gone = server.connect(Client::reliable());
+        let plain = server.connect(Client::json());
+        let elsewhere = server.connect(Client::reliable().hub("elsewhere"));
+        let of = |one: &Connection| (one.id().to_owned(), one.token().to_owned());
+        let (here, away, other, ended, there) =
+            (of(&alice), of(&suspended), of(&bob), of(&gone), of(&elsewhere));
+        suspended.cut();
+        gone.close(1000);
+        let forged = Token::new(&here.0).sign(KEY);
+        // Unknown, but of the right form: another's with a letter changed.
+        let unknown = {
+            let first = if here.0.starts_with('A') { "B" } else { "A" };
+            format!("{first}{}", &here.0[1..])
+        };
+        for client in
+            [Client::reliable(), Client::reliable().subprotocols("protobuf.reliable.webpubsub.azure.v1")]
+        {
+            let answer = |id: &str, token: &str| {
+                let mut socket = server.raw();
+                socket.write(client.clone().recover(id, token).request(&server));
+                socket.set_deadline(ringhub_tests::DEADLINE);
+                // The goodbye is answered, so that the socket ends at once.
+                let (head, frame) = (socket.read_response(), socket.read_frame());
+                assert_eq!((head.status, frame.close_code()), (101, Some(1008)), "{id}, {token}");
+                socket.write(ringhub_tests::masked_frame(0x88, &frame.payload));
+                socket.expect_end();
+                (head.headers, frame)
+            };
+            let nobody = answer(&unknown, &forged);
+            for (what, id, token) in [
+                ("another's token", &here.0, other.1.as_str()),
+                ("a forged token", &here.0, &forged),
+                ("no token", &here.0, ""),
+                ("a prefix of the token", &here.0, &here.1[..here.1.len() - 1]),
+                ("the token and more", &here.0, &format!("{}A", here.1)),
+                ("padding", &here.0, &format!("{}=", here.1)),
+                ("the access token's kind", &here.0, "a.b.c"),
+                ("without a socket, another's token", &away.0, other.1.as_str()),
+                ("without a socket, a forged token", &away.0, &forged),
+                ("ended, its own token", &ended.0, ended.1.as_str()),
+                ("ended, another's token", &ended.0, other.1.as_str()),
+                ("never there, another's token", &unknown, other.1.as_str()),
+                ("no session, another's token", &plain.id().to_owned(), other.1.as_str()),
+                ("another hub's, its own token", &there.0, there.1.as_str()),
+                ("no id", &"x".to_owned(), "x"),
+            ] {
+                assert_eq!(answer(id, token), nobody, "{what}");
+            }
+        }
+        // And the sessions are as they were; a token is good as often as it is needed.
+        for _ in 0..3 {
+            recover(&server, &away.0, &away.1).cut();
+            recover(&server, &here.0, &here.1).cut();
+        }
+    }
+}
+
 #[test]
 fn a_token_without_an_id_is_an_ordinary_new_connection() {
     let server = Server::start();
@@ -233,58 +299,80 @@ fn a_protocol_error_and_a_close_by_rest_are_final() {
     server.open(Client::reliable().recover(&id, &token)).expect_refused_recovery();
 }
 
-/// Cut at every byte of a run of messages: what the client has seen and what comes again leave no gap
-/// and double nothing (`reliability` check 45).
+/// Each round cuts one of three clients behind a random byte of what two publishers send meanwhile; it comes back
+/// and has lost nothing, and nobody has anything twice (`reliability` checks 45 and 56).
 #[test]
 fn nothing_is_lost_wherever_the_cut_falls() {
+    const CLIENTS: usize = 3;
+    const ROUNDS: usize = 100;
     for cores in [1, 2] {
         let server = Server::on_cores(cores);
-        let proxy = Proxy::start(&server);
-        let through = proxy.endpoint();
-        let mut sender = sender(&server);
-        let mut alice = through.connect(Client::reliable().group("g"));
-        let (id, mut token) = (alice.id().to_owned(), alice.token().to_owned());
-        let mut seen = 0_u64;
-        let mut sent = 0_u64;
-        for round in 0..60 {
-            proxy.cut_after_bytes(round * 13);
-            for _ in 0..10 {
-                sent += 1;
-                sender.publish("g", &sent.to_string());
+        let proxies: Vec<Proxy> = (0..CLIENTS).map(|_| Proxy::start(&server)).collect();
+        let mut publishers = [sender(&server), sender(&server)];
+        let mut history = History::new();
+        let mut clients: Vec<Reader> = Vec::new();
+        for (client, proxy) in proxies.iter().enumerate() {
+            let connection = proxy.endpoint().connect(Client::reliable().group("g"));
+            history.joined(client);
+            clients.push(Reader { client, connection, seen: 0 });
+        }
+        let mut random = cores as u64;
+        let mut below = |bound: usize| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (random >> 33) as usize % bound
+        };
+        let mut sent = 0;
+        for _ in 0..ROUNDS {
+            let victim = below(CLIENTS);
+            // The messages below are longer than this together.
+            proxies[victim].cut_after_bytes(below(1_200));
+            for publisher in [0, 1].repeat(5) {
+                publishers[publisher].publish("g", &history.publish(publisher));
             }
-            sender.expect_silence();
-            while let Some(text) = alice.next_text_or_end() {
-                seen = check_next(seen, &text);
+            for (publisher, connection) in publishers.iter_mut().enumerate() {
+                connection.publish_acked("g", &history.publish(publisher));
+                history.acknowledged(publisher);
             }
+            sent += 12;
+            let reader = &mut clients[victim];
+            let (id, token) = (reader.connection.id().to_owned(), reader.connection.token().to_owned());
+            while let Some(text) = reader.connection.next_text_or_end() {
+                reader.take(&mut history, &text);
+            }
+            let back = Client::reliable().recover(&id, &token);
+            let mut connection = proxies[victim].endpoint().open(back);
+            assert_eq!(connection.expect_connected().0, id, "the same connection");
+            history.recovered(victim);
             // Acknowledging lags behind, as the SDKs do once a second.
-            alice = through.open(Client::reliable().recover(&id, &token));
-            alice.expect_connected();
-            alice.token().clone_into(&mut token);
-            alice.acknowledge(seen.saturating_sub(3));
-            // One more message on the new socket ends the replay.
-            sent += 1;
-            sender.publish_acked("g", &sent.to_string());
-            while seen < sent {
-                let text = alice.next_text();
-                seen = check_next(seen, &text);
+            connection.acknowledge(reader.seen.saturating_sub(below(20) as u64));
+            reader.connection = connection;
+            for reader in &mut clients {
+                reader.catch_up(&mut history, sent);
             }
         }
-        assert_eq!(proxy.cuts(), 60);
+        assert_eq!(proxies.iter().map(Proxy::cuts).sum::<usize>(), ROUNDS);
+        history.check();
     }
 }
 
-/// What a client of the reliable subprotocol does: an id seen before is dropped, the next one must be the
-/// next, and its data is the message of that number.
-#[track_caller]
-fn check_next(seen: u64, text: &str) -> u64 {
-    let id: u64 = text
-        .rsplit_once(r#""sequenceId":"#)
-        .and_then(|(_, id)| id.trim_end_matches('}').parse().ok())
-        .unwrap_or_else(|| panic!("not a numbered message: {text}"));
-    assert_eq!(text, numbered(id, &id.to_string()));
-    if id <= seen {
-        return seen;
+/// A client that reads up to a number of messages, known ones not counted.
+struct Reader {
+    client: usize,
+    connection: Connection,
+    seen: u64,
+}
+
+impl Reader {
+    fn take(&mut self, history: &mut History, text: &str) {
+        history.receive(self.client, text);
+        let id = json_object(text)["sequenceId"].as_u64().expect("a number");
+        self.seen = self.seen.max(id);
     }
-    assert_eq!(id, seen + 1, "a gap");
-    id
+
+    fn catch_up(&mut self, history: &mut History, sent: u64) {
+        while self.seen < sent {
+            let text = self.connection.next_text();
+            self.take(history, &text);
+        }
+    }
 }

@@ -71,7 +71,7 @@ fn what_is_wrong_changes_nothing_and_is_said() {
         (
             "[hubs.chat]\nanonymous_connect_policy = \"allow\"\n[limits]\nmesage_bytes_max = 1\n",
             format!(
-                "{path}:4: limits.mesage_bytes_max: unknown key\n  fix: Did you mean limits.message_bytes_max?"
+                "{path}:4: limits.mesage_bytes_max: unknown key; fix: Did you mean limits.message_bytes_max?"
             ),
         ),
         (

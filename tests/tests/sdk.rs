@@ -145,6 +145,20 @@ fn a_refused_recovery_becomes_a_new_connection_that_rejoins() {
     });
 }
 
+/// A rolling restart: the next server is there, and this one closes its clients, sessions and all.
+#[test]
+fn a_drained_server_hands_its_clients_to_the_next() {
+    everywhere("rejoin", |server, script| {
+        let proxy = Proxy::start(server);
+        let fresh = Server::start();
+        script.endpoint(&proxy.endpoint()).run_with(|ask| {
+            assert_eq!(ask, "replace the server");
+            proxy.point_at(&fresh);
+            server.admin().http("POST", "/drain").expect(202);
+        });
+    });
+}
+
 /// JavaScript and Python clients hear each other and both service SDKs.
 #[test]
 fn the_languages_talk_to_each_other() {

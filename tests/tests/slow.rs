@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use ringhub_tests::{Client, Server};
+use ringhub_tests::{Client, History, Server};
 
 #[test]
 fn a_slow_consumer_gets_1008_and_the_others_everything() {
@@ -38,13 +38,19 @@ fn a_slow_reliable_client_keeps_its_session_within_its_bounds() {
     let server = Server::start();
     let mut sender = server.connect(Client::json().role("webpubsub.sendToGroup"));
     let mut slow = server.connect_narrow(Client::reliable().group("g"));
-    let text = "x".repeat(64 * 1024);
+    let mut history = History::new();
+    history.joined(0);
+    let filling = "x".repeat(64 * 1024);
     for _ in 0..100 {
-        sender.publish_acked("g", &text);
+        sender.publish_acked("g", &format!("{} {filling}", history.publish(0)));
+        history.acknowledged(0);
     }
     for n in 1..=100 {
-        slow.expect(&crate::reliable::numbered(n, &text));
+        let text = slow.next_text();
+        assert_eq!(text, crate::reliable::numbered(n, &format!("0.{n} {filling}")));
+        history.receive(0, &text);
     }
+    history.check();
 }
 
 /// A client that sends pings and reads nothing cannot make the server remember all the pongs.

@@ -49,6 +49,7 @@ impl Publisher {
             raw_group: None,
             arrival: Default::default(),
             introduction: None,
+            deflate: None,
         };
         hub.handle(Time(0), Input::Connect(Box::new(connect)), &mut effects);
         let opened = effects.drain(..).find_map(|effect| match effect {

@@ -105,6 +105,7 @@ impl Room {
             raw_group: None,
             arrival: Default::default(),
             introduction: None,
+            deflate: None,
         };
         self.hub.handle(Time(0), Input::Connect(Box::new(connect)), &mut self.effects);
         for effect in self.effects.drain(..) {

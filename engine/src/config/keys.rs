@@ -15,7 +15,7 @@ pub(crate) use firewall::{CountBy, Firewall};
 pub(crate) use hub::{AnonymousPolicy, Hub};
 pub(crate) use limits::Limits;
 pub(crate) use oidc::{Issuer, Oidc};
-pub(crate) use server::{ClientCertificates, Keys, ProxyProtocol, Server, Tls, TlsVersion};
+pub(crate) use server::{ClientCertificates, Keys, LogFormat, ProxyProtocol, Server, Tls, TlsVersion};
 
 use super::value::Raw;
 use std::ops::RangeInclusive;
@@ -136,8 +136,8 @@ pub(crate) fn shapes() -> impl Iterator<Item = (&'static Shape, Option<usize>)> 
 
 /// Keys and sections, by their full names, of which a change needs a restart: what cores and the
 /// side thread are built with.
-pub(crate) const RESTART: [&str; 5] =
-    ["server.listen", "server.admin_listen", "server.cores", "server.oidc", "oidc"];
+pub(crate) const RESTART: [&str; 6] =
+    ["server.listen", "server.admin_listen", "server.cores", "server.oidc", "server.log_format", "oidc"];
 
 /// Every key, in the order of the page.
 pub(crate) fn all() -> impl Iterator<Item = &'static Key> {

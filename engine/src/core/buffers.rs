@@ -41,28 +41,33 @@ pub(crate) struct Lent {
 }
 
 impl Buffers {
-    /// Allocates `count` (a power of two) buffers of `size` bytes and registers them with `ring`.
-    ///
-    /// # Safety
-    /// Before the value is dropped, `ring` must have no receive in flight and be gone; forgetting the value
-    /// instead is always sound.
-    pub(crate) unsafe fn register(ring: &IoUring, count: u16, size: u32) -> io::Result<Self> {
+    /// Allocates `count` (a power of two) buffers of `size` bytes, all free.
+    pub(crate) fn new(count: u16, size: u32) -> Self {
+        assert!(count.is_power_of_two(), "places are found by masking");
         let block = Block {
             entries: allocate(entries_layout(count)).cast(),
             memory: allocate(memory_layout(count, size)),
             count,
             size,
         };
-        let address = block.entries.as_ptr() as u64;
-        // SAFETY: `entries` is page-aligned, has `count` entries, and outlives the ring (this function's
-        // contract).
-        unsafe { ring.submitter().register_buf_ring_with_flags(address, count, GROUP, 0) }?;
         let mut buffers = Self { block: Rc::new(block), tail: 0, lent: vec![true; usize::from(count)] };
         for id in 0..count {
             buffers.put(id);
         }
         buffers.publish();
-        Ok(buffers)
+        buffers
+    }
+
+    /// Shares them with the kernel, which receives into them from now on.
+    ///
+    /// # Safety
+    /// Before the value is dropped, `ring` must have no receive in flight and be gone; forgetting the value
+    /// instead is always sound.
+    pub(crate) unsafe fn register(&self, ring: &IoUring) -> io::Result<()> {
+        let Block { entries, count, .. } = *self.block;
+        // SAFETY: `entries` is page-aligned, has `count` entries, and outlives the ring (this function's
+        // contract).
+        unsafe { ring.submitter().register_buf_ring_with_flags(entries.as_ptr() as u64, count, GROUP, 0) }
     }
 
     /// The first `len` bytes of buffer `id`, which a completion just named.
@@ -151,4 +156,91 @@ fn allocate(layout: Layout) -> NonNull<u8> {
     // SAFETY: the size is not zero.
     let memory = unsafe { alloc_zeroed(layout) };
     NonNull::new(memory).unwrap_or_else(|| handle_alloc_error(layout))
+}
+
+/// `cargo +nightly miri test -p ringhub-engine --lib core::buffers` watches them.
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ptr::with_exposed_provenance_mut;
+
+    const COUNT: u16 = 4;
+    const SIZE: u32 = 8;
+
+    /// What the kernel does with a buffer ring, so that Miri can watch: it takes the entries in order, up to the tail.
+    struct Kernel {
+        entries: NonNull<BufRingEntry>,
+        head: u16,
+    }
+
+    impl Kernel {
+        fn of(buffers: &Buffers) -> Self {
+            Self { entries: buffers.block.entries, head: 0 }
+        }
+
+        /// Fills the next buffer and says which it was and how much; nothing if none is free.
+        fn receive(&mut self, bytes: &[u8]) -> Option<(u16, usize)> {
+            // SAFETY: the entries live as long as the buffers, which the test keeps; the tail is an atomic.
+            let tail = unsafe { AtomicU16::from_ptr(BufRingEntry::tail(self.entries.as_ptr()).cast_mut()) };
+            if tail.load(Ordering::Acquire) == self.head {
+                return None;
+            }
+            // SAFETY: in bounds, and below the tail, so nobody writes it.
+            let entry = unsafe { &*self.entries.as_ptr().add(usize::from(self.head & (COUNT - 1))) };
+            self.head = self.head.wrapping_add(1);
+            let len = bytes.len().min(entry.len() as usize);
+            let memory = with_exposed_provenance_mut::<u8>(entry.addr() as usize);
+            // SAFETY: a free buffer of that many bytes, which nobody else has.
+            unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), memory, len) };
+            Some((entry.bid(), len))
+        }
+    }
+
+    #[test]
+    fn every_buffer_is_filled_lent_and_given_back_in_any_order() {
+        let mut buffers = Buffers::new(COUNT, SIZE);
+        let mut kernel = Kernel::of(&buffers);
+        let mut lent: Vec<(u16, Lent)> = Vec::new();
+        // Round the 16 bits of head and tail more than once, in steps; all of it natively.
+        let rounds = if cfg!(miri) { 50 } else { 70_000 };
+        for round in 0..rounds {
+            while let Some((id, len)) = kernel.receive(&[round as u8; SIZE as usize]) {
+                let mut buffer = buffers.lend(id, len);
+                assert_eq!(*buffer, [round as u8; SIZE as usize]);
+                // Parsing in place writes.
+                buffer[0] = id as u8;
+                lent.push((id, buffer));
+            }
+            assert_eq!(lent.len(), usize::from(COUNT), "none free, all lent");
+            assert!(lent.iter().all(|(id, buffer)| buffer[0] == *id as u8), "no two share memory");
+            for _ in 0..=round % 3 {
+                let (_, buffer) = lent.swap_remove((round * 7) as usize % lent.len());
+                buffers.recycle(buffer);
+            }
+        }
+    }
+
+    #[test]
+    fn a_lent_buffer_outlives_the_ring() {
+        let mut buffers = Buffers::new(COUNT, SIZE);
+        let (id, len) = Kernel::of(&buffers).receive(b"kept").unwrap();
+        let lent = buffers.lend(id, len);
+        drop(buffers);
+        assert_eq!(&*lent, b"kept");
+    }
+
+    #[test]
+    #[should_panic(expected = "the kernel filled a buffer it did not have")]
+    fn a_buffer_is_lent_once() {
+        let mut buffers = Buffers::new(COUNT, SIZE);
+        let (_first, _second) = (buffers.lend(1, 1), buffers.lend(1, 1));
+    }
+
+    #[test]
+    #[should_panic(expected = "a buffer goes back to its own ring")]
+    fn a_buffer_of_another_ring_is_not_taken_back() {
+        let (mut one, mut other) = (Buffers::new(COUNT, SIZE), Buffers::new(COUNT, SIZE));
+        let buffer = one.lend(0, 1);
+        other.recycle(buffer);
+    }
 }

@@ -3,6 +3,7 @@
 //! A counter has one writer, its core, so an increment is a relaxed load and store, not a locked instruction;
 //! a reader may see counters of slightly different moments.
 
+use crate::memory::Pressure;
 use crate::net::tls::FailureClass;
 use ringhub_hub::effect::CloseCategory;
 use ringhub_hub::hub::{ConnectionRow, Counters as HubCounters};
@@ -79,22 +80,36 @@ counters! {
     websockets: Gauge,
     /// Sockets accepted.
     accepts: Counter,
-    /// Sockets accepted and closed at once because the core has its maximum.
+    /// Sockets accepted and closed at once because the core or the process has no room left.
     accepts_refused: Counter,
     /// Accepts that failed because the process or the system is out of file descriptors.
     accepts_out_of_files: Counter,
+    /// Accepts that failed for another reason.
+    accepts_failed: Counter,
     /// WebSocket upgrades answered 101.
     upgrades: Counter,
     /// Upgrades refused.
     upgrades_refused: Counter,
+    /// Upgrades refused because the core has its maximum of sockets, or the process few file descriptors left.
+    upgrades_without_room: Counter,
     /// Request heads that were malformed, too long or too slow.
     heads_refused: Counter,
+    /// Bodies of requests that came too slowly.
+    bodies_refused: Counter,
     /// Sockets of trusted proxies that did not begin with a PROXY header.
     proxy_headers_refused: Counter,
     /// WebSocket messages received.
     messages_in: Counter,
     /// Bytes received.
     bytes_in: Counter,
+    /// Messages received deflated (permessage-deflate).
+    messages_inflated: Counter,
+    /// Their bytes as they came.
+    inflate_bytes_in: Counter,
+    /// Their bytes inflated.
+    inflate_bytes_out: Counter,
+    /// Deflated messages refused: too large once inflated (1009), or broken (1007).
+    inflate_refused: Counter,
     /// Sends handed to the kernel.
     sends: Counter,
     /// Bytes taken by the kernel.
@@ -105,6 +120,14 @@ counters! {
     outbox_bytes: Gauge,
     /// Messages dropped from outboxes because their time was over.
     messages_expired: Counter,
+    /// Bytes that wait for clients or to be taken from them; counted while memory is short.
+    queued_bytes: Gauge,
+    /// Upgrades answered 503 because memory was short.
+    memory_upgrades_refused: Counter,
+    /// REST sends answered 503 because memory was short.
+    memory_sends_refused: Counter,
+    /// Clients closed because memory was short and many bytes waited for them.
+    clients_shed: Counter,
     /// Clients closed because their outbox was over its bound.
     slow_consumers: Counter,
     /// Clients closed because they broke RFC 6455 or their subprotocol.
@@ -119,6 +142,8 @@ counters! {
     filter_misses: Counter,
     /// Times a receive found no free buffer.
     buffers_exhausted: Counter,
+    /// Times the submission queue was full and was submitted early.
+    submissions_full: Counter,
     /// Times the completion queue was full and completions waited in the kernel.
     completions_overflowed: Counter,
     /// Times a receive was paused because another core or a hub was behind.
@@ -129,6 +154,8 @@ counters! {
     mesh_unsent_bytes: Gauge,
     /// Times another core was woken.
     mesh_wakes: Counter,
+    /// Times another core could not be woken by way of its ring and its bell was rung.
+    mesh_wakes_failed: Counter,
     /// Events for event handlers that wait because the side thread is behind.
     events_unsent: Gauge,
     /// Sockets moved here from another core.
@@ -143,6 +170,8 @@ counters! {
     http_requests: Counter,
     /// Turns of the loop.
     turns: Counter,
+    /// Turns of the loop that took longer than 10 ms.
+    turns_long: Counter,
 }
 
 /// One closed connection.
@@ -175,6 +204,10 @@ pub(crate) struct CoreShared {
     pub(crate) closes: [Cell; CloseCategory::ALL.len()],
     /// TLS handshakes that failed, by class in the order of [`FailureClass::ALL`].
     pub(crate) tls_failures: [Cell; FailureClass::ALL.len()],
+    /// What it is told of memory.
+    pub(crate) pressure: Pressure,
+    /// 1 once a drain has nobody left to close or to wait for.
+    pub(crate) drained: Cell,
     /// The last closed connections, oldest first.
     pub(crate) closed: Mutex<VecDeque<ClosedRow>>,
     /// Each hub's counters as of the last second.

@@ -10,6 +10,7 @@ use crate::core::turn::{Core, CoreParts};
 use crate::net::accept::{Bound, ListenError, bind};
 use crate::net::gate::Gate;
 use crate::net::{Address, HttpFactory, Scheme};
+use crate::probe::{Lack, why};
 use arc_swap::ArcSwap;
 use glommio::{CpuSet, LocalExecutorPoolBuilder, PoolPlacement, PoolThreadHandles};
 use ringhub_hub::{CoreId, CoreSet};
@@ -50,12 +51,12 @@ pub(crate) enum StartError {
     #[error(transparent)]
     Listen(#[from] ListenError),
     /// A ring cannot be made.
-    #[error("cannot set up io_uring on core {core}: {source}")]
+    #[error("core {core} has no ring: {lack}")]
     Ring {
         /// Which core.
         core: u16,
-        /// What the kernel said.
-        source: io::Error,
+        /// What it lacks.
+        lack: Lack,
     },
     /// Threads or their placement.
     #[error("cannot start the cores: {0}")]
@@ -156,6 +157,17 @@ impl Server {
         Control { peers: Arc::clone(&self.peers), settings: Arc::clone(&self.settings) }
     }
 
+    /// Asks every core to drain: no new clients, and those there are closed over [`Settings::drain`]. Nothing ends
+    /// by it; [`Server::stop`] is for when [`CoreShared::drained`] says so, or the window is over.
+    pub(crate) fn drain(&self) {
+        self.peers.leave();
+    }
+
+    /// Over how long a drain closes clients, as configured now.
+    pub(crate) fn drain_window(&self) -> Duration {
+        self.settings.load().drain
+    }
+
     /// Asks every core to stop: no new sockets, 1001 to every client, then a deadline.
     pub(crate) fn stop(&self) {
         self.peers.stop();
@@ -181,6 +193,11 @@ pub(crate) struct Control {
 }
 
 impl Control {
+    /// Has every core make a turn.
+    pub(crate) fn wake(&self) {
+        self.peers.wake();
+    }
+
     /// From each core's next turn on, which is now, these hold; those a core is built with are not looked at.
     pub(crate) fn apply(&self, settings: Settings) {
         self.settings.store(Arc::new(settings));
@@ -196,8 +213,8 @@ fn host_core(parts: CoreParts, ready: &mpsc::Sender<Result<(), StartError>>) {
             let _ = ready.send(Ok(()));
             running.run();
         }
-        Err(source) => {
-            let _ = ready.send(Err(StartError::Ring { core: core.0, source }));
+        Err(error) => {
+            let _ = ready.send(Err(StartError::Ring { core: core.0, lack: why(&error) }));
         }
     });
     if catch_unwind(run).is_err() {

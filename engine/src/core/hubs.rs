@@ -93,6 +93,8 @@ impl Core {
         let mut hub =
             Hub::new(name.clone(), self.id, self.mesh.cores(), self.hash_seed, settings.limits, token);
         hub.set_routes(settings.routes);
+        hub.set_deflater(self.deflater.clone());
+        hub.set_short_of_memory(self.pressure_look > 0);
         let number = self.hubs.slots.len() as u32;
         let keepalive_ms = settings.keepalive.as_millis() as u64;
         self.hubs.slots.push(HubSlot { hub, keepalive_ms, is_dirty: false, due: None });
@@ -107,6 +109,11 @@ impl Core {
         }
         self.settings = self.live.load_full();
         self.io.set_bounds(self.settings.sockets);
+        for door in &self.listeners {
+            // For those who come from now on. The kernel refuses no value that the key can have.
+            let deadline = Some(self.settings.sockets.write_deadline);
+            let _ = socket2::SockRef::from(&door.socket).set_tcp_user_timeout(deadline);
+        }
         for slot in &mut self.hubs.slots {
             let settings = self.settings.hub(slot.hub.name());
             slot.hub.set_limits(settings.limits);
@@ -237,6 +244,7 @@ impl Core {
             return self.late_losses.push((hub, transport));
         };
         let pass = slot.hub.pass(transport.connection).cloned();
+        let is_deflated = slot.hub.is_deflated(transport.connection);
         let counted = pass.and_then(|pass| Arc::downcast::<Counted>(pass).ok());
         let Some(socket) = self.io.sockets.get(key) else {
             return self.late_losses.push((hub, transport));
@@ -248,10 +256,11 @@ impl Core {
             hub,
             connection: transport.connection,
             subprotocol,
-            decoder: Decoder::new(),
+            decoder: if is_deflated { Decoder::deflated() } else { Decoder::new() },
             pings_missed: 0,
             heard: true,
             held: false,
+            slowed: false,
             meter: counted.filter(|counted| counted.is_metered()),
         });
         let has_unread = socket.unread.is_some();
@@ -274,7 +283,8 @@ impl Core {
         write_close(&mut prologue, Some(CloseCode::POLICY_VIOLATION), reason);
         self.io.send(key, prologue.into());
         if let Some(socket) = self.io.sockets.get(key) {
-            socket.kind = Kind::Closing(Some(Decoder::new()));
+            // Whatever the 101 said of permessage-deflate.
+            socket.kind = Kind::Closing(Some(Decoder::deflated()));
             self.closing.push((key, CloseHow::Handshake));
         }
     }

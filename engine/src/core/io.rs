@@ -74,6 +74,9 @@ pub(crate) struct Io {
     dying: Vec<u32>,
     /// Sockets whose receive is to be armed (again).
     arming: Vec<SocketKey>,
+    /// Those of them that found no buffer since theirs was armed the last time: they come first. Or those who had
+    /// emptied the buffers would be the first to find them full again.
+    starved: Vec<SocketKey>,
 }
 
 impl Io {
@@ -93,6 +96,7 @@ impl Io {
             finishing: Vec::new(),
             dying: Vec::new(),
             arming: Vec::new(),
+            starved: Vec::new(),
         }
     }
 
@@ -103,14 +107,20 @@ impl Io {
             || !self.outcomes.is_empty()
             || !self.deferred.is_empty()
             || !self.pumping.is_empty()
-            || !self.arming.is_empty()
             || !self.dying.is_empty()
             || self.finishing.iter().any(ready)
     }
 
-    /// Submits everything, waits if there is nothing to do, and settles: short sends get their outboxes,
-    /// deferred sends are queued, ended sockets are closed.
-    pub(crate) fn submit(&mut self, now: Time, wait: bool, timeout: Option<Duration>) {
+    /// Arms receives, submits everything, waits if there is nothing to do, and settles: short sends get their
+    /// outboxes, deferred sends are queued, ended sockets are closed.
+    pub(crate) fn submit(&mut self, wait: bool, timeout: Option<Duration>) {
+        // Before anything the kernel does in this submit can take the buffers that the last turn gave back.
+        for key in std::mem::take(&mut self.starved) {
+            self.arm_now(key);
+        }
+        for key in std::mem::take(&mut self.arming) {
+            self.arm_now(key);
+        }
         self.ring.submit(wait, timeout);
         self.settle();
         self.bury();
@@ -124,10 +134,7 @@ impl Io {
             self.send_chunk(key, bytes);
         }
         self.pump();
-        self.shut_finished(now);
-        for key in std::mem::take(&mut self.arming) {
-            self.arm_now(key);
-        }
+        self.shut_finished();
     }
 
     /// Submits in the middle of a flush, to make room.
@@ -197,7 +204,7 @@ impl Io {
             }
             self.send_sealed(key, bytes, start as usize..end as usize);
         } else if hot.flags & flag::DEAF == 0 {
-            let rest = bytes.slice(start as usize..end as usize);
+            let rest = bytes.keep(start as usize..end as usize);
             if hot.flags & flag::DEFERRED == 0 && hot.flags & flag::SLOW != 0 {
                 self.push_outbox(key, rest);
             } else {
@@ -322,8 +329,11 @@ impl Io {
             .map(|id| self.ring.buffers().lend(id, usize::try_from(completion.result).unwrap_or(0)));
         let key = self.sockets.key(slot);
         let Some(socket) = self.sockets.at(slot) else { unreachable!("a slot is kept while it receives") };
+        let before = socket.receiving;
         if !completion.more() {
             socket.receiving = Receiving::No;
+        } else if before == Receiving::Multi {
+            socket.receiving = Receiving::Fed;
         }
         let end = socket.end;
         if end == End::Dying {
@@ -338,30 +348,34 @@ impl Io {
                 self.shared.counters.bytes_in.add(buffer.len() as u64);
                 Received::Bytes(key, buffer)
             }
-            (0, buffer) => {
+            (result, buffer) => {
                 if let Some(buffer) = buffer {
                     self.recycle(buffer);
                 }
+                self.not_received(key, result, before)
+            }
+        }
+    }
+
+    /// A receive ended without bytes; `before` is what it was.
+    fn not_received(&mut self, key: SocketKey, result: i32, before: Receiving) -> Received {
+        match -result {
+            0 => {
                 self.peer_ended(key);
                 Received::End(key)
             }
-            (error, _) => match -error {
-                // Every buffer is given back before the arming list is worked off.
-                libc::ENOBUFS => {
-                    self.shared.counters.buffers_exhausted.add(1);
-                    self.arm(key);
-                    Received::Nothing
-                }
-                libc::ECANCELED => Received::Nothing,
-                libc::EINTR | libc::EAGAIN | libc::ENOMEM => {
-                    self.arm(key);
-                    Received::Nothing
-                }
-                _ => {
-                    self.peer_ended(key);
-                    Received::Lost(key)
-                }
-            },
+            // Every buffer is given back before receives are armed.
+            libc::ENOBUFS => {
+                self.shared.counters.buffers_exhausted.add(1);
+                if before == Receiving::Fed { &mut self.arming } else { &mut self.starved }.push(key);
+                Received::Nothing
+            }
+            // Whoever handles this arms it again, if it is to go on.
+            libc::ECANCELED | libc::EINTR | libc::EAGAIN | libc::ENOMEM => Received::Nothing,
+            _ => {
+                self.peer_ended(key);
+                Received::Lost(key)
+            }
         }
     }
 
@@ -374,22 +388,36 @@ impl Io {
         }
     }
 
+    /// Whether something waits because the socket takes no more; [`Outcome::Writable`] says when it is gone.
+    pub(crate) fn is_slow(&self, key: SocketKey) -> bool {
+        self.sockets.hot.get(key.slot as usize).is_some_and(|hot| hot.flags & flag::SLOW != 0)
+    }
+
+    /// Which submit comes next, as a number that changes with each.
+    pub(crate) fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
     /// Gives a receive buffer back.
     pub(crate) fn recycle(&mut self, buffer: crate::core::buffers::Lent) {
         self.ring.buffers().recycle(buffer);
     }
 
-    /// A cancel ended.
-    pub(crate) fn cancelled(&mut self, slot: u32) {
-        if let Some(socket) = self.sockets.at(slot) {
+    /// A cancel ended, or could not be made.
+    pub(crate) fn cancelled(&mut self, completion: &Completion) {
+        if let Some(socket) = self.sockets.at(completion.slot) {
             socket.cancels -= 1;
             if socket.end == End::Dying {
-                self.dying.push(slot);
+                self.dying.push(completion.slot);
+            }
+            if completion.result < 0 && socket.receiving == Receiving::Ending {
+                // It goes on: the next input that is to wait tries again.
+                socket.receiving = Receiving::Multi;
             }
         }
     }
 
-    /// Receives from this socket, from the end of the turn on.
+    /// Receives from this socket, from the next submit on.
     pub(crate) fn arm(&mut self, key: SocketKey) {
         self.arming.push(key);
     }
@@ -407,7 +435,13 @@ impl Io {
                 socket.receiving = Receiving::Multi;
                 self.ring.receive(fd, key.slot);
             }
-            Kind::Http(handler) if handler.is_full() || socket.outbox.is_some() => {}
+            Kind::Http(http) if http.handler.is_full() => {}
+            Kind::Http(_) if socket.outbox.is_some() => {
+                // A slow one tells when it has taken its answer; one that speaks TLS may have by the next submit.
+                if self.sockets.hot[key.slot as usize].flags & flag::SLOW == 0 {
+                    self.arming.push(key);
+                }
+            }
             Kind::Proxy | Kind::Head | Kind::Http(_) | Kind::Closing(_) => {
                 socket.receiving = Receiving::Once;
                 self.ring.receive_once(fd, key.slot);
@@ -419,7 +453,7 @@ impl Io {
     pub(crate) fn park(&mut self, key: SocketKey, rest: &[u8]) {
         let Some(socket) = self.sockets.get(key) else { return };
         socket.unread.get_or_insert_default().extend_from_slice(rest);
-        if socket.receiving == Receiving::Multi {
+        if matches!(socket.receiving, Receiving::Multi | Receiving::Fed) {
             self.shared.counters.receive_pauses.add(1);
             socket.receiving = Receiving::Ending;
             socket.cancels += 1;
@@ -427,15 +461,25 @@ impl Io {
         }
     }
 
-    /// Nothing more is to be said: shuts down for writing after what is queued, then waits for the peer's end.
+    /// Nothing more is to be said: shuts down for writing after what is queued, then waits for the peer's end. What
+    /// is queued has to be taken in time: by the deadline HTTP or a closing handshake has anyway, or the one of closes.
     pub(crate) fn finish(&mut self, key: SocketKey) {
         let Some(socket) = self.sockets.get(key) else { return };
         if socket.end < End::Finish {
             socket.end = End::Finish;
-            socket.kind = Kind::Closing(None);
+            let kind = std::mem::replace(&mut socket.kind, Kind::Closing(None));
             socket.unread = None;
             self.finishing.push(key);
+            if !matches!(kind, Kind::Http(_) | Kind::Closing(_)) {
+                self.set_close_deadline(key);
+            }
         }
+    }
+
+    /// From now on the peer has so long to take and answer our goodbye.
+    pub(crate) fn set_close_deadline(&mut self, key: SocketKey) {
+        let allowed = self.settings.close_deadline.as_millis() as u64;
+        self.deadlines.set(key.slot, self.now.after_ms(allowed));
     }
 
     /// Both sides have said goodbye (RFC 6455 §7.1.1: the server closes first): closes after what is queued.
@@ -446,7 +490,7 @@ impl Io {
         }
     }
 
-    fn shut_finished(&mut self, now: Time) {
+    fn shut_finished(&mut self) {
         let mut finishing = std::mem::take(&mut self.finishing);
         finishing.retain(|&key| {
             let hot = self.sockets.hot[key.slot as usize];
@@ -465,7 +509,7 @@ impl Io {
             if socket.ended || socket.farewell {
                 self.kill(key);
             } else {
-                self.deadlines.set(key.slot, now.after_ms(self.settings.close_deadline.as_millis() as u64));
+                self.set_close_deadline(key);
                 self.arm(key);
             }
             false

@@ -59,6 +59,8 @@ pub(crate) struct Session {
     pub(crate) subprotocol: Subprotocol,
     /// Where the client is.
     pub(crate) address: Option<IpAddr>,
+    /// Whether it is answered that messages may be deflated.
+    pub(crate) deflate: bool,
 }
 
 type Batch = Vec<Note>;
@@ -68,6 +70,7 @@ pub(crate) struct Peers {
     /// From core `a` to core `b` at `a × cores + b`.
     queues: Vec<ArrayQueue<Batch>>,
     cores: Vec<Peer>,
+    leave: AtomicBool,
     stop: AtomicBool,
 }
 
@@ -93,7 +96,14 @@ impl Peers {
         }
         let pairs = usize::from(cores) * usize::from(cores);
         let queues = (0..pairs).map(|_| ArrayQueue::new(settings.batches_max.max(1))).collect();
-        Ok((Arc::new(Self { queues, cores: peers, stop: AtomicBool::new(false) }), bells))
+        let (leave, stop) = (AtomicBool::new(false), AtomicBool::new(false));
+        Ok((Arc::new(Self { queues, cores: peers, leave, stop }), bells))
+    }
+
+    /// Asks every core to close its clients by and by, from any thread.
+    pub(crate) fn leave(&self) {
+        self.leave.store(true, Ordering::SeqCst);
+        self.wake();
     }
 
     /// Asks every core to stop, from any thread.
@@ -116,6 +126,11 @@ impl Peers {
         if peer.sleep.must_ring() {
             let _ = (&peer.bell).write(&[1]);
         }
+    }
+
+    /// Whether clients are to be closed by and by.
+    pub(crate) fn leaving(&self) -> bool {
+        self.leave.load(Ordering::SeqCst)
     }
 
     /// Whether the server is to stop.
@@ -220,11 +235,18 @@ impl Mesh {
                 let descriptor = peer.ring.load(Ordering::SeqCst);
                 debug_assert!(descriptor >= 0, "a core sleeps only after it has published its ring");
                 self.shared.counters.mesh_wakes.add(1);
-                ring.ring_doorbell(descriptor);
+                ring.ring_doorbell(descriptor, to as u16);
             }
         }
         self.unsent = unsent;
         self.shared.counters.mesh_unsent_bytes.set(unsent_bytes as u64);
+    }
+
+    /// A core could not be rung by way of its ring: its bell does as well.
+    pub(crate) fn ring_bell(&self, core: u32) {
+        self.shared.counters.mesh_wakes_failed.add(1);
+        // A full bell is rung already.
+        let _ = (&self.peers.cores[core as usize].bell).write(&[1]);
     }
 
     /// Takes the next batch from any core; the caller goes on until there is none.
@@ -265,13 +287,19 @@ impl Mesh {
         self.peers.cores[usize::from(self.core.0)].sleep.awake();
     }
 
+    /// Whether clients are to be closed by and by.
+    pub(crate) fn leaving(&self) -> bool {
+        self.peers.leaving()
+    }
+
     /// Whether the server is to stop.
     pub(crate) fn stopping(&self) -> bool {
         self.peers.stopping()
     }
 }
 
-#[cfg(test)]
+// Miri has no io_uring.
+#[cfg(all(test, not(miri)))]
 mod tests {
     use super::*;
     use crate::core::settings::RingSettings;
@@ -287,8 +315,7 @@ mod tests {
         let (peers, _bells) = Peers::new(2, &settings).unwrap();
         let (mut a, mut b) = (mesh(&peers, 0, settings), mesh(&peers, 1, settings));
         let mut ring =
-            Ring::new(&RingSettings { submissions: 8, completions: 16, buffers: 8, buffer_bytes: 256 })
-                .unwrap();
+            Ring::new(&RingSettings { submissions: 8, completions: 16, ..RingSettings::default() }).unwrap();
         let hub = HubName::parse("h").unwrap();
         for n in 0..5 {
             a.forward(CoreId(1), &hub, MeshItem::Agreed(Ticket(n)));

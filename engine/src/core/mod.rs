@@ -5,10 +5,13 @@
 //! | `host` | starting and joining cores; glommio lives there and only there |
 //! | `turn` | the loop: completions, mesh, timers, flush, submit |
 //! | `doors` | accepting sockets, and stopping |
+//! | `drain` | closing clients over a window before that |
+//! | `relief` | what it does when memory is short |
 //! | `hubs` | the hubs of a core and what they ask for |
 //! | `io` | sockets on the ring: sending, receiving, ending |
 //! | `sealed` | the same for sockets that speak TLS |
 //! | `ring`, `buffers` | the kernel's side, and all the unsafe code of the data plane |
+//! | `faults` | what tests have the kernel's side do wrong |
 //! | `line` | the way to the side thread and back |
 //! | `socket`, `timer`, `mesh`, `sleep` | slots, deadlines, other cores |
 //!
@@ -17,17 +20,22 @@
 pub(crate) mod buffers;
 pub(crate) mod counters;
 pub(crate) mod doors;
+pub(crate) mod drain;
+#[cfg(test)]
+pub(crate) mod faults;
 pub(crate) mod host;
 pub(crate) mod hubs;
 pub(crate) mod io;
 pub(crate) mod line;
 pub(crate) mod mesh;
+mod relief;
 pub(crate) mod ring;
 mod sealed;
 pub(crate) mod settings;
 pub(crate) mod sleep;
 pub(crate) mod socket;
-#[cfg(test)]
+// Miri has no io_uring.
+#[cfg(all(test, not(miri)))]
 mod tests;
 pub(crate) mod timer;
 pub(crate) mod turn;

@@ -10,11 +10,13 @@
 //! open while anything of it is in flight is the caller's duty (rule 2, [`crate::core::io`]).
 
 use crate::core::buffers::{Buffers, GROUP};
+#[cfg(test)]
+use crate::core::faults::Faults;
 use crate::core::settings::RingSettings;
 use bytes::Bytes;
 use io_uring::squeue::{Entry, Flags};
 use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
-use io_uring::{IoUring, cqueue, opcode};
+use io_uring::{IoUring, Probe, cqueue, opcode};
 use ringhub_hub::Chunk;
 use std::collections::VecDeque;
 use std::collections::hash_map::{Entry as Place, HashMap};
@@ -37,7 +39,7 @@ pub(crate) enum Op {
     Write,
     /// A cancel ended.
     Cancel,
-    /// Another core rang.
+    /// Another core could not be rung; `slot` is its number. That another core rang is no completion of ours.
     Doorbell,
     /// Another thread rang.
     Bell,
@@ -127,8 +129,15 @@ pub(crate) struct Ring {
     failed_sends: Vec<Completion>,
     /// Requests that will still complete, fast sends not counted.
     in_flight: usize,
+    /// Times the submission queue was full.
+    pub(crate) full: u64,
     /// Times the completion queue overflowed.
     pub(crate) overflows: u64,
+    #[cfg(test)]
+    faults: Option<&'static Faults>,
+    /// User data of requests that are to fail, and with what.
+    #[cfg(test)]
+    failing: Vec<(u64, i32)>,
 }
 
 /// Most chunks of one write.
@@ -145,9 +154,10 @@ impl Ring {
             .setup_submit_all()
             .setup_cqsize(settings.completions)
             .build(settings.submissions)?;
+        let buffers = Buffers::new(settings.buffers, settings.buffer_bytes);
         // SAFETY: `Drop` ends every request and drops the ring before it frees the buffers; if it cannot, it
-        // leaks them.
-        let buffers = unsafe { Buffers::register(&ring, settings.buffers, settings.buffer_bytes) }?;
+        // leaks them. Should this fail, the ring, which has no receive, goes first.
+        unsafe { buffers.register(&ring) }?;
         Ok(Self {
             ring: ManuallyDrop::new(ring),
             buffers: ManuallyDrop::new(buffers),
@@ -157,8 +167,22 @@ impl Ring {
             inbox: VecDeque::new(),
             failed_sends: Vec::new(),
             in_flight: 0,
+            full: 0,
             overflows: 0,
+            #[cfg(test)]
+            faults: settings.faults,
+            #[cfg(test)]
+            failing: Vec::new(),
         })
+    }
+
+    /// Which operations the kernel has, asked after a submit of nothing: what forbids one would forbid the other.
+    pub(crate) fn probe(&self) -> io::Result<Probe> {
+        let submitter = self.ring.submitter();
+        submitter.submit()?;
+        let mut probe = Probe::new();
+        submitter.register_probe(&mut probe)?;
+        Ok(probe)
     }
 
     /// The descriptor other cores ring.
@@ -179,7 +203,9 @@ impl Ring {
 
     /// Whether one more fast send fits without submitting first.
     pub(crate) fn has_room(&mut self) -> bool {
-        self.sends.len() < (1 << 24) - 1 && !self.ring.submission().is_full()
+        let has_room = self.sends.len() < (1 << 24) - 1 && !self.ring.submission().is_full();
+        self.full += u64::from(!has_room);
+        has_room
     }
 
     /// A send of a range of a turn buffer that ends inside the next submit. A full success is silent;
@@ -187,10 +213,16 @@ impl Ring {
     pub(crate) fn send(&mut self, fd: RawFd, slot: u32, buffer: TurnBuffer, start: u32, end: u32) {
         debug_assert!(start < end);
         let bytes = &self.turn_buffers[buffer.0 as usize][start as usize..end as usize];
-        let entry = opcode::Send::new(Fd(fd), bytes.as_ptr(), bytes.len() as u32)
+        let (len, flags) = (bytes.len(), Flags::SKIP_SUCCESS);
+        #[cfg(test)]
+        let (len, flags) = match self.faults.and_then(|faults| faults.bytes(Op::Send)) {
+            Some(cut) => (len.min(cut), Flags::empty()),
+            None => (len, flags),
+        };
+        let entry = opcode::Send::new(Fd(fd), bytes.as_ptr(), len as u32)
             .flags(libc::MSG_DONTWAIT | libc::MSG_WAITALL | libc::MSG_NOSIGNAL)
             .build()
-            .flags(Flags::SKIP_SUCCESS)
+            .flags(flags)
             .user_data(user_data(Op::Send, self.sends.len() as u32, slot));
         self.sends.push(FastSend { buffer, start, end });
         // SAFETY: the bytes stay in `turn_buffers` until the submission queue is empty (`settle`), and
@@ -215,6 +247,18 @@ impl Ring {
             .iter()
             .map(|c| libc::iovec { iov_base: c.as_ptr().cast_mut().cast(), iov_len: c.len() })
             .collect();
+        #[cfg(test)]
+        let iovecs = match self.faults.and_then(|faults| faults.bytes(Op::Write)) {
+            Some(mut cut) => iovecs
+                .into_iter()
+                .map(|iovec| {
+                    let iov_len = iovec.iov_len.min(cut);
+                    cut -= iov_len;
+                    libc::iovec { iov_len, ..iovec }
+                })
+                .collect(),
+            None => iovecs,
+        };
         // SAFETY: all zero is a valid msghdr (null pointers, no lengths).
         let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
         header.msg_iov = iovecs.as_ptr().cast_mut();
@@ -285,11 +329,10 @@ impl Ring {
         unsafe { self.push(&entry) };
     }
 
-    /// Rings the core whose ring is `descriptor`.
-    pub(crate) fn ring_doorbell(&mut self, descriptor: RawFd) {
+    /// Rings the core `core`, whose ring is `descriptor`. Completes, as [`Op::Doorbell`], only if that fails.
+    pub(crate) fn ring_doorbell(&mut self, descriptor: RawFd, core: u16) {
         let entry = opcode::MsgRingData::new(Fd(descriptor), 0, user_data(Op::Doorbell, 0, 0), None).build();
-        // A failure (the core is gone, or out of memory) is reported as a doorbell of our own, harmless.
-        let entry = entry.flags(Flags::SKIP_SUCCESS).user_data(user_data(Op::Doorbell, 0, 0));
+        let entry = entry.flags(Flags::SKIP_SUCCESS).user_data(user_data(Op::Doorbell, 0, core.into()));
         // SAFETY: names no memory.
         unsafe { self.push(&entry) };
     }
@@ -308,10 +351,26 @@ impl Ring {
     /// What the entry points to must stay valid until its request is done.
     unsafe fn push(&mut self, entry: &Entry) {
         while self.ring.submission().is_full() {
+            self.full += 1;
             self.enter(0, None);
         }
+        #[cfg(test)]
+        let entry = &self.faulty(entry);
         // SAFETY: this function's contract.
         unsafe { self.ring.submission().push(entry) }.expect("there is room");
+    }
+
+    /// The entry, or one that does nothing in its place, if it is to fail.
+    #[cfg(test)]
+    fn faulty(&mut self, entry: &Entry) -> Entry {
+        let data = entry.get_user_data();
+        match self.faults.and_then(|faults| faults.errno(Op::from_user_data(data))) {
+            Some(errno) => {
+                self.failing.push((data, errno));
+                opcode::Nop::new().build().user_data(data)
+            }
+            None => entry.clone(),
+        }
     }
 
     /// Submits what is queued and, if `wait`, sleeps until there is a completion or `timeout` is over.
@@ -348,11 +407,17 @@ impl Ring {
             let Self { ring, writes, inbox, failed_sends, in_flight, .. } = self;
             for entry in ring.completion() {
                 let data = entry.user_data();
+                let result = entry.result();
+                #[cfg(test)]
+                let result = match self.failing.iter().position(|(failing, _)| *failing == data) {
+                    Some(at) => -self.failing.remove(at).1,
+                    None => result,
+                };
                 let completion = Completion {
                     op: Op::from_user_data(data),
                     index: (data >> 32) as u32 & 0xff_ffff,
                     slot: data as u32,
-                    result: entry.result(),
+                    result,
                     flags: entry.flags(),
                 };
                 match completion.op {
@@ -360,7 +425,13 @@ impl Ring {
                         failed_sends.push(completion);
                         continue;
                     }
-                    Op::Doorbell => continue,
+                    Op::Doorbell => {
+                        // Another core's, or one of ours that was not heard.
+                        if completion.result < 0 {
+                            inbox.push_back(completion);
+                        }
+                        continue;
+                    }
                     Op::Write => drop(writes.remove(&completion.slot)),
                     _ => {}
                 }
@@ -439,14 +510,15 @@ impl Drop for Ring {
     }
 }
 
-#[cfg(test)]
+// Miri has no io_uring.
+#[cfg(all(test, not(miri)))]
 mod tests {
     use super::*;
     use std::io::Write as _;
     use std::os::unix::net::UnixStream;
 
     const TINY: RingSettings =
-        RingSettings { submissions: 8, completions: 16, buffers: 8, buffer_bytes: 256 };
+        RingSettings { submissions: 8, completions: 16, buffers: 8, buffer_bytes: 256, faults: None };
 
     fn pairs(count: usize) -> Vec<(UnixStream, UnixStream)> {
         (0..count).map(|_| UnixStream::pair().unwrap()).collect()

@@ -44,7 +44,7 @@ impl Io {
         if socket.end == End::Dying {
             return;
         }
-        let rest = bytes.slice(range);
+        let rest = bytes.keep(range);
         self.shared.counters.outbox_bytes.add(rest.len() as u64);
         let _ = socket.outbox.get_or_insert_default().push(rest, self.settings.outbox_bytes_max);
         if hot.flags & flag::SLOW != 0 {

@@ -40,10 +40,15 @@ pub(crate) struct Settings {
     pub(crate) hub_default: HubSettings,
     /// Most hubs one core keeps; a connect that would make one more is answered 503.
     pub(crate) hubs_max: usize,
+    /// Over how long a drain closes the clients.
+    pub(crate) drain: Duration,
     /// How long a stop waits for close frames to be taken and answered, before sockets are cut.
     pub(crate) stop_deadline: Duration,
     /// Last closed connections each core remembers.
     pub(crate) closed_max: usize,
+    /// Files the process may have open. When few are left, they are kept for callers and for the admin listener, see
+    /// [`crate::core::doors`].
+    pub(crate) files_max: u64,
 }
 
 /// One hub's settings as far as a core needs them.
@@ -55,24 +60,37 @@ pub(crate) struct HubSettings {
     pub(crate) keepalive: Duration,
     /// Who hears its events, if anybody does.
     pub(crate) routes: Option<Arc<Routes>>,
+    /// Whether clients that offer permessage-deflate get it.
+    pub(crate) compression: bool,
 }
 
 impl Default for HubSettings {
     fn default() -> Self {
-        Self { limits: Limits::default(), keepalive: Duration::from_secs(20), routes: None }
+        Self {
+            limits: Limits::default(),
+            keepalive: Duration::from_secs(20),
+            routes: None,
+            compression: false,
+        }
     }
 }
 
 /// Bounds of one socket and of what comes in over it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SocketSettings {
-    /// Sockets of one core, listeners not counted; one more is accepted and closed at once.
+    /// Sockets of one core, listeners not counted; of more, some are served, but for WebSockets, which are answered
+    /// 503, and the rest is accepted and closed at once.
     pub(crate) sockets_max: usize,
     /// Longest request head, in bytes; a longer one is answered 431 and closed.
     pub(crate) head_bytes_max: usize,
     /// Time a client has to send its whole request head; then the socket is closed.
     pub(crate) head_deadline: Duration,
-    /// Silence after which an HTTP connection without a request in progress is closed.
+    /// Time a client has for a request's body before its rate counts.
+    pub(crate) body_grace: Duration,
+    /// Bytes a second in which a body has to come from then on; one that falls behind is answered 408 and closed.
+    pub(crate) body_bytes_per_second_min: u64,
+    /// Silence after which an HTTP connection without a request in progress is closed; also how long it may take
+    /// over an answer.
     pub(crate) http_idle: Duration,
     /// Bounds of messages; over the size: 1009.
     pub(crate) decoder: DecoderLimits,
@@ -82,6 +100,8 @@ pub(crate) struct SocketSettings {
     pub(crate) pings_missed_max: u8,
     /// Time a client has to answer a close frame.
     pub(crate) close_deadline: Duration,
+    /// How long a peer may take or acknowledge nothing of what is sent to it (`TCP_USER_TIMEOUT`); then it is lost.
+    pub(crate) write_deadline: Duration,
     /// `TCP_NOTSENT_LOWAT` of client sockets, in bytes, so that the kernel does not hide a stalled reader.
     pub(crate) notsent_lowat_bytes: u32,
     /// `SO_SNDBUF` of client sockets, in bytes; the kernel's own choice by default.
@@ -96,15 +116,26 @@ impl Default for SocketSettings {
             sockets_max: 1 << 20,
             head_bytes_max: 16 << 10,
             head_deadline: Duration::from_secs(10),
+            body_grace: Duration::from_secs(5),
+            body_bytes_per_second_min: 1024,
             http_idle: Duration::from_secs(60),
             decoder: DecoderLimits { message_bytes_max: 1 << 20, fragments_max: 16_384 },
             outbox_bytes_max: 1 << 20,
             pings_missed_max: 2,
             close_deadline: Duration::from_secs(5),
+            write_deadline: Duration::from_secs(15),
             notsent_lowat_bytes: 128 << 10,
             send_buffer_bytes: None,
             backlog: 4096,
         }
+    }
+}
+
+impl SocketSettings {
+    /// How long after its head a request may be unfinished, when so many bytes of its body have come.
+    pub(crate) fn body_deadline(&self, body_bytes: u64) -> Duration {
+        self.body_grace
+            + Duration::from_millis(body_bytes.saturating_mul(1000) / self.body_bytes_per_second_min)
     }
 }
 
@@ -119,11 +150,21 @@ pub(crate) struct RingSettings {
     pub(crate) buffers: u16,
     /// Size of one of them, in bytes.
     pub(crate) buffer_bytes: u32,
+    /// What goes wrong.
+    #[cfg(test)]
+    pub(crate) faults: Option<&'static crate::core::faults::Faults>,
 }
 
 impl Default for RingSettings {
     fn default() -> Self {
-        Self { submissions: 1024, completions: 8192, buffers: 1024, buffer_bytes: 4096 }
+        Self {
+            submissions: 1024,
+            completions: 8192,
+            buffers: 1024,
+            buffer_bytes: 4096,
+            #[cfg(test)]
+            faults: None,
+        }
     }
 }
 
@@ -156,8 +197,10 @@ impl Default for Settings {
             hubs: HashMap::new(),
             hub_default: HubSettings::default(),
             hubs_max: 1024,
+            drain: Duration::from_secs(5),
             stop_deadline: Duration::from_secs(10),
             closed_max: 1000,
+            files_max: u64::MAX,
         }
     }
 }

@@ -1,8 +1,9 @@
 //! A core's sockets: slots, what each is doing, and the dense part that fan-out touches.
 
 use crate::admission::Counted;
+use crate::net::Listener;
+use crate::net::patience::Http;
 use crate::net::tls::TlsStream;
-use crate::net::{HttpHandler, Listener};
 use bytes::Bytes;
 use ringhub_hub::{ConnectionKey, Outbox, Paged, SocketKey};
 use ringhub_protocol::pubsub::Subprotocol;
@@ -64,6 +65,8 @@ pub(crate) struct Socket {
     pub(crate) ended: bool,
     /// The peer has said goodbye: its end need not be awaited.
     pub(crate) farewell: bool,
+    /// It came when the core had its maximum.
+    pub(crate) surplus: bool,
     pub(crate) end: End,
     pub(crate) listener: Listener,
     /// The address in a PROXY header; boxed, for few sockets have one.
@@ -110,13 +113,13 @@ pub(crate) enum Kind {
     /// Its first request head is not complete; it stands in `unread`.
     Head,
     /// HTTP.
-    Http(Box<dyn HttpHandler>),
+    Http(Http),
     /// A client whose hub has not opened it yet; what it sends waits in `unread`.
     Opening,
     /// A client.
     Client(Client),
     /// A client of the conformance listener.
-    Echo(Decoder),
+    Echo(Echo),
     /// The closing handshake: everything but a close frame is passed over. Without a decoder nothing the peer
     /// says makes sense any more.
     Closing(Option<Decoder>),
@@ -134,8 +137,24 @@ pub(crate) struct Client {
     pub(crate) heard: bool,
     /// As many of its events wait as may: nothing is read from it.
     pub(crate) held: bool,
+    /// It published while memory is short: nothing is read from it until the next look.
+    pub(crate) slowed: bool,
     /// What counts the bytes it sends, if anything does.
     pub(crate) meter: Option<Arc<Counted>>,
+}
+
+/// A client of the conformance listener.
+pub(crate) struct Echo {
+    pub(crate) decoder: Decoder,
+    /// The largest window for what it is sent deflated, as a power of two; none if it cannot inflate.
+    pub(crate) window_bits: Option<u8>,
+}
+
+impl Client {
+    /// Whether nothing is read from it for now.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.held || self.slowed
+    }
 }
 
 /// What receive is armed.
@@ -143,7 +162,10 @@ pub(crate) struct Client {
 pub(crate) enum Receiving {
     No,
     Once,
+    /// Until it is cancelled, or no buffer is free.
     Multi,
+    /// The same, and it got something since it was armed.
+    Fed,
     /// Cancelled; its end is still to come.
     Ending,
 }
@@ -177,6 +199,7 @@ impl Socket {
             cancels: 0,
             ended: false,
             farewell: false,
+            surplus: false,
             end: End::Open,
             listener,
             proxied: None,
@@ -243,6 +266,11 @@ impl Sockets {
 
     pub(crate) fn len(&self) -> usize {
         self.slots.len()
+    }
+
+    /// All sockets.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Socket> {
+        self.slots.iter().map(|(_, socket)| socket)
     }
 
     /// Keys of all sockets.

@@ -7,6 +7,7 @@
 
 use crate::certificates::TlsConfigStore;
 use crate::core::counters::{ConnectionPage, CoreShared};
+use crate::core::drain::Drain;
 use crate::core::host::Mode;
 use crate::core::hubs::Hubs;
 use crate::core::io::{Io, Outcome, Received};
@@ -22,9 +23,10 @@ use crate::net::tls::FailureClass;
 use crate::net::{HttpAnswer, HttpFactory};
 use arc_swap::ArcSwap;
 use ringhub_hub::effect::CloseCategory;
-use ringhub_hub::{CloseHow, CoreId, Effects, Input, SocketKey, Time, Transport};
+use ringhub_hub::{CloseHow, CoreId, Effects, Input, SharedDeflater, SocketKey, Time, Transport};
+use ringhub_protocol::ws::deflate::InflateCounts;
 use ringhub_protocol::ws::frame::write_frame;
-use ringhub_protocol::ws::{Event, Opcode};
+use ringhub_protocol::ws::{Event, Inflater, Opcode};
 use std::collections::{HashMap, VecDeque};
 use std::io::Read;
 use std::os::fd::AsRawFd;
@@ -32,10 +34,12 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Input bytes after which a turn is flushed early, so that its log stays bounded.
+/// Input bytes, inflated ones too, after which a turn is flushed early, so that its log stays bounded.
 const TURN_BYTES: usize = 256 << 10;
 /// Longest wait while a batch has no room at its receiver.
 const STUCK_WAIT: Duration = Duration::from_millis(1);
+/// A turn that takes longer is counted, in milliseconds (`turns_long` says this figure).
+const TURN_LONG_MS: u64 = 10;
 /// How often hubs' counters are copied out, in milliseconds.
 const SNAPSHOT_MS: u64 = 1000;
 /// How long a stop waits for sockets it has cut.
@@ -75,6 +79,10 @@ pub(crate) struct Core {
     /// How a lost socket is to be counted, while its loss is fed to a hub.
     pub(crate) lost_as: Option<(CloseCategory, &'static str)>,
     pub(crate) listeners: Vec<Door>,
+    /// What clients deflated is read with, one message at a time.
+    pub(crate) inflater: Inflater,
+    /// What is deflated for clients, by all hubs.
+    pub(crate) deflater: SharedDeflater,
     /// What a TLS socket just said, in plain. Reused.
     pub(crate) plain: Vec<u8>,
     /// Listeners to be armed, and when.
@@ -84,6 +92,12 @@ pub(crate) struct Core {
     bell: UnixStream,
     pub(crate) turn_bytes: usize,
     snapshot_at: Time,
+    /// The last look at memory that was heeded.
+    pub(crate) pressure_look: u64,
+    /// Clients that are not read from until the next one.
+    pub(crate) slowed: Vec<SocketKey>,
+    /// There once the server drains.
+    pub(crate) drain: Option<Drain>,
     pub(crate) stopping: Option<Time>,
     due: Vec<u32>,
 }
@@ -160,11 +174,16 @@ impl Core {
             lost_as: None,
             accept_at: (0..parts.listeners.len() as u32).map(|listener| (listener, now)).collect(),
             listeners: parts.listeners,
+            inflater: Inflater::default(),
+            deflater: SharedDeflater::default(),
             plain: Vec::new(),
             holding: false,
             bell: parts.bell,
             turn_bytes: 0,
             snapshot_at: now,
+            pressure_look: 0,
+            slowed: Vec::new(),
+            drain: None,
             stopping: None,
             due: Vec::new(),
         })
@@ -176,10 +195,20 @@ impl Core {
         loop {
             let wait =
                 !self.has_work() && self.mesh.may_sleep(self.is_stopping(), || !self.line.has_answers());
-            let timeout = if wait { self.timeout() } else { None };
-            self.io.submit(self.now, wait, timeout);
+            let timeout = if wait {
+                let now = self.clock.now();
+                self.watch(now);
+                self.timeout(now)
+            } else {
+                None
+            };
+            self.io.submit(wait, timeout);
             self.mesh.awake();
-            self.now = self.clock.now();
+            let now = self.clock.now();
+            if !wait {
+                self.watch(now);
+            }
+            self.now = now;
             self.io.now = self.now;
             if self.turn() {
                 return;
@@ -198,13 +227,24 @@ impl Core {
             || self.is_done()
     }
 
-    fn timeout(&self) -> Option<Duration> {
+    /// Counts the turn that has just ended if it took so long that clients felt it. The waiting between two turns is
+    /// not asked about.
+    fn watch(&self, now: Time) {
+        if now.0 - self.now.0 > TURN_LONG_MS {
+            self.io.shared.counters.turns_long.add(1);
+        }
+    }
+
+    /// How long the core may wait from `now` on.
+    fn timeout(&self, now: Time) -> Option<Duration> {
         let accept = self.accept_at.iter().map(|(_, at)| *at).min();
         let snapshot = (!self.hubs.slots.is_empty()).then_some(self.snapshot_at);
-        let times = [self.io.deadlines.next(), self.hubs.next_timeout(), accept, self.stopping, snapshot];
+        let drain = self.drain.as_ref().map(Drain::next);
+        let times =
+            [self.io.deadlines.next(), self.hubs.next_timeout(), accept, drain, self.stopping, snapshot];
         let next = times.into_iter().flatten().min();
         // Rounded up: waking a little early would mean waking twice.
-        let wait = next.map(|at| Duration::from_millis((at.0 + 1).saturating_sub(self.clock.now().0)));
+        let wait = next.map(|at| Duration::from_millis((at.0 + 1).saturating_sub(now.0)));
         if self.mesh.is_stuck() || self.line.is_stuck() {
             Some(wait.map_or(STUCK_WAIT, |wait| wait.min(STUCK_WAIT)))
         } else {
@@ -218,6 +258,7 @@ impl Core {
         self.turn_bytes = 0;
         self.hubs.begin_turn();
         self.take_settings();
+        self.heed_pressure();
         self.close_sockets();
         self.take_outcomes();
         // What comes in meanwhile is for the next turn: a busy source must not keep timers waiting.
@@ -252,6 +293,7 @@ impl Core {
         self.mesh.send(&mut self.io.ring);
         self.line.send();
         self.io.shared.counters.events_unsent.set(self.line.unsent() as u64);
+        self.io.shared.counters.submissions_full.set(self.io.ring.full);
         self.io.shared.counters.completions_overflowed.set(self.io.ring.overflows);
         self.arm_listeners();
         self.is_done()
@@ -296,9 +338,10 @@ impl Core {
                 }
             },
             Op::Write => self.io.written(completion),
-            Op::Cancel => self.io.cancelled(completion.slot),
+            Op::Cancel => self.io.cancelled(completion),
             Op::Bell => self.bell_rang(),
-            Op::Send | Op::Doorbell => unreachable!("the ring keeps these to itself"),
+            Op::Doorbell => self.mesh.ring_bell(completion.slot),
+            Op::Send => unreachable!("the ring keeps these to itself"),
         }
     }
 
@@ -318,9 +361,7 @@ impl Core {
         let mut rung = [0; 64];
         // Less than would fit is all there was.
         while matches!(self.bell.read(&mut rung), Ok(64)) {}
-        if self.mesh.stopping() && !self.is_stopping() {
-            self.stop();
-        }
+        self.heed();
         self.io.ring.poll_bell(self.bell.as_raw_fd());
     }
 
@@ -345,7 +386,7 @@ impl Core {
         match &mut socket.kind {
             // What came before it is not taken yet.
             Kind::Client(_) | Kind::Echo(_) if socket.unread.is_some() => self.io.park(key, bytes),
-            Kind::Client(client) if client.held => self.io.park(key, bytes),
+            Kind::Client(client) if client.is_paused() => self.io.park(key, bytes),
             Kind::Client(_) => {
                 let taken = self.client_input(key, bytes);
                 if taken < bytes.len() {
@@ -370,9 +411,12 @@ impl Core {
         if matches!(socket.kind, Kind::Head) {
             return self.read_head(key);
         }
-        if matches!(&socket.kind, Kind::Client(client) if client.held) {
-            // Its hub says when.
+        if matches!(&socket.kind, Kind::Client(client) if client.is_paused()) {
+            // Its hub says when, or memory does.
             return;
+        }
+        if matches!(socket.kind, Kind::Http(_)) {
+            return self.http_progress(key);
         }
         let Some(mut unread) = socket.unread.take() else { return self.io.arm(key) };
         self.turn_bytes += unread.len();
@@ -384,7 +428,8 @@ impl Core {
         }
     }
 
-    /// What a client said; returns how many bytes were taken (all, unless another core is behind).
+    /// What a client said; returns how many bytes were taken (all, unless another core is behind, or they inflated to
+    /// more than a turn takes).
     fn client_input(&mut self, key: SocketKey, bytes: &mut [u8]) -> usize {
         let limits = self.settings.sockets.decoder;
         let Some(Socket { kind: Kind::Client(client), .. }) = self.io.sockets.get(key) else {
@@ -394,15 +439,22 @@ impl Core {
         client.pings_missed = 0;
         let Client { hub, connection, subprotocol, .. } = *client;
         let mut decoder = std::mem::take(&mut client.decoder);
+        let mut inflater = std::mem::take(&mut self.inflater);
         let from = Transport { connection, socket: key };
         let (mut taken, mut messages) = (0, 0);
         self.holding = false;
-        while taken < bytes.len() && self.admits() && !self.holding {
-            match listen(&mut decoder, &mut bytes[taken..], &limits, subprotocol) {
+        // A few bytes can inflate to very many, and the turn's log must stay bounded.
+        let is_deflated = decoder.is_deflated();
+        let is_over = |inflater: &Inflater| is_deflated && inflater.has_inflated(TURN_BYTES);
+        while taken < bytes.len() && self.admits() && !self.holding && !is_over(&inflater) {
+            match listen(&mut decoder, &mut bytes[taken..], &limits, &mut inflater, subprotocol) {
                 Ok((consumed, said)) => {
                     taken += consumed;
                     let Some(said) = said else { continue };
                     messages += 1;
+                    if self.pressure_look > 0 && said.is_unacknowledged_publication() {
+                        self.slow_down(key);
+                    }
                     match said {
                         Said::Message(message) => self.feed(hub, Input::Message(from, message)),
                         Said::Raw(data) => self.feed(hub, Input::Raw(from, data)),
@@ -418,6 +470,10 @@ impl Core {
                 Err(broken) => {
                     let counters = &self.io.shared.counters;
                     if broken.panicked { &counters.panics } else { &counters.faults }.add(1);
+                    if !broken.panicked {
+                        self.inflater = inflater;
+                        self.count_inflated();
+                    }
                     self.feed(hub, Input::Fault(from, broken.code, &broken.reason));
                     self.forget_client(key);
                     if let Some(socket) = self.io.sockets.get(key) {
@@ -428,14 +484,31 @@ impl Core {
             }
         }
         self.io.shared.counters.messages_in.add(messages);
+        self.inflater = inflater;
+        let inflated = if is_deflated { self.count_inflated() } else { 0 };
         decoder.release();
         if let Some(Socket { kind: Kind::Client(client), .. }) = self.io.sockets.get(key) {
             client.decoder = decoder;
-            if client.meter.as_ref().is_some_and(|meter| !meter.take(taken, self.now)) {
+            if client.meter.as_ref().is_some_and(|meter| !meter.take(taken + inflated, self.now)) {
                 self.feed(hub, Input::Throttled(from));
             }
         }
         taken
+    }
+
+    /// Counts what was inflated, and gives back the memory of a large message. Returns by how many bytes that was more
+    /// than came in.
+    pub(crate) fn count_inflated(&mut self) -> usize {
+        let InflateCounts { messages, bytes_in, bytes_out, refused } = self.inflater.take_counts();
+        let counters = &self.io.shared.counters;
+        counters.messages_inflated.add(messages);
+        counters.inflate_bytes_in.add(bytes_in);
+        counters.inflate_bytes_out.add(bytes_out);
+        counters.inflate_refused.add(refused);
+        self.inflater.release();
+        let grown = bytes_out.saturating_sub(bytes_in) as usize;
+        self.turn_bytes += grown;
+        grown
     }
 
     /// Waits for the peer's close frame.
@@ -461,7 +534,7 @@ impl Core {
         let Some(socket) = self.io.sockets.get(key) else { return };
         match &socket.kind {
             // Its answer, or its unread input, is still to come.
-            Kind::Http(handler) if handler.is_busy() => {}
+            Kind::Http(_) => self.http_progress(key),
             Kind::Client(_) if socket.unread.is_some() => {}
             Kind::Closing(_) if socket.end == End::Finish => {}
             _ => self.lost(key),
@@ -495,18 +568,23 @@ impl Core {
             self.forget_client(key);
             let Some(socket) = self.io.sockets.get(key) else { continue };
             match how {
-                CloseHow::Handshake if matches!(socket.kind, Kind::Closing(None)) => self.io.finish(key),
+                CloseHow::Handshake if matches!(socket.kind, Kind::Closing(None)) => {
+                    self.io.set_close_deadline(key);
+                    self.io.finish(key);
+                }
                 CloseHow::Handshake => {
                     socket.end = socket.end.max(End::Handshake);
                     let unread = socket.unread.take();
-                    let allowed = self.settings.sockets.close_deadline.as_millis() as u64;
-                    self.io.deadlines.set(key.slot, self.now.after_ms(allowed));
+                    self.io.set_close_deadline(key);
                     if let Some(mut unread) = unread {
                         self.closing_input(key, &mut unread);
                     }
                     self.io.arm(key);
                 }
-                CloseHow::Finish => self.io.farewell(key),
+                CloseHow::Finish => {
+                    self.io.set_close_deadline(key);
+                    self.io.farewell(key);
+                }
                 CloseHow::Abort => self.io.abort(key),
             }
         }
@@ -519,6 +597,7 @@ impl Core {
     fn take_outcomes(&mut self) {
         for (key, outcome) in std::mem::take(&mut self.io.outcomes) {
             let Some(socket) = self.io.sockets.get(key) else { continue };
+            let is_http = matches!(socket.kind, Kind::Http(_));
             let client = match &socket.kind {
                 Kind::Client(client) => {
                     Some((client.hub, Transport { connection: client.connection, socket: key }))
@@ -534,6 +613,7 @@ impl Core {
                     self.feed(hub, Input::SlowConsumer(from));
                 }
                 (Outcome::Slow, None) => self.io.abort(key),
+                (Outcome::Writable, None) if is_http => self.http_progress(key),
                 (Outcome::Writable, None) => self.io.arm(key),
                 (Outcome::Congested, None) => {}
             }
@@ -558,9 +638,8 @@ impl Core {
             hubs.clear();
             hubs.extend(rows);
         }
-        if self.mesh.stopping() && !self.is_stopping() {
-            self.stop();
-        }
+        self.heed();
+        self.go_on_draining();
         if self.stopping.is_some_and(|until| until <= self.now) {
             for hub in 0..self.hubs.slots.len() as u32 {
                 if self.hubs.slots[hub as usize].hub.awaits_replies() {
@@ -584,7 +663,7 @@ impl Core {
         match &mut socket.kind {
             Kind::Client(client) => {
                 // Nobody hears the answers of one that is not read from.
-                client.heard |= client.held;
+                client.heard |= client.is_paused();
                 let missed = client.pings_missed + u8::from(!client.heard);
                 let (hub, connection, heard) = (client.hub, client.connection, client.heard);
                 client.pings_missed = missed;
@@ -606,7 +685,16 @@ impl Core {
                     self.io.deadlines.set(key.slot, self.now.after_ms(keepalive_ms));
                 }
             }
-            Kind::Http(handler) if handler.is_busy() && socket.ended => {}
+            Kind::Http(http) if http.awaits_peer() => {
+                let counters = &self.io.shared.counters;
+                if http.awaits_body() { &counters.bodies_refused } else { &counters.heads_refused }.add(1);
+                self.time_out(key);
+            }
+            Kind::Head if socket.unread.is_some() => {
+                self.io.shared.counters.heads_refused.add(1);
+                self.time_out(key);
+            }
+            // It has said nothing that could be answered.
             Kind::Proxy | Kind::Head => {
                 self.io.handshake_failed(key, FailureClass::Timeout);
                 self.io.shared.counters.heads_refused.add(1);

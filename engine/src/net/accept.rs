@@ -100,6 +100,7 @@ fn open(
     if settings.notsent_lowat_bytes > 0 {
         socket.set_tcp_notsent_lowat(settings.notsent_lowat_bytes)?;
     }
+    socket.set_tcp_user_timeout(Some(settings.write_deadline))?;
     if let Some(bytes) = settings.send_buffer_bytes {
         socket.set_send_buffer_size(bytes as usize)?;
     }
@@ -119,6 +120,19 @@ mod tests {
             cores: 2,
             ..Settings::default()
         }
+    }
+
+    /// No system call for each.
+    #[test]
+    fn accepted_sockets_have_the_listener_s_options() {
+        let bound = bind(&Settings { cores: 1, ..settings("127.0.0.1:0") }).unwrap();
+        let _client = std::net::TcpStream::connect(bound.service[0].socket).unwrap();
+        let (accepted, _) = bound.per_core[0][0].socket.accept().unwrap();
+        let accepted = socket2::SockRef::from(&accepted);
+        let sockets = SocketSettings::default();
+        assert_eq!(accepted.tcp_user_timeout().unwrap(), Some(sockets.write_deadline));
+        assert_eq!(accepted.tcp_notsent_lowat().unwrap(), sockets.notsent_lowat_bytes);
+        assert!(accepted.tcp_nodelay().unwrap());
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! and the hub is called outside of that fence.
 
 use ringhub_protocol::pubsub::{ClientMessage, Data, ProtocolError, Subprotocol, json, protobuf};
-use ringhub_protocol::ws::{CloseCode, Decoder, DecoderLimits, Event};
+use ringhub_protocol::ws::{CloseCode, Decoder, DecoderLimits, Event, Inflater};
 use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -22,6 +22,13 @@ pub(crate) enum Said<'a> {
     Close(Option<CloseCode>),
 }
 
+impl Said<'_> {
+    /// Whether it takes memory for others, and nobody could be told that it was refused.
+    pub(crate) fn is_unacknowledged_publication(&self) -> bool {
+        matches!(self, Self::Raw(_) | Self::Message(ClientMessage::SendToGroup { ack_id: None, .. }))
+    }
+}
+
 /// Why a client cannot be understood.
 pub(crate) struct Broken {
     pub(crate) code: CloseCode,
@@ -30,14 +37,16 @@ pub(crate) struct Broken {
     pub(crate) panicked: bool,
 }
 
-/// Takes up to one thing from the front of `input`: how many bytes it was, and what it was if complete.
+/// Takes up to one thing from the front of `input`: how many bytes it was, and what it was if complete. After a panic
+/// nothing of `decoder` and `inflater` may be used any more.
 pub(crate) fn listen<'a>(
     decoder: &'a mut Decoder,
     input: &'a mut [u8],
     limits: &DecoderLimits,
+    inflater: &'a mut Inflater,
     subprotocol: Subprotocol,
 ) -> Result<(usize, Option<Said<'a>>), Broken> {
-    fenced(move || decode(decoder, input, limits, subprotocol))
+    fenced(move || decode(decoder, input, limits, inflater, subprotocol))
 }
 
 /// Nothing half-changed survives a panic: the connection and its decoder end.
@@ -55,13 +64,16 @@ fn decode<'a>(
     decoder: &'a mut Decoder,
     input: &'a mut [u8],
     limits: &DecoderLimits,
+    inflater: &'a mut Inflater,
     subprotocol: Subprotocol,
 ) -> Result<(usize, Option<Said<'a>>), Broken> {
-    let step = decoder.next(input, limits).map_err(|fault| Broken {
+    let step = decoder.next_with(input, limits, inflater).map_err(|fault| Broken {
         code: fault.code,
         reason: fault.reason.into(),
         panicked: false,
     })?;
+    #[cfg(test)]
+    assert!(!matches!(step.event, Some(Event::Text(text)) if text == PANIC), "raised by a test");
     let said = match step.event {
         None => return Ok((step.consumed, None)),
         Some(Event::Ping(payload)) => Said::Ping(payload),
@@ -92,6 +104,10 @@ fn decode<'a>(
     };
     Ok((step.consumed, Some(said)))
 }
+
+/// What a client says in tests to make decoding panic.
+#[cfg(test)]
+pub(crate) const PANIC: &str = "make the decoder panic";
 
 fn parsed(message: Result<ClientMessage<'_>, ProtocolError>) -> Result<ClientMessage<'_>, Broken> {
     message.map_err(|error| Broken { code: error.code, reason: error.reason, panicked: false })

@@ -7,8 +7,9 @@
 //! after another and an upgrade, on any request of a connection, is handed back with everything behind it.
 //!
 //! Bounds: input waiting here, [`PENDING_BYTES_MAX`] and what one receive brings on top; a body, what the
-//! service allows; output, one answer.
+//! service allows; output, what [`ANSWER_BYTES_MAX`] lets be answered at one go.
 
+use super::patience::{ANSWER_BYTES_MAX, Awaits, Stage};
 use super::{HttpAnswer, HttpCall, HttpHandler, HttpProgress};
 use bytes::Bytes;
 use http_body_util::Full;
@@ -17,7 +18,7 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper::{Request, Response};
-use ringhub_protocol::http::{BodyLength, HeadFault, HeadLimits, parse_head, write_refusal};
+use ringhub_protocol::http::{BodyLength, Chunks, HeadFault, HeadLimits, parse_head, write_refusal};
 use ringhub_protocol::rest::error::{ErrorBody, ErrorCode};
 use ringhub_protocol::ws::handshake::Upgrade;
 use std::cell::{Cell, RefCell};
@@ -77,6 +78,8 @@ pub(crate) struct HttpConnection {
     phase: Phase,
     pipe: Rc<RefCell<Pipe>>,
     asker: Rc<Asker>,
+    /// Bytes of the current request's body that have come, without what frames them.
+    body_bytes: u64,
     /// Answers made so far; more than when a request was given to hyper means its answer is written.
     answered: Rc<Cell<u64>>,
     hyper: Pin<Box<dyn Future<Output = hyper::Result<()>>>>,
@@ -124,6 +127,7 @@ impl HttpConnection {
             phase: Phase::Head,
             pipe,
             asker,
+            body_bytes: 0,
             answered,
             hyper: Box::pin(hyper),
             waker: Waker::from(woken.clone()),
@@ -141,11 +145,14 @@ impl HttpConnection {
                 let mut changed = false;
                 if !self.pending.is_empty() && !body.is_complete() {
                     match body.take(&self.pending) {
-                        Ok(taken) => {
+                        Ok((taken, data)) => {
+                            self.body_bytes += data;
                             self.pipe.borrow_mut().give(&self.pending[..taken]);
                             self.pending.drain(..taken);
                             changed = taken > 0;
                         }
+                        // A request has one answer; of one that has it, the body does not matter any more.
+                        Err(_) if self.answered.get() > *answered_before => self.pending.clear(),
                         Err(fault) => {
                             self.refuse(fault);
                             return true;
@@ -186,6 +193,7 @@ impl HttpConnection {
         let (consumed, body) = (head.consumed, Body::new(head.body));
         self.pipe.borrow_mut().give(&self.pending[..consumed]);
         self.pending.drain(..consumed);
+        self.body_bytes = 0;
         self.phase = Phase::Request { body, answered_before: self.answered.get() };
         true
     }
@@ -254,7 +262,8 @@ impl HttpHandler for HttpConnection {
                 self.phase = Phase::Closed;
                 break;
             }
-            if self.asker.call.borrow().is_some() {
+            let enough = self.pipe.borrow().output.len() >= ANSWER_BYTES_MAX;
+            if enough || self.asker.call.borrow().is_some() {
                 break;
             }
         }
@@ -276,12 +285,15 @@ impl HttpHandler for HttpConnection {
         self.pending.len() >= PENDING_BYTES_MAX
     }
 
-    fn is_busy(&self) -> bool {
-        match self.phase {
-            Phase::Head => !self.pending.is_empty(),
-            Phase::Request { .. } => true,
-            Phase::Closed => false,
-        }
+    fn stage(&self) -> Stage {
+        let awaits = match &self.phase {
+            Phase::Head if self.pending.is_empty() => Awaits::Request,
+            Phase::Head => Awaits::Head,
+            Phase::Request { body, .. } if body.is_complete() => Awaits::Answer,
+            Phase::Request { .. } => Awaits::Body,
+            Phase::Closed => Awaits::Request,
+        };
+        Stage { answered: self.answered.get(), awaits, body_bytes: self.body_bytes }
     }
 }
 
@@ -289,116 +301,46 @@ impl HttpHandler for HttpConnection {
 enum Body {
     /// So many bytes more.
     Known(u64),
-    /// In chunks (RFC 9112 §7.1), read strictly: no trailers, no bare line feeds.
+    /// In chunks.
     Chunked(Chunks),
 }
-
-/// Where in a chunked body we are.
-enum Chunks {
-    /// In a size line, of which so many bytes came; the size so far, and whether its digits are over.
-    Size {
-        size: u64,
-        line_bytes: usize,
-        digits_over: bool,
-    },
-    /// Behind the CR of a size line.
-    SizeEnd {
-        size: u64,
-    },
-    /// In data, with so many bytes to come.
-    Data(u64),
-    /// Behind data: CR, then LF.
-    DataCr,
-    DataLf,
-    /// Behind the last size line: CR, then LF.
-    LastCr,
-    LastLf,
-    Done,
-}
-
-/// Longest line of a chunk's size with its extensions, in bytes.
-const CHUNK_LINE_BYTES_MAX: usize = 256;
 
 impl Body {
     fn new(length: BodyLength) -> Self {
         match length {
             BodyLength::Known(bytes) => Self::Known(bytes),
-            BodyLength::Chunked => Self::Chunked(Chunks::START),
+            // Without trailers: hyper would pass over them, and we have no use for any.
+            BodyLength::Chunked => Self::Chunked(Chunks::new(0)),
         }
     }
 
     fn is_complete(&self) -> bool {
-        matches!(self, Self::Known(0) | Self::Chunked(Chunks::Done))
+        match self {
+            Self::Known(left) => *left == 0,
+            Self::Chunked(chunks) => chunks.is_done(),
+        }
     }
 
-    /// How many of these bytes belong to the body.
-    fn take(&mut self, bytes: &[u8]) -> Result<usize, HeadFault> {
+    /// How many of these bytes belong to the body, and how many of those are its data.
+    fn take(&mut self, bytes: &[u8]) -> Result<(usize, u64), HeadFault> {
         match self {
             Self::Known(left) => {
                 let taken = (*left).min(bytes.len() as u64);
                 *left -= taken;
-                Ok(taken as usize)
+                Ok((taken as usize, taken))
             }
             Self::Chunked(chunks) => {
-                let mut taken = 0;
-                while taken < bytes.len() && !matches!(chunks, Chunks::Done) {
-                    taken += chunks.step(&bytes[taken..])?;
+                let (mut taken, mut data) = (0, 0);
+                while taken < bytes.len() && !chunks.is_done() {
+                    let part = chunks
+                        .take(&bytes[taken..], usize::MAX)
+                        .map_err(|_| HeadFault { status: 400, reason: "the chunked body is malformed" })?;
+                    taken += part.framing + part.data;
+                    data += part.data as u64;
                 }
-                Ok(taken)
+                Ok((taken, data))
             }
         }
-    }
-}
-
-impl Chunks {
-    const START: Self = Self::Size { size: 0, line_bytes: 0, digits_over: false };
-
-    /// Takes at least one byte of a non-empty slice and says how many.
-    fn step(&mut self, bytes: &[u8]) -> Result<usize, HeadFault> {
-        const FAULT: HeadFault = HeadFault { status: 400, reason: "the chunked body is malformed" };
-        let byte = bytes[0];
-        match self {
-            Self::Size { size, line_bytes, digits_over } => {
-                let digit = char::from(byte).to_digit(16);
-                match (digit, byte) {
-                    (Some(digit), _) if !*digits_over => {
-                        *size = size
-                            .checked_mul(16)
-                            .and_then(|size| size.checked_add(u64::from(digit)))
-                            .ok_or(FAULT)?;
-                    }
-                    (_, b'\r') if *line_bytes > 0 => {
-                        *self = Self::SizeEnd { size: *size };
-                        return Ok(1);
-                    }
-                    // Extensions mean nothing to us, but have no line ends in them.
-                    (_, b';') if *line_bytes > 0 => *digits_over = true,
-                    (_, byte) if *digits_over && (byte == b'\t' || (b' '..0x7f).contains(&byte)) => {}
-                    _ => return Err(FAULT),
-                }
-                *line_bytes += 1;
-                if *line_bytes > CHUNK_LINE_BYTES_MAX {
-                    return Err(FAULT);
-                }
-                return Ok(1);
-            }
-            Self::SizeEnd { size: 0 } if byte == b'\n' => *self = Self::LastCr,
-            Self::SizeEnd { size } if byte == b'\n' => *self = Self::Data(*size),
-            Self::Data(left) => {
-                let taken = (*left).min(bytes.len() as u64);
-                *left -= taken;
-                if *left == 0 {
-                    *self = Self::DataCr;
-                }
-                return Ok(taken as usize);
-            }
-            Self::DataCr if byte == b'\r' => *self = Self::DataLf,
-            Self::DataLf if byte == b'\n' => *self = Self::START,
-            Self::LastCr if byte == b'\r' => *self = Self::LastLf,
-            Self::LastLf if byte == b'\n' => *self = Self::Done,
-            _ => return Err(FAULT),
-        }
-        Ok(1)
     }
 }
 
@@ -499,6 +441,9 @@ impl Wake for Woken {
 }
 
 #[cfg(test)]
+mod vectors;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use http_body_util::BodyExt;
@@ -578,6 +523,23 @@ mod tests {
         assert!(close);
     }
 
+    /// Everything that had come in was answered at one go, a kilobyte for each few bytes.
+    #[test]
+    fn no_more_is_answered_at_one_go_than_may_wait() {
+        let mut connection = echo();
+        let body = "x".repeat(10_000);
+        let request = format!("POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 10000\r\n\r\n{body}");
+        connection.feed(request.repeat(20).as_bytes());
+        let first = connection.poll(NOW).output.len();
+        assert!((ANSWER_BYTES_MAX..ANSWER_BYTES_MAX + 11_000).contains(&first), "{first}");
+        let (mut answers, mut polls) = (first / 10_000, 1);
+        while connection.is_busy() {
+            answers += connection.poll(NOW).output.len() / 10_000;
+            polls += 1;
+        }
+        assert_eq!((answers, polls), (20, 3));
+    }
+
     #[test]
     fn while_a_call_waits_nothing_behind_it_is_looked_at() {
         let mut connection = echo();
@@ -643,6 +605,17 @@ mod tests {
             run(&mut connection, &[b"GET / HTTP/1.1\r\nHost: x\r\na: ", &[b'a'; 17 << 10]]);
         assert!(output.starts_with("HTTP/1.1 431 ") && close, "{output}");
         assert!(!connection.is_busy());
+    }
+
+    /// A request that was answered before its body showed a fault was answered again, for that.
+    #[test]
+    fn a_fault_in_a_body_that_was_answered_is_no_second_answer() {
+        let head = b"POST /early HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
+        for pieces in [&[&[&head[..], b"x"].concat()[..]][..], &[head, b"1\r\na", b"a"]] {
+            let (output, close, _) = run(&mut echo(), pieces);
+            assert!(output.matches("HTTP/1.1 ").count() == 1 && output.contains("POST /early "), "{output}");
+            assert!(close);
+        }
     }
 
     #[test]

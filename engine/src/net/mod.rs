@@ -10,6 +10,7 @@ mod echo;
 pub(crate) mod gate;
 pub(crate) mod http;
 mod introduce;
+pub(crate) mod patience;
 pub(crate) mod peer;
 pub(crate) mod request;
 pub(crate) mod tls;
@@ -17,6 +18,7 @@ pub(crate) mod tls;
 pub(crate) use address::{Address, Scheme};
 
 use crate::core::counters::ConnectionPage;
+use crate::net::patience::Stage;
 use crate::net::peer::Via;
 use bytes::Bytes;
 use ringhub_hub::{Answer, Content, CoreId};
@@ -56,9 +58,14 @@ pub(crate) trait HttpHandler {
     /// Whether it wants no more bytes for now (its input buffer is at its bound).
     fn is_full(&self) -> bool;
 
+    /// How far the conversation is; decides how long it may stay there.
+    fn stage(&self) -> Stage;
+
     /// Whether a request is in progress: received in part or not answered yet. An idle connection is closed
     /// after a while and at once when the server stops.
-    fn is_busy(&self) -> bool;
+    fn is_busy(&self) -> bool {
+        self.stage().awaits != patience::Awaits::Request
+    }
 }
 
 /// What became of polling.

@@ -1,21 +1,26 @@
 //! The first bytes of a socket: a WebSocket upgrade, or HTTP.
 
+use crate::core::doors::Room;
 use crate::core::host::Mode;
 use crate::core::hubs::request_of;
 use crate::core::mesh::{Moved, Note, Session};
-use crate::core::socket::{Kind, Socket};
+use crate::core::socket::{Echo, Kind, Socket};
 use crate::core::turn::Core;
 use crate::net::gate::{Admission, Admitted, UpgradeRequest};
 use crate::net::http::{write_error, write_fault};
+use crate::net::patience::{Awaits, Http};
 use crate::net::peer::{Named, Via};
 use crate::net::{HttpAnswer, HttpCall, Listener, OwnedContent};
 use ringhub_hub::effect::Introduction;
 use ringhub_hub::{Arrival, Connect, Input, Pass, Recover, SocketKey};
 use ringhub_protocol::forwarded;
 use ringhub_protocol::http::{Head, HeadLimits, parse_head};
+use ringhub_protocol::name::HubName;
 use ringhub_protocol::rest::error::{ErrorBody, ErrorCode};
-use ringhub_protocol::ws::Decoder;
+use ringhub_protocol::ws::extension::{WINDOW_BITS_MAX, WINDOW_BITS_MIN};
 use ringhub_protocol::ws::handshake::{Upgrade, write_accept};
+use ringhub_protocol::ws::{Decoder, DeflateOffer};
+use std::os::fd::AsRawFd;
 
 /// Progress an HTTP handler may make at one go; a handler that makes more is broken.
 const PROGRESS_MAX: usize = 1000;
@@ -30,12 +35,14 @@ enum Asked {
     Echo {
         prologue: Vec<u8>,
         consumed: usize,
+        deflate: Option<DeflateOffer>,
     },
     Connect {
         admitted: Box<Admitted>,
         introduction: Option<Box<Introduction>>,
         prologue: Vec<u8>,
         consumed: usize,
+        deflate: Option<DeflateOffer>,
     },
     Recover {
         session: Session,
@@ -71,7 +78,7 @@ impl Core {
             Asked::Http => {
                 let handler = self.http.open(self.id, listener, self.via(key));
                 if let Some(socket) = self.io.sockets.get(key) {
-                    socket.kind = Kind::Http(handler);
+                    socket.kind = Kind::Http(Http::new(handler, self.now));
                     self.http_input(key, &unread);
                 }
             }
@@ -80,21 +87,23 @@ impl Core {
                 self.io.send(key, response.into());
                 self.io.finish(key);
             }
-            Asked::Echo { prologue, consumed } => {
+            Asked::Echo { prologue, consumed, deflate } => {
                 self.io.send(key, prologue.into());
                 unread.drain(..consumed);
                 if let Some(socket) = self.io.sockets.get(key) {
-                    socket.kind = Kind::Echo(Decoder::new());
+                    let decoder = if deflate.is_some() { Decoder::deflated() } else { Decoder::new() };
+                    let window_bits = deflate.map(DeflateOffer::window_bits);
+                    socket.kind = Kind::Echo(Echo { decoder, window_bits });
                     socket.unread = (!unread.is_empty()).then_some(unread);
                     self.io.bound(key);
                     self.io.deadlines.clear(key.slot);
                     self.resume.push_back(key);
                 }
             }
-            Asked::Connect { admitted, introduction, prologue, consumed } => {
+            Asked::Connect { admitted, introduction, prologue, consumed, deflate } => {
                 unread.drain(..consumed);
                 self.open(key, *unread);
-                self.connect(key, *admitted, introduction, prologue);
+                self.connect(key, *admitted, introduction, prologue, deflate);
             }
             Asked::Recover { session, prologue, consumed } => {
                 unread.drain(..consumed);
@@ -120,14 +129,27 @@ impl Core {
             Upgrade::Upgrade(request) => request,
             Upgrade::Refused(fault) => return refusal(fault.status, fault.extra_headers(), fault.reason),
         };
-        let accept = |echoed: Option<&str>| {
+        let accept = |echoed: Option<&str>, deflate| {
             let mut prologue = Vec::with_capacity(512);
-            write_accept(&mut prologue, request.key, echoed);
+            write_accept(&mut prologue, request.key, echoed, deflate);
             prologue
         };
+        // What is deflated is shared, so all have the largest window; who asks for a smaller one goes without.
+        let deflate = |hub: &HubName| {
+            let is_on = self.settings.hub(hub).compression;
+            DeflateOffer::choose(&request.deflate, WINDOW_BITS_MAX).filter(|_| is_on)
+        };
         let consumed = head.consumed;
+        if !self.has_room_for(key) {
+            let message = "The server has no room for more connections.";
+            let mut response = Vec::new();
+            write_error(&mut response, &ErrorBody::new(ErrorCode::ServiceUnavailable, message));
+            return Asked::Refuse { response };
+        }
         if self.mode == Mode::Echo {
-            return Asked::Echo { prologue: accept(request.subprotocols.first().copied()), consumed };
+            let deflate = DeflateOffer::choose(&request.deflate, WINDOW_BITS_MIN);
+            let prologue = accept(request.subprotocols.first().copied(), deflate);
+            return Asked::Echo { prologue, consumed, deflate };
         }
         let asked = self.upgrade_request(key, &head, &request.subprotocols);
         match self.gate.admit(self.clock.unix(), &asked) {
@@ -135,20 +157,36 @@ impl Core {
                 let introduction = self.introduce(key, &head, &request, &asked, &admitted);
                 // A hub that asks first writes it itself.
                 let asks = introduction.as_ref().is_some_and(|introduction| introduction.question.is_some());
-                let prologue = if asks { Vec::new() } else { accept(admitted.echoed.as_deref()) };
-                Asked::Connect { admitted, introduction, prologue, consumed }
+                let deflate = deflate(&admitted.hub);
+                let prologue = if asks { Vec::new() } else { accept(admitted.echoed.as_deref(), deflate) };
+                Asked::Connect { admitted, introduction, prologue, consumed, deflate }
             }
             Admission::Recover { hub, id, subprotocol, echoed } => {
-                let session = Session { hub, id, subprotocol, address: asked.address };
-                Asked::Recover { session, prologue: accept(echoed.as_deref()), consumed }
+                let deflate = deflate(&hub);
+                let address = asked.address;
+                let session = Session { hub, id, subprotocol, address, deflate: deflate.is_some() };
+                Asked::Recover { session, prologue: accept(echoed.as_deref(), deflate), consumed }
             }
-            Admission::RecoverBad { echoed } => Asked::RecoverBad { prologue: accept(echoed.as_deref()) },
+            Admission::RecoverBad { echoed } => {
+                Asked::RecoverBad { prologue: accept(echoed.as_deref(), None) }
+            }
             Admission::Refuse(body) => {
                 let mut response = Vec::new();
                 write_error(&mut response, &body);
                 Asked::Refuse { response }
             }
         }
+    }
+
+    /// Whether this socket may become a client's: there are descriptors left, and it was not one too many, or is none any
+    /// more.
+    fn has_room_for(&self, key: SocketKey) -> bool {
+        let has_room = self.io.sockets.peek(key).is_some_and(|socket| {
+            self.room(socket.fd.as_raw_fd()) == Room::Everybody
+                && !(socket.surplus && self.io.sockets.len() > self.settings.sockets.sockets_max)
+        });
+        self.io.shared.counters.upgrades_without_room.add(u64::from(!has_room));
+        has_room
     }
 
     /// What the gate is asked, by a head that passed the strict check.
@@ -200,13 +238,21 @@ impl Core {
         admitted: Admitted,
         introduction: Option<Box<Introduction>>,
         prologue: Vec<u8>,
+        deflate: Option<DeflateOffer>,
     ) {
         let Admitted { hub, subprotocol, echoed: _, user, roles, groups, raw_group, address, pass } =
             admitted;
         let arrival = Arrival { address, pass: pass.map(|pass| pass as Pass) };
-        let Some(hub) = self.hub(&hub).filter(|_| !self.is_stopping()) else {
-            let message = "The server takes no more hubs or is shutting down.";
-            return self.refuse(key, &ErrorBody::new(ErrorCode::ServiceUnavailable, message));
+        let refusal = |message| ErrorBody::new(ErrorCode::ServiceUnavailable, message);
+        if self.is_leaving() {
+            return self.refuse(key, &refusal("The server is shutting down."));
+        }
+        if self.pressure_look > 0 {
+            self.io.shared.counters.memory_upgrades_refused.add(1);
+            return self.refuse(key, &refusal("The server is short of memory."));
+        }
+        let Some(hub) = self.hub(&hub) else {
+            return self.refuse(key, &refusal("The server takes no more hubs."));
         };
         let random = self.clock.random();
         let connect = Connect {
@@ -220,6 +266,7 @@ impl Core {
             raw_group,
             arrival,
             introduction,
+            deflate,
         };
         self.feed(hub, Input::Connect(Box::new(connect)));
     }
@@ -250,26 +297,20 @@ impl Core {
     }
 
     fn recover_here(&mut self, key: SocketKey, session: Session, prologue: Vec<u8>) {
-        let Session { hub, id, subprotocol, address } = session;
+        let Session { hub, id, subprotocol, address, deflate } = session;
         let Some(hub) = self.hub(&hub).filter(|_| !self.is_stopping()) else {
             return self.refuse_recovery(key, prologue);
         };
-        let recover = Recover { socket: key, id, subprotocol, address, prologue };
+        let recover = Recover { socket: key, id, subprotocol, address, prologue, deflate };
         self.feed(hub, Input::Recover(Box::new(recover)));
     }
 
     /// Bytes of an HTTP connection.
     pub(crate) fn http_input(&mut self, key: SocketKey, bytes: &[u8]) {
         if let Some(socket) = self.io.sockets.get(key)
-            && let Kind::Http(handler) = &mut socket.kind
+            && let Kind::Http(http) = &mut socket.kind
         {
-            let was_busy = handler.is_busy();
-            handler.feed(bytes);
-            if !was_busy {
-                // One deadline for the whole request, not one per byte.
-                let allowed = self.settings.sockets.http_idle.as_millis() as u64;
-                self.io.deadlines.set(key.slot, self.now.after_ms(allowed));
-            }
+            http.handler.feed(bytes);
             self.http_progress(key);
         }
     }
@@ -277,21 +318,33 @@ impl Core {
     /// The answer to an HTTP connection's call.
     pub(crate) fn http_answer(&mut self, key: SocketKey, answer: HttpAnswer) {
         if let Some(socket) = self.io.sockets.get(key)
-            && let Kind::Http(handler) = &mut socket.kind
+            && let Kind::Http(http) = &mut socket.kind
         {
-            handler.answer(answer);
+            http.handler.answer(answer);
             self.http_progress(key);
         }
     }
 
-    fn http_progress(&mut self, key: SocketKey) {
+    /// Goes on with an HTTP connection as far as its peer takes the answers.
+    pub(crate) fn http_progress(&mut self, key: SocketKey) {
         for _ in 0..PROGRESS_MAX {
-            let unix = self.clock.unix();
+            let (unix, epoch, slow) = (self.clock.unix(), self.io.epoch(), self.io.is_slow(key));
             let Some(socket) = self.io.sockets.get(key) else { return };
             let ended = socket.ended;
-            let Kind::Http(handler) = &mut socket.kind else { return };
-            let progress = handler.poll(unix);
-            let busy = handler.is_busy();
+            if slow {
+                // Called again when it has taken what waits.
+                return;
+            }
+            let Kind::Http(http) = &mut socket.kind else { return };
+            if http.has_said_enough(epoch) {
+                // Called again in the next turn: then it shows whether the peer took it.
+                return self.resume.push_back(key);
+            }
+            let progress = http.handler.poll(unix);
+            http.answered(epoch, progress.output.len());
+            let deadline = http.deadline(self.now, &self.settings.sockets);
+            let awaits = http.handler.stage().awaits;
+            self.io.deadlines.set(key.slot, deadline);
             let idle = progress.output.is_empty() && progress.call.is_none() && progress.upgrade.is_none();
             self.io.send(key, progress.output);
             if let Some(call) = progress.call {
@@ -311,13 +364,11 @@ impl Core {
                 return self.io.finish(key);
             }
             if idle {
-                if !busy && (ended || self.is_stopping()) {
+                // Of a peer that has said all, nothing more can be awaited.
+                let over = ended && awaits != Awaits::Answer;
+                if over || (self.is_stopping() && awaits == Awaits::Request) {
                     self.io.finish(key);
                 } else {
-                    if !busy {
-                        let allowed = self.settings.sockets.http_idle.as_millis() as u64;
-                        self.io.deadlines.set(key.slot, self.now.after_ms(allowed));
-                    }
                     self.io.arm(key);
                 }
                 return;
@@ -325,6 +376,15 @@ impl Core {
         }
         debug_assert!(false, "an HTTP handler makes progress without end");
         self.io.kill(key);
+    }
+
+    /// The peer took too long over what it has begun.
+    pub(crate) fn time_out(&mut self, key: SocketKey) {
+        let mut response = Vec::new();
+        write_fault(&mut response, 408, &[], "the request did not come in time");
+        self.io.send(key, response.into());
+        self.io.finish(key);
+        self.io.set_close_deadline(key);
     }
 
     fn call(&mut self, key: SocketKey, call: HttpCall) {

@@ -40,6 +40,7 @@ fn passed(bench: &mut Bench, subprotocol: Subprotocol) -> (Transport, Weak<u32>)
         raw_group: None,
         arrival: Arrival { address, pass: Some(pass) },
         introduction: None,
+        deflate: None,
     })));
     let opened = bench.effects.iter().rev().find_map(|effect| match effect {
         Effect::Opened(transport) if transport.socket == socket => Some(*transport),
@@ -149,6 +150,7 @@ fn a_pass_is_kept_until_the_connection_ends_for_good() {
         raw_group: None,
         arrival: Arrival { address: None, pass: Some(refused) },
         introduction: None,
+        deflate: None,
     })));
     assert!(matches!(bench.effects.last(), Some(Effect::ConnectRefused(..))) && weak.upgrade().is_none());
 
@@ -178,4 +180,89 @@ fn who_sends_more_than_it_may_is_closed_for_good() {
         });
         assert!(throttled);
     }
+}
+
+/// Whom a drain may close, and whom it waits for.
+#[test]
+fn a_drain_knows_who_would_lose_something() {
+    let mut bench = Bench::new(Limits::default());
+    let (plain, reliable, away) = (bench.json(&["g"]), bench.reliable(&["g"]), bench.reliable(&["g"]));
+    let publisher = bench.json(&[]);
+    bench.handle(Input::SocketLost(away));
+    assert!(!bench.hub.is_awaited(), "nothing is kept for it");
+    bench.handle(Input::Congested(reliable));
+    let publish = r#"{"type":"sendToGroup","group":"g","dataType":"text","data":"1"}"#;
+    bench.say(publisher, publish);
+    bench.flush();
+    assert!(bench.hub.is_awaited(), "a client comes back for what it has not confirmed");
+    let is_behind = |bench: &Bench, of: Transport| bench.hub.is_behind(of.connection);
+    assert!(!is_behind(&bench, plain) && !is_behind(&bench, publisher) && !is_behind(&bench, away));
+    assert!(is_behind(&bench, reliable), "its socket takes nothing");
+    bench.handle(Input::Writable(reliable));
+    bench.flush();
+    assert!(!is_behind(&bench, reliable), "it was sent all");
+
+    for client in [plain, reliable] {
+        bench.texts(client);
+        bench.say(publisher, publish);
+        bench.handle(Input::Drain(client));
+        // What was published before the goodbye comes before it.
+        assert_eq!(bench.short(client)[..], ["1", "disconnected", "close 1001"]);
+        bench.handle(Input::Drain(client));
+        assert!(is_gone(&mut bench, client) && bench.texts(client).is_empty(), "once");
+    }
+    let id = id_of(&bench, away);
+    bench.recover(id, Subprotocol::ReliableJson);
+    bench.flush();
+    assert!(!bench.hub.is_awaited(), "it is there, and closed like everybody");
+}
+
+/// What can be refused is refused by name, nothing else is, and what was refused can be sent again.
+#[test]
+fn short_of_memory_the_hub_refuses_publications_that_are_acknowledged() {
+    let mut bench = Bench::new(Limits::default());
+    let (publisher, member) = (bench.json(&[]), bench.json(&["g"]));
+    let acked = r#"{"type":"sendToGroup","group":"g","ackId":7,"dataType":"text","data":"a"}"#;
+    bench.hub.set_short_of_memory(true);
+    bench.say(publisher, acked);
+    let ack = bench.texts(publisher).concat();
+    assert!(ack.contains(r#""success":false"#) && ack.contains("InternalServerError"), "{ack}");
+    bench.say(publisher, r#"{"type":"sendToGroup","group":"g","dataType":"text","data":"b"}"#);
+    bench.say(publisher, r#"{"type":"joinGroup","group":"h","ackId":8}"#);
+    assert_eq!(bench.short(publisher)[..], ["ack 8"]);
+    assert_eq!(bench.short(member)[..], ["b"]);
+    assert_eq!(bench.hub.counters().publications_refused, 1);
+    bench.hub.set_short_of_memory(false);
+    bench.say(publisher, acked);
+    assert_eq!(
+        (&bench.short(publisher)[..], &bench.short(member)[..]),
+        (&["ack 7".into()][..], &["a".into()][..])
+    );
+}
+
+/// Attached or not, plain or reliable.
+#[test]
+fn whoever_is_shed_is_closed_at_once_and_its_log_is_gone() {
+    let mut bench = Bench::new(Limits::default());
+    let (plain, reliable, away) = (bench.json(&["g"]), bench.reliable(&["g"]), bench.reliable(&["g"]));
+    let publisher = bench.json(&[]);
+    bench.handle(Input::SocketLost(away));
+    assert_eq!(bench.hub.kept_bytes().count(), 0);
+    bench.say(publisher, r#"{"type":"sendToGroup","group":"g","dataType":"text","data":"1"}"#);
+    bench.flush();
+    let kept: Vec<_> = bench.hub.kept_bytes().collect();
+    assert_eq!(kept.iter().map(|(key, _)| *key).collect::<Vec<_>>(), [reliable.connection, away.connection]);
+    assert!(kept.iter().all(|(_, bytes)| *bytes > 1));
+    bench.effects.clear();
+    for client in [plain, reliable, away] {
+        bench.handle(Input::Shed(client.connection));
+        bench.handle(Input::Shed(client.connection));
+        assert!(is_gone(&mut bench, client));
+    }
+    let closed = bench.effects.iter().filter(|effect| {
+        matches!(effect, Effect::Closed { code: 1008, category: CloseCategory::SlowClient, .. })
+    });
+    assert_eq!(closed.count(), 3, "each once");
+    bench.flush();
+    assert_eq!(bench.hub.kept_bytes().count(), 0);
 }

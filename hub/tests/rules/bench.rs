@@ -7,6 +7,7 @@ use ringhub_hub::{
 use ringhub_protocol::name::{GroupName, HubName, UserId};
 use ringhub_protocol::pubsub::{Data, Subprotocol, json};
 use ringhub_protocol::rest::{Operation, Target};
+use ringhub_protocol::ws::{DeflateOffer, Inflater};
 use std::collections::HashMap;
 
 /// What a client may speak.
@@ -22,7 +23,11 @@ pub(crate) struct Bench {
     pub(crate) hub: Hub,
     pub(crate) now: Time,
     next_socket: u32,
+    /// Whether clients that come can inflate.
+    pub(crate) deflate: bool,
     pub(crate) effects: Effects,
+    /// Deflated frames that were read.
+    pub(crate) deflated: usize,
     /// What each socket was sent, as payloads of its frames (close frames as `close N`).
     pub(crate) wires: HashMap<u32, Vec<u8>>,
     /// What each socket was told of frames that expire: payload and deadline.
@@ -37,7 +42,7 @@ impl Wires<'_> {
         let frames = bytes.perishable().iter().map(|frame| {
             let whole = &bytes[frame.start as usize..frame.end as usize];
             let header = if whole[1] < 126 { 2 } else { 4 };
-            (whole[header..].to_vec(), frame.until)
+            (payload(whole[0], &whole[header..]), frame.until)
         });
         self.1.entry(socket.slot).or_default().extend(frames);
     }
@@ -54,6 +59,14 @@ impl Sink for Wires<'_> {
     }
 }
 
+/// What a frame with this first byte says.
+fn payload(first: u8, bytes: &[u8]) -> Vec<u8> {
+    match first & 0x40 {
+        0 => bytes.to_vec(),
+        _ => Inflater::default().inflate(bytes, 1 << 20, first & 15 == 1).expect("a whole message").to_vec(),
+    }
+}
+
 pub(crate) fn group(name: &str) -> GroupName<'static> {
     GroupName::parse(name.to_owned()).unwrap()
 }
@@ -66,7 +79,9 @@ impl Bench {
             hub,
             now: Time(0),
             next_socket: 0,
+            deflate: false,
             effects: Effects::new(),
+            deflated: 0,
             wires: HashMap::new(),
             perishable: HashMap::new(),
         }
@@ -112,6 +127,7 @@ impl Bench {
             raw_group: None,
             arrival: Default::default(),
             introduction: None,
+            deflate: self.deflate.then(DeflateOffer::default),
         })));
         let opened = self.effects.iter().rev().find_map(|effect| match effect {
             Effect::Opened(transport) if transport.socket == socket => Some(*transport),
@@ -133,7 +149,8 @@ impl Bench {
     /// Asks for a session on a new socket, which is returned; the last effect is the answer.
     pub(crate) fn recover(&mut self, id: ConnectionId, subprotocol: Subprotocol) -> SocketKey {
         let socket = self.socket();
-        let recover = Recover { socket, id, subprotocol, address: None, prologue: Vec::new() };
+        let recover =
+            Recover { socket, id, subprotocol, address: None, prologue: Vec::new(), deflate: self.deflate };
         self.handle(Input::Recover(Box::new(recover)));
         socket
     }
@@ -179,8 +196,9 @@ impl Bench {
                 127 => (u64::from_be_bytes(tail[..8].try_into().unwrap()) as usize, &tail[8..]),
                 len => (usize::from(*len), tail),
             };
-            let (payload, tail) = tail.split_at(len);
-            frames.push((first & 15, payload.to_vec()));
+            let (bytes, tail) = tail.split_at(len);
+            self.deflated += usize::from(first & 0x40 != 0);
+            frames.push((first & 15, payload(*first, bytes)));
             rest = tail;
         }
         frames

@@ -69,6 +69,7 @@ fn knock(bench: &mut Bench, subprotocol: Subprotocol, offered: &[&str]) -> Socke
         raw_group: None,
         arrival: Default::default(),
         introduction: Some(Box::new(introduction)),
+        deflate: None,
     })));
     socket
 }

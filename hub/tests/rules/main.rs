@@ -3,6 +3,7 @@
 
 mod arrival;
 mod bench;
+mod deflated;
 mod events;
 mod expiry;
 mod fans;
@@ -208,6 +209,7 @@ fn a_session_is_recovered_with_what_was_not_acknowledged() {
         subprotocol: Subprotocol::ReliableJson,
         address: None,
         prologue: b"\x81\x03101".to_vec(),
+        deflate: false,
     })));
     let back = Transport { socket, ..b };
     bench.say(back, r#"{"type":"joinGroup","group":"g","ackId":1}"#);
@@ -241,6 +243,30 @@ fn a_session_ends_when_nobody_comes_back_in_time() {
     let socket = bench.recover(id, Subprotocol::ReliableJson);
     assert!(matches!(bench.effects.last(), Some(Effect::RecoverRefused(refused, _)) if *refused == socket));
     assert_eq!(bench.hub.group_counts(), (0, 0));
+}
+
+/// `reliability` check 46: as long as the window and its grace last, always; after that, never.
+#[test]
+fn a_session_is_recovered_until_the_last_millisecond_and_not_one_later() {
+    for waited in [0, 1, 50, 99, 100, 101, 108, 109, 110, 111, 1000, 1_000_000] {
+        let mut bench =
+            Bench::new(Limits { recovery_window_ms: 100, recovery_grace_ms: 10, ..Limits::default() });
+        let a = bench.reliable(&["g"]);
+        let id = id_of(&bench, a);
+        // Each time it comes back, the next wait is a new one.
+        for _ in 0..3 {
+            let lost = match bench.hub.socket_of(a.connection) {
+                Some(socket) => Transport { socket, ..a },
+                None => break,
+            };
+            bench.handle(Input::SocketLost(lost));
+            bench.now = Time(bench.now.0 + waited);
+            bench.flush();
+            let socket = bench.recover(id, Subprotocol::ReliableJson);
+            let came_back = bench.hub.socket_of(a.connection) == Some(socket);
+            assert_eq!(came_back, waited < 110, "after {waited} ms");
+        }
+    }
 }
 
 #[test]

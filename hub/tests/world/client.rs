@@ -85,6 +85,8 @@ pub(crate) struct Client {
     pub(crate) greeted: u8,
     /// Nothing is read from it for now.
     pub(crate) held: bool,
+    /// It reads nothing before this step.
+    pub(crate) deaf_until: u64,
 }
 
 impl Client {
@@ -118,6 +120,7 @@ impl Client {
             inbox: VecDeque::new(),
             greeted: 0,
             held: false,
+            deaf_until: 0,
         }
     }
 

@@ -46,6 +46,9 @@ impl Opcode {
 /// The longest header: two bytes, a 64-bit length and the masking key.
 pub const HEADER_BYTES_MAX: usize = 14;
 
+/// The reserved bit that marks a deflated message (RFC 7692 §6).
+const DEFLATED: u8 = 0x40;
+
 /// Largest payload of a control frame, in bytes (RFC 6455 §5.5).
 pub const CONTROL_BYTES_MAX: usize = 125;
 
@@ -56,6 +59,8 @@ pub struct Header {
     pub fin: bool,
     /// Type; a control frame is final and at most [`CONTROL_BYTES_MAX`] bytes.
     pub opcode: Opcode,
+    /// It begins a message of permessage-deflate (RFC 7692 §6); only [`Header::parse_deflated`] lets that pass.
+    pub deflated: bool,
     /// At most 2^63 − 1.
     pub payload_len: u64,
 }
@@ -69,6 +74,7 @@ impl Header {
     /// 1002 for reserved bits (no extension is negotiated), reserved opcodes, an unmasked frame, a control
     /// frame that is fragmented or over 125 bytes, a length that is not the shortest form or has its top
     /// bit set; each with the first byte that shows it.
+    #[inline]
     pub fn parse(bytes: &[u8]) -> Result<Option<Self>, Fault> {
         let Some(&first) = bytes.first() else { return Ok(None) };
         if first & 0x70 != 0 {
@@ -113,7 +119,37 @@ impl Header {
                 length
             }
         };
-        Ok(Some(Self { fin, opcode, payload_len }))
+        Ok(Some(Self { fin, opcode, deflated: false, payload_len }))
+    }
+
+    /// The same; with `deflate`, where permessage-deflate is negotiated, a message may be marked as deflated, in its first frame
+    /// (RFC 7692 §6).
+    ///
+    /// # Errors
+    ///
+    /// As [`Header::parse`]; 1002 for the mark on any other frame.
+    #[inline]
+    pub fn parse_deflated(bytes: &[u8], deflate: bool) -> Result<Option<Self>, Fault> {
+        match bytes.first() {
+            Some(first) if deflate && first & 0x70 == DEFLATED => Self::parse_marked(bytes),
+            _ => Self::parse(bytes),
+        }
+    }
+
+    /// The header of a frame whose first byte has the mark, and no other reserved bit.
+    #[cold]
+    #[inline(never)]
+    fn parse_marked(bytes: &[u8]) -> Result<Option<Self>, Fault> {
+        match Opcode::from_wire(bytes[0] & 0x0f) {
+            Some(Opcode::Text | Opcode::Binary) | None => {}
+            Some(_) => return Err(Fault::protocol("a frame that begins no message is marked as deflated")),
+        }
+        let mut unmarked = [0; HEADER_BYTES_MAX];
+        let len = bytes.len().min(HEADER_BYTES_MAX);
+        unmarked[..len].copy_from_slice(&bytes[..len]);
+        unmarked[0] &= !DEFLATED;
+        let header = Self::parse(&unmarked[..len])?;
+        Ok(header.map(|header| Self { deflated: true, ..header }))
     }
 
     /// Length of the whole header with its masking key, in bytes: 6, 8 or 14.
@@ -178,6 +214,12 @@ pub fn write_frame_with(
     out[start..moved_start].copy_from_slice(&header[..len]);
 }
 
+/// Marks the frame that begins at `start` as the whole of a deflated message (RFC 7692 §6).
+pub fn mark_deflated(out: &mut [u8], start: usize) {
+    debug_assert!(matches!(out[start], 0x81 | 0x82), "only messages are deflated");
+    out[start] |= DEFLATED;
+}
+
 /// The header in the first bytes of the array, and how many they are. One well-predicted branch for small
 /// payloads, none that depends on the opcode.
 #[inline]
@@ -236,13 +278,41 @@ mod tests {
             let mut bytes = Vec::new();
             write_header(&mut bytes, Opcode::Text, payload_len);
             bytes[1] |= 0x80;
-            let expected = Header { fin: true, opcode: Opcode::Text, payload_len: payload_len as u64 };
+            let expected =
+                Header { fin: true, opcode: Opcode::Text, deflated: false, payload_len: payload_len as u64 };
             assert_eq!(Header::parse(&bytes), Ok(Some(expected)));
             assert_eq!(expected.len_with_key(), bytes.len() + 4);
             for cut in 0..bytes.len() {
                 assert_eq!(Header::parse(&bytes[..cut]), Ok(None), "cut at {cut}");
             }
         }
+    }
+
+    #[test]
+    fn a_mark_of_deflate_is_for_the_first_frame_of_a_message() {
+        for (bytes, fin, opcode, payload_len) in [
+            (&b"\xc1\x85"[..], true, Opcode::Text, 5),
+            (b"\x42\x80", false, Opcode::Binary, 0),
+            (b"\xc2\xff\0\0\0\0\0\x01\0\0", true, Opcode::Binary, 65_536),
+        ] {
+            let expected = Header { fin, opcode, deflated: true, payload_len };
+            assert_eq!(Header::parse_deflated(bytes, true), Ok(Some(expected)));
+            assert_eq!(Header::parse(bytes).expect_err("not negotiated").code.get(), 1002);
+            for cut in 0..bytes.len() {
+                assert_eq!(Header::parse_deflated(&bytes[..cut], true), Ok(None), "cut at {cut}");
+            }
+        }
+        // Continuations, control frames, reserved opcodes, and marked twice.
+        for first in [0xc0, 0x40, 0xc8, 0xc9, 0xca, 0xc3, 0xcb, 0xe1, 0xd2, 0xf1, 0xa1, 0x91] {
+            let fault = Header::parse_deflated(&[first], true).expect_err("refused");
+            assert_eq!(fault.code.get(), 1002, "{first:x}");
+        }
+        let plain = [0x81, 0x85];
+        assert_eq!(Header::parse_deflated(&plain, true), Header::parse(&plain));
+        let mut frame = Vec::new();
+        write_frame(&mut frame, Opcode::Binary, b"");
+        mark_deflated(&mut frame, 0);
+        assert_eq!(frame, [0xc2, 0]);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use sha1::{Digest, Sha1};
 
 use crate::http::Head;
 use crate::pubsub::Subprotocol;
+use crate::ws::extension::{DeflateOffer, MalformedExtensions, is_token};
 
 /// Whether and how a request asks for a WebSocket.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +28,8 @@ pub struct UpgradeRequest<'a> {
     pub key: &'a str,
     /// The subprotocols offered, in the client's order and spelling; each is a token.
     pub subprotocols: Vec<&'a str>,
+    /// What it offers of permessage-deflate, in its order.
+    pub deflate: Vec<DeflateOffer>,
 }
 
 /// Why an upgrade is refused.
@@ -103,7 +106,12 @@ impl<'a> Head<'a> {
             .map(parse_token)
             .collect::<Option<_>>()
             .ok_or(UpgradeFault::bad("Sec-WebSocket-Protocol has a name that is not a token"))?;
-        Ok(UpgradeRequest { key, subprotocols })
+        let deflate = self
+            .list("sec-websocket-extensions")
+            .filter_map(|element| DeflateOffer::parse(element).transpose())
+            .collect::<Result<_, MalformedExtensions>>()
+            .map_err(|_| UpgradeFault::bad("Sec-WebSocket-Extensions is malformed"))?;
+        Ok(UpgradeRequest { key, subprotocols, deflate })
     }
 }
 
@@ -119,8 +127,9 @@ pub fn choose<'a>(offered: &[&'a str]) -> (Subprotocol, Option<&'a str>) {
 
 /// Appends the 101 response that opens the WebSocket (RFC 6455 §4.2.2).
 ///
-/// `key` is [`UpgradeRequest::key`]; `subprotocol` one of the names the client offered, as it spelled it.
-pub fn write_accept(out: &mut Vec<u8>, key: &str, subprotocol: Option<&str>) {
+/// `key` is [`UpgradeRequest::key`]; `subprotocol` one of the names the client offered, as it spelled it; `deflate`
+/// one of its offers.
+pub fn write_accept(out: &mut Vec<u8>, key: &str, subprotocol: Option<&str>, deflate: Option<DeflateOffer>) {
     out.extend_from_slice(
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
           Sec-WebSocket-Accept: ",
@@ -130,6 +139,10 @@ pub fn write_accept(out: &mut Vec<u8>, key: &str, subprotocol: Option<&str>) {
         debug_assert!(parse_token(subprotocol.as_bytes()).is_some(), "{subprotocol:?} is not a token");
         out.extend_from_slice(b"\r\nSec-WebSocket-Protocol: ");
         out.extend_from_slice(subprotocol.as_bytes());
+    }
+    if let Some(offer) = deflate {
+        out.extend_from_slice(b"\r\nSec-WebSocket-Extensions: ");
+        offer.write_answer(out);
     }
     out.extend_from_slice(b"\r\n\r\n");
 }
@@ -156,11 +169,7 @@ fn parse_key(value: &[u8]) -> Option<&str> {
 
 /// A token (RFC 9110 §5.6.2).
 fn parse_token(value: &[u8]) -> Option<&str> {
-    let is_token_byte = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
-    if value.is_empty() || !value.iter().all(is_token_byte) {
-        return None;
-    }
-    std::str::from_utf8(value).ok()
+    std::str::from_utf8(value).ok().filter(|_| is_token(value))
 }
 
 /// The constant of RFC 6455 §1.3.
@@ -205,18 +214,19 @@ mod tests {
     #[test]
     fn accepts_the_example_of_the_rfc() {
         check(&request("GET", &[("Sec-WebSocket-Protocol", "chat, superchat")]), |upgrade| {
-            let expected = UpgradeRequest { key: KEY, subprotocols: vec!["chat", "superchat"] };
+            let expected =
+                UpgradeRequest { key: KEY, subprotocols: vec!["chat", "superchat"], deflate: Vec::new() };
             assert_eq!(upgrade, Upgrade::Upgrade(expected));
         });
         let mut out = Vec::new();
-        write_accept(&mut out, KEY, Some("chat"));
+        write_accept(&mut out, KEY, Some("chat"), None);
         assert_eq!(
             std::str::from_utf8(&out),
             Ok("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
                 Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nSec-WebSocket-Protocol: chat\r\n\r\n")
         );
         out.clear();
-        write_accept(&mut out, KEY, None);
+        write_accept(&mut out, KEY, None, None);
         assert!(out.ends_with(b"Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"));
     }
 
@@ -254,6 +264,8 @@ mod tests {
             &[("Sec-WebSocket-Key", KEY), ("sec-websocket-key", KEY)],
             &[("Sec-WebSocket-Protocol", "a b")],
             &[("Sec-WebSocket-Protocol", "a/b")],
+            &[("Sec-WebSocket-Extensions", "permessage-deflate; a=")],
+            &[("Sec-WebSocket-Extensions", "permessage-deflate, b c")],
             &[("Content-Length", "5")],
             &[("Transfer-Encoding", "chunked")],
         ] {
@@ -299,6 +311,26 @@ mod tests {
                 other => panic!("{changed:?}: {other:?}"),
             });
         }
+    }
+
+    #[test]
+    fn offers_of_deflate_are_read_from_all_headers_in_order() {
+        let text = request(
+            "GET",
+            &[
+                ("Sec-WebSocket-Extensions", "other, permessage-deflate; server_max_window_bits=10"),
+                ("Sec-WebSocket-Extensions", "permessage-deflate; unknown, permessage-deflate"),
+            ],
+        );
+        check(&text, |upgrade| {
+            let Upgrade::Upgrade(request) = upgrade else { panic!("{upgrade:?}") };
+            assert_eq!(request.deflate.iter().map(|offer| offer.window_bits()).collect::<Vec<_>>(), [10, 15]);
+            let mut out = Vec::new();
+            write_accept(&mut out, KEY, None, DeflateOffer::choose(&request.deflate, 15));
+            let answer = "\r\nSec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover; \
+                          client_no_context_takeover\r\n\r\n";
+            assert!(out.ends_with(answer.as_bytes()), "{}", String::from_utf8_lossy(&out));
+        });
     }
 
     #[test]

@@ -8,9 +8,12 @@
 //! - Memory follows the bytes that arrived, never the length a header announces; it is bounded by
 //!   [`DecoderLimits::message_bytes_max`], which is checked at the header.
 //! - Time is linear in the bytes, empty fragments included.
+//! - A deflated message is inflated when it is whole, by an [`Inflater`] that all connections share, and only as far
+//!   as the limit goes. Until then there is no more of it than arrived.
 
 use super::CloseCode;
 use super::close::write_close;
+use super::deflate::Inflater;
 use super::frame::{CONTROL_BYTES_MAX, HEADER_BYTES_MAX, Header, Opcode};
 use super::mask::unmask;
 use super::utf8::{InvalidUtf8, Utf8Reader};
@@ -18,7 +21,7 @@ use super::utf8::{InvalidUtf8, Utf8Reader};
 /// Bounds of what a peer may send.
 #[derive(Debug, Clone, Copy)]
 pub struct DecoderLimits {
-    /// Largest message after reassembly, in bytes; checked at the frame header.
+    /// Largest message after reassembly, in bytes; checked at the frame header, and again while it is inflated.
     pub message_bytes_max: usize,
     /// Most fragments of one message.
     pub fragments_max: u32,
@@ -73,7 +76,7 @@ impl Fault {
         Self { code: CloseCode::PROTOCOL_ERROR, reason }
     }
 
-    const fn too_big(reason: &'static str) -> Self {
+    pub(super) const fn too_big(reason: &'static str) -> Self {
         Self { code: CloseCode::TOO_BIG, reason }
     }
 }
@@ -96,12 +99,24 @@ pub struct Decoder {
     partial: Option<Box<Partial>>,
     /// After a close frame or a fault nothing is read.
     ended: bool,
+    /// permessage-deflate is negotiated.
+    deflate: bool,
 }
 
 impl Decoder {
     /// A decoder for frames from a client (they must be masked).
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The same for a client that may deflate its messages (RFC 7692).
+    pub fn deflated() -> Self {
+        Self { deflate: true, ..Self::default() }
+    }
+
+    /// Whether the client may deflate its messages.
+    pub fn is_deflated(&self) -> bool {
+        self.deflate
     }
 
     /// Reads up to one event from `input`. Call again with the rest until the input is used up.
@@ -113,22 +128,57 @@ impl Decoder {
     /// [`Fault`] with 1002 for a frame RFC 6455 forbids, 1007 for text that is not UTF-8 (with the offending
     /// byte, inside a frame too), 1009 for a message over the limits, with the header that announces it.
     /// Events before the faulty frame have been returned by earlier calls.
+    ///
+    /// Deflated messages, where they are legal, are passed over: who wants them calls
+    /// [`next_with`](Self::next_with).
     pub fn next<'a>(&'a mut self, input: &'a mut [u8], limits: &DecoderLimits) -> Result<Step<'a>, Fault> {
+        self.step(input, limits, None)
+    }
+
+    /// The same, inflating deflated messages. What it inflates is the event's until `inflater` is used again.
+    ///
+    /// # Errors
+    ///
+    /// As [`next`](Self::next); for a deflated message 1007 and 1009 come when it is whole.
+    pub fn next_with<'a>(
+        &'a mut self,
+        input: &'a mut [u8],
+        limits: &DecoderLimits,
+        inflater: &'a mut Inflater,
+    ) -> Result<Step<'a>, Fault> {
+        self.step(input, limits, Some(inflater))
+    }
+
+    #[inline]
+    fn step<'a>(
+        &'a mut self,
+        input: &'a mut [u8],
+        limits: &DecoderLimits,
+        inflater: Option<&'a mut Inflater>,
+    ) -> Result<Step<'a>, Fault> {
         self.release();
         if self.ended {
             return Ok(Step { consumed: input.len(), event: None });
         }
         let advanced = self.advance(input, limits);
-        let Self { partial, ended } = self;
+        let Self { partial, ended, .. } = self;
         let step = advanced.and_then(|(consumed, found)| {
             let event = match (found, partial.as_deref()) {
-                (Some(Found::InInput { opcode, start }), _) => {
+                (Some(Found::InInput { opcode, start, deflated: false }), _) => {
                     Some(frame_event(opcode, &input[start..consumed])?)
+                }
+                (Some(Found::InInput { opcode, start, deflated: true }), _) => {
+                    inflated_event(opcode, &input[start..consumed], limits, inflater)?
                 }
                 (Some(Found::Control(opcode)), Some(partial)) => {
                     Some(frame_event(opcode, partial.control_payload())?)
                 }
-                (Some(Found::Message), Some(partial)) => partial.message_event(),
+                (Some(Found::Message), Some(partial)) => match &partial.message {
+                    Some(Message { body: Body::Deflated(opcode, payload), .. }) => {
+                        inflated_event(*opcode, payload, limits, inflater)?
+                    }
+                    _ => partial.message_event(),
+                },
                 (_, _) => None,
             };
             Ok(Step { consumed, event })
@@ -145,6 +195,11 @@ impl Decoder {
                 self.partial = None;
             }
         }
+    }
+
+    /// Bytes that are kept of an unfinished message.
+    pub fn held_bytes(&self) -> usize {
+        self.partial.as_ref().and_then(|partial| partial.message.as_ref()).map_or(0, |message| message.bytes)
     }
 
     /// Takes bytes until something is found or the input is used up.
@@ -172,7 +227,8 @@ impl Decoder {
             if whole_in_input && stands_alone {
                 let end = at + header.payload_len as usize;
                 unmask(&mut input[at..end], key, 0);
-                return Ok((end, Some(Found::InInput { opcode: header.opcode, start: at })));
+                let Header { opcode, deflated, .. } = header;
+                return Ok((end, Some(Found::InInput { opcode, start: at, deflated })));
             }
 
             let partial = self.partial.get_or_insert_default();
@@ -197,7 +253,7 @@ impl Decoder {
         let message = self.partial.as_deref().and_then(|partial| partial.message.as_ref());
         let kept_len = self.partial.as_deref().map_or(0, |partial| usize::from(partial.header_len));
         if kept_len == 0
-            && let Some((header, key)) = read_header(input, message, limits)?
+            && let Some((header, key)) = read_header(input, message, limits, self.deflate)?
         {
             return Ok(Some((header, key, header.len_with_key())));
         }
@@ -207,7 +263,7 @@ impl Decoder {
         let copied = input.len().min(HEADER_BYTES_MAX - kept_len);
         let len = kept_len + copied;
         partial.header[kept_len..len].copy_from_slice(&input[..copied]);
-        match read_header(&partial.header[..len], partial.message.as_ref(), limits)? {
+        match read_header(&partial.header[..len], partial.message.as_ref(), limits, self.deflate)? {
             Some((header, key)) => {
                 partial.header_len = 0;
                 let taken = header.len_with_key() - kept_len;
@@ -228,7 +284,7 @@ impl Decoder {
 enum Found {
     /// A frame that is a whole event; its unmasked payload lies in the input from `start` to what was
     /// consumed.
-    InInput { opcode: Opcode, start: usize },
+    InInput { opcode: Opcode, start: usize, deflated: bool },
     /// A control frame collected in [`Partial::control`].
     Control(Opcode),
     /// The message collected in [`Partial::message`].
@@ -241,8 +297,9 @@ fn read_header(
     bytes: &[u8],
     message: Option<&Message>,
     limits: &DecoderLimits,
+    deflate: bool,
 ) -> Result<Option<(Header, [u8; 4])>, Fault> {
-    let Some(header) = Header::parse(bytes)? else { return Ok(None) };
+    let Some(header) = Header::parse_deflated(bytes, deflate)? else { return Ok(None) };
     if !header.opcode.is_control() {
         check_data_frame(&header, message, limits)?;
     }
@@ -261,7 +318,11 @@ fn check_data_frame(header: &Header, message: Option<&Message>, limits: &Decoder
         (_, Some(_)) => return Err(Fault::protocol("a new message starts inside a fragmented one")),
         (_, None) => (0, 0),
     };
-    if header.payload_len > limits.message_bytes_max.saturating_sub(bytes) as u64 {
+    let mut bytes_max = limits.message_bytes_max;
+    if header.deflated || message.is_some_and(|message| matches!(message.body, Body::Deflated(..))) {
+        bytes_max = deflated_bytes_max(bytes_max);
+    }
+    if header.payload_len > bytes_max.saturating_sub(bytes) as u64 {
         return Err(Fault::too_big("the message is larger than the limit"));
     }
     if fragments >= limits.fragments_max {
@@ -280,6 +341,25 @@ fn frame_event(opcode: Opcode, payload: &[u8]) -> Result<Event<'_>, Fault> {
         Opcode::Close => return close_event(payload),
         Opcode::Binary | Opcode::Continuation => Event::Binary(payload),
     })
+}
+
+/// Bytes of a payload on the wire that may inflate to a message within the limit: what cannot be made shorter becomes
+/// a little longer.
+fn deflated_bytes_max(message_bytes_max: usize) -> usize {
+    message_bytes_max.saturating_add(message_bytes_max / 1024 + 64)
+}
+
+/// The event of a deflated message; none without an inflater.
+#[cold]
+fn inflated_event<'a>(
+    opcode: Opcode,
+    payload: &[u8],
+    limits: &DecoderLimits,
+    inflater: Option<&'a mut Inflater>,
+) -> Result<Option<Event<'a>>, Fault> {
+    let Some(inflater) = inflater else { return Ok(None) };
+    let message = inflater.inflate(payload, limits.message_bytes_max, opcode == Opcode::Text)?;
+    frame_event(opcode, message).map(Some)
 }
 
 /// RFC 6455 §5.5.1, §7.4.
@@ -361,6 +441,8 @@ struct Message {
 enum Body {
     Text(String, Utf8Reader),
     Binary(Vec<u8>),
+    /// The payload of a deflated message of this type.
+    Deflated(Opcode, Vec<u8>),
 }
 
 impl Partial {
@@ -382,6 +464,7 @@ impl Partial {
         if !header.opcode.is_control() {
             let message = self.message.get_or_insert_with(|| Message {
                 body: match header.opcode {
+                    opcode if header.deflated => Body::Deflated(opcode, Vec::new()),
                     Opcode::Text => Body::Text(String::new(), Utf8Reader::default()),
                     _ => Body::Binary(Vec::new()),
                 },
@@ -429,9 +512,10 @@ impl Partial {
     }
 
     fn message_event(&self) -> Option<Event<'_>> {
-        self.message.as_ref().map(|message| match &message.body {
-            Body::Text(text, _) => Event::Text(text),
-            Body::Binary(bytes) => Event::Binary(bytes),
+        self.message.as_ref().and_then(|message| match &message.body {
+            Body::Text(text, _) => Some(Event::Text(text)),
+            Body::Binary(bytes) => Some(Event::Binary(bytes)),
+            Body::Deflated(..) => None,
         })
     }
 }
@@ -445,7 +529,7 @@ impl Message {
                 text.reserve_exact(growth);
                 reader.append(chunk, text)
             }
-            Body::Binary(bytes) => {
+            Body::Binary(bytes) | Body::Deflated(_, bytes) => {
                 let growth = growth(bytes.len(), bytes.capacity(), chunk.len(), self.bytes, last_frame);
                 bytes.reserve_exact(growth);
                 bytes.extend_from_slice(chunk);
@@ -484,7 +568,7 @@ mod tests {
         decoder.partial.as_deref().map(|partial| match &partial.message {
             None => 0,
             Some(Message { body: Body::Text(text, _), .. }) => text.capacity(),
-            Some(Message { body: Body::Binary(bytes), .. }) => bytes.capacity(),
+            Some(Message { body: Body::Binary(bytes) | Body::Deflated(_, bytes), .. }) => bytes.capacity(),
         })
     }
 
@@ -588,5 +672,140 @@ mod tests {
         assert_eq!(fault.code, CloseCode::INVALID_PAYLOAD);
         decoder.release();
         assert_eq!(collected_capacity(&decoder), None);
+    }
+
+    /// A client's frame; `first` is its first byte.
+    fn client_frame(first: u8, payload: &[u8]) -> Vec<u8> {
+        let mut frame = Vec::new();
+        crate::ws::frame::write_frame(&mut frame, Opcode::Text, payload);
+        let header_len = frame.len() - payload.len();
+        frame[0] = first;
+        frame[1] |= 0x80;
+        frame.splice(header_len..header_len, [7, 0, 9, 1]);
+        unmask(&mut frame[header_len + 4..], [7, 0, 9, 1], 0);
+        frame
+    }
+
+    /// What a decoder of deflated messages makes of input in pieces of `piece` bytes.
+    fn told_deflated(input: &[u8], piece: usize) -> (Vec<String>, Option<u16>) {
+        let (mut decoder, mut inflater) = (Decoder::deflated(), Inflater::default());
+        let mut told = Vec::new();
+        for chunk in input.chunks(piece) {
+            let mut chunk = chunk.to_vec();
+            let mut rest = &mut chunk[..];
+            while !rest.is_empty() {
+                match decoder.next_with(rest, &LIMITS, &mut inflater) {
+                    Ok(step) => {
+                        told.extend(step.event.map(|event| format!("{event:?}")));
+                        let consumed = step.consumed;
+                        rest = &mut rest[consumed..];
+                    }
+                    Err(fault) => return (told, Some(fault.code.get())),
+                }
+            }
+            decoder.release();
+        }
+        assert!(decoder.partial.is_none(), "an idle decoder owns nothing");
+        (told, None)
+    }
+
+    #[test]
+    fn deflated_messages_are_the_same_for_every_split() {
+        // RFC 7692 §7.2.3.1, whole and in fragments with a ping between them, and a plain message.
+        let mut input = client_frame(0xc1, b"\xf2\x48\xcd\xc9\xc9\x07\0");
+        input.extend(client_frame(0x42, b"\xf2\x48\xcd"));
+        input.extend(client_frame(0x89, b"p"));
+        input.extend(client_frame(0x00, b""));
+        input.extend(client_frame(0x80, b"\xc9\xc9\x07\0"));
+        input.extend(client_frame(0x81, b"plain"));
+        input.extend(client_frame(0xc1, b"\0"));
+        let expected = [
+            "Text(\"Hello\")",
+            "Ping([112])",
+            "Binary([72, 101, 108, 108, 111])",
+            "Text(\"plain\")",
+            "Text(\"\")",
+        ];
+        for piece in 1..=input.len() {
+            assert_eq!(told_deflated(&input, piece), (expected.map(str::to_owned).to_vec(), None), "{piece}");
+        }
+    }
+
+    #[test]
+    fn a_mark_of_deflate_needs_to_be_negotiated_and_at_the_start() {
+        let hello = b"\xf2\x48\xcd\xc9\xc9\x07\0";
+        let fault = Decoder::new().next(&mut client_frame(0xc1, hello), &LIMITS).expect_err("not negotiated");
+        assert_eq!(fault.code, CloseCode::PROTOCOL_ERROR);
+        for first in [0xc9, 0xc8, 0xca, 0xe1, 0xd1] {
+            assert_eq!(told_deflated(&client_frame(first, b""), 99), (Vec::new(), Some(1002)), "{first:x}");
+        }
+        for continuation in [0xc0, 0x40] {
+            let mut input = client_frame(0x41, &hello[..3]);
+            input.extend(client_frame(continuation, &hello[3..]));
+            assert_eq!(told_deflated(&input, 99), (Vec::new(), Some(1002)));
+        }
+        // A plain message may not be gone on with as a deflated one.
+        let mut input = client_frame(0x01, b"a");
+        input.extend(client_frame(0xc0, hello));
+        assert_eq!(told_deflated(&input, 99), (Vec::new(), Some(1002)));
+    }
+
+    #[test]
+    fn deflated_text_that_is_none_and_broken_streams_are_1007() {
+        for payload in [&b"\0\x02\0\xfd\xff\xc3\x28\0"[..], b"\xff", b"", b"\xf2\x48\xcd"] {
+            assert_eq!(
+                told_deflated(&client_frame(0xc1, payload), 99),
+                (Vec::new(), Some(1007)),
+                "{payload:x?}"
+            );
+        }
+        let binary = client_frame(0xc2, b"\0\x02\0\xfd\xff\xc3\x28\0");
+        assert_eq!(told_deflated(&binary, 99), (vec!["Binary([195, 40])".to_owned()], None));
+    }
+
+    #[test]
+    fn a_deflated_message_is_bounded_on_the_wire_and_inflated() {
+        let limits = DecoderLimits { message_bytes_max: 1_000, fragments_max: 10 };
+        let next = |input: &mut [u8]| {
+            let (mut decoder, mut inflater) = (Decoder::deflated(), Inflater::default());
+            decoder.next_with(input, &limits, &mut inflater).map(|step| {
+                step.event.map(|event| match event {
+                    Event::Binary(bytes) => bytes.len(),
+                    other => panic!("{other:?}"),
+                })
+            })
+        };
+        let payload = |len: usize| {
+            let mut payload = Vec::new();
+            assert!(crate::ws::Deflater::default().deflate(&mut payload, &vec![0; len], 15));
+            payload
+        };
+        assert_eq!(next(&mut client_frame(0xc2, &payload(1_000))), Ok(Some(1_000)));
+        let fault = next(&mut client_frame(0xc2, &payload(1_001))).expect_err("too large");
+        assert_eq!(fault.code, CloseCode::TOO_BIG);
+        // What cannot be made shorter is a little longer than the message.
+        let stored = [&b"\0\xe8\x03\x17\xfc"[..], &[1; 1_000], b"\0"].concat();
+        assert_eq!(next(&mut client_frame(0xc2, &stored)), Ok(Some(1_000)));
+        // With the header, before any of it arrives.
+        let mut header = client_frame(0xc2, &[0; 1_065])[..8].to_vec();
+        assert_eq!(next(&mut header).expect_err("too large").code, CloseCode::TOO_BIG);
+    }
+
+    #[test]
+    fn without_an_inflater_deflated_messages_are_passed_over() {
+        let mut input = client_frame(0xc1, b"\xff");
+        input.extend(client_frame(0x42, b"\xff"));
+        input.extend(client_frame(0x80, b"\xff"));
+        input.extend(client_frame(0x88, b""));
+        let mut decoder = Decoder::deflated();
+        let mut rest = &mut input[..];
+        let mut told = Vec::new();
+        while !rest.is_empty() {
+            let step = decoder.next(rest, &LIMITS).expect("nobody looks into them");
+            told.extend(step.event.map(|event| format!("{event:?}")));
+            let consumed = step.consumed;
+            rest = &mut rest[consumed..];
+        }
+        assert_eq!(told, ["Close { code: None, reason: \"\" }"]);
     }
 }

@@ -4,6 +4,7 @@ use super::*;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
+use ringhub_protocol::http::HEADERS_MAX;
 use std::collections::VecDeque;
 
 /// A socket whose other side has said everything already.
@@ -106,7 +107,7 @@ fn answers_mean_the_same_however_they_are_cut() {
             true,
         ),
         (
-            "HTTP/1.1 500 E\r\ntransfer-encoding: chunked\r\n\r\n001 \r\na\r\n000\r\nTrailer: 1\r\nB: 2\r\n\r\n",
+            "HTTP/1.1 500 E\r\ntransfer-encoding: chunked\r\n\r\n001;\r\na\r\n000\r\nTrailer: 1\r\nB: 2\r\n\r\n",
             500,
             "a",
             true,
@@ -173,11 +174,13 @@ fn what_is_no_answer_is_said() {
         (&chunked("5\r\n12"), "broken: the handler closed the connection within the answer"),
         (&chunked("g\r\n"), "the size of a chunk is none"),
         (&chunked("\r\n"), "the size of a chunk is none"),
-        (&chunked("1\na\r\n"), "a line between chunks has no proper end"),
-        (&chunked("1\r\nab\r\n"), "a chunk of the answer is longer than it says"),
+        (&chunked("1\na\r\n"), "the size of a chunk is none"),
+        (&chunked("1 \r\na\r\n"), "the size of a chunk is none"),
+        (&chunked("1\r2"), "a line between chunks has no proper end"),
+        (&chunked("1\r\nab\r\n"), "a chunk is longer than it says"),
         (&chunked("11111111111111111\r\n"), "the size of a chunk is none"),
         (&chunked(&format!("1;{}", "x".repeat(2000))), "a line between chunks is too long"),
-        (&trailers, "the answer has too many trailers"),
+        (&trailers, "the body has too many trailers"),
     ] {
         assert_eq!(read(pieces(&[bytes.as_bytes()]), LIMIT).unwrap_err(), fault, "{bytes:.100?}");
     }

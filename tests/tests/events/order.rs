@@ -109,7 +109,9 @@ fn reading_pauses_at_the_bound_and_nothing_is_lost() {
         }
         Answer::text(number)
     });
-    let server = server(&format!("[hubs.chat]\nevents_queued_max = 4\n{}", handler.section(USER)));
+    // No ping may come among the answers, however slow the machine is.
+    let hub = "[hubs.chat]\nevents_queued_max = 4\nwebsocket_keepalive_seconds = 120\n";
+    let server = server(&format!("{hub}{}", handler.section(USER)));
     let mut socket = server.raw();
     socket.write(Client::raw().request(&server));
     assert_eq!(socket.read_response().status, 101);

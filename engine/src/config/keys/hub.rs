@@ -23,6 +23,13 @@ section! {
         connections_max: u64 = 0, 0..=100_000_000;
         /// Seconds a connection may last; then it is closed and the client has to connect anew. 0 for no bound.
         connection_lifetime_seconds: u64 = 0, 0..=604_800;
+        /// Whether messages are compressed for clients that offer permessage-deflate (RFC 7692), as browsers do: once
+        /// for all clients that speak the same, and on their way here if the client likes. Nothing is kept between
+        /// messages. A message in which a secret stands beside what others chose tells by its length how much they
+        /// have in common: leave it off for such.
+        compression: bool = false, ANY;
+        /// Bytes from which on a message is compressed; shorter ones, and the server's own words, are sent as they are.
+        compression_bytes_min: u64 = 512, 0..=(1 << 20);
         /// What becomes of a client with a subprotocol when nobody handles an event of it, or its handler fails, and it
         /// asked for no acknowledgement. `log`: it stays, and is told nothing. `close`: it is told `disconnected` and
         /// closed with 1011. A raw client is always closed with 1011; who asked for an acknowledgement gets one that

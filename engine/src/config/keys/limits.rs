@@ -7,8 +7,13 @@ use std::path::PathBuf;
 section! {
     /// Bounds of the whole server. Reaching one has the effect that is written here and is counted.
     Limits in "limits" {
-        /// Connections of the whole server, shared out evenly among the cores; one more is refused.
+        /// Connections of the whole server, shared out evenly among the cores; one more WebSocket is answered 503.
         connections_max: u64 = 1_000_000, 1..=100_000_000;
+        /// Bytes of memory the process may hold. At more, new clients and REST sends are answered 503, publications
+        /// with an ack id `InternalServerError`, other publications are taken more slowly, and clients for which the
+        /// most bytes wait are closed with 1008, until it is a sixteenth less.
+        memory_bytes_max: Option<u64> = None, (1 << 20)..=(1 << 50),
+            "nine tenths of what the control group may use, or of the machine's memory";
         /// Hubs one core keeps. A connection that would make one more is answered 503, a REST call 429.
         hubs_max: u64 = 1024, 1..=1_000_000;
         /// Bytes of one message from a client, after its fragments are joined; more closes with 1009.
@@ -23,14 +28,20 @@ section! {
         rest_calls_per_second_max: u64 = 0, 0..=10_000_000;
         /// Bytes of a request line with its headers; more is answered 431.
         request_head_bytes_max: u64 = 16 << 10, 1024..=(1 << 20);
-        /// Seconds a new socket has to send a whole request head.
+        /// Seconds a client has to send a whole request head, from its first byte or, on a new socket, from the
+        /// start; then it is answered 408, or closed if it said nothing.
         head_deadline_seconds: u64 = 10, SECONDS;
-        /// Seconds a kept-alive HTTP connection may rest between requests.
+        /// Seconds a request's body may take before its rate counts.
+        body_grace_seconds: u64 = 5, SECONDS;
+        /// Bytes a second that a request's body must bring, on average, once the grace is over; one that falls
+        /// behind is answered 408.
+        body_bytes_per_second_min: u64 = 1024, 1..=(1 << 30);
+        /// Seconds a kept-alive HTTP connection may rest between requests, or over taking an answer.
         http_idle_seconds: u64 = 60, SECONDS;
         /// Unsent bytes kept for a plain client that reads too slowly; more closes with 1008. Shared
         /// buffers count once for each client that waits for them.
         outbox_bytes_max: u64 = 1 << 20, (64 << 10)..=(1 << 30);
-        /// Bytes of acks and pongs kept for a reliable client that does not take them; more ends its socket.
+        /// Bytes of acks and pongs kept for a reliable client that does not take them; more closes with 1008.
         control_bytes_max: u64 = 64 << 10, 4096..=(16 << 20);
         /// Groups one connection can be in; joining one more is refused.
         groups_per_connection_max: u64 = 10_000, 1..=1_000_000;
@@ -42,6 +53,10 @@ section! {
         permission_patterns_max: u64 = 10, 1..=1_000;
         /// Pings a client may leave unanswered before it is closed.
         missed_pings_max: u64 = 2, 1..=100;
+        /// Seconds a peer may acknowledge, or take, nothing of what is sent to it before its socket is lost to it; a
+        /// reliable client can recover its session then. Together with the keep-alive pings of a hub it is what finds
+        /// peers that are gone without a word. For clients that come after a change.
+        write_deadline_seconds: u64 = 15, SECONDS;
         /// Seconds a client has to answer the server's close frame before its socket is shut.
         close_deadline_seconds: u64 = 5, SECONDS;
         /// Seconds a graceful stop may take; then what is left is cut. What event handlers are told of the ends of

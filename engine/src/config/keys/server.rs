@@ -40,8 +40,17 @@ section! {
         access_keys: bool = true, ANY;
         /// Whether tokens of the issuers in `oidc.issuers` are taken for REST calls; off, they are answered 403.
         oidc: bool = true, ANY;
+        /// Seconds over which clients are closed (1001) when the server is told to end, each core spreading its own
+        /// evenly, so that they do not all come back at once; meanwhile new clients are answered 503. A few clients
+        /// are closed faster, ten a second. 0 closes all at once. In production: a second for every thousand clients,
+        /// and more than your load balancer takes to notice that `/readyz` says no; and let whatever ends the process
+        /// by force wait for the sum of this, `limits.stop_deadline_seconds` and a few seconds.
+        drain_seconds: u64 = 5, 0..=86_400;
         /// What is logged to standard error: `error`, `warn`, `info`, `debug`, `trace`, or per module.
         log: String = "info".to_owned(), ANY;
+        /// How records of the log are written: lines to read, or a JSON object a line. Either way a record is one
+        /// line, control characters are escaped, and a field has at most 1 KiB.
+        log_format: LogFormat = LogFormat::Text, ANY;
     }
     checked by |server: &Self| match server.proxy_protocol {
         ProxyProtocol::V2 if server.trusted_proxies.is_empty() => Err(Unfit {
@@ -101,6 +110,16 @@ choice! {
         Tls12 = "1.2",
         /// RFC 8446.
         Tls13 = "1.3",
+    }
+}
+
+choice! {
+    /// How records of the log are written.
+    LogFormat {
+        /// Time, level, place, message, `name=value`.
+        Text = "text",
+        /// An object with `timestamp`, `level`, `target`, `message` and `fields`.
+        Json = "json",
     }
 }
 

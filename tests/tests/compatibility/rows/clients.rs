@@ -19,7 +19,15 @@ pub(super) const CONNECTING: &[Row] = &[
             "handshake::custom_subprotocols_connect_as_raw_and_none_is_selected",
         ],
     ),
-    differs("Compression", "`permessage-deflate` is declined.", &["handshake::compression_is_declined"]),
+    differs(
+        "Compression",
+        "`permessage-deflate` is a setting of each hub, without context takeover, and declined by default.",
+        &[
+            "handshake::compression_is_declined",
+            "deflate::it_is_negotiated_where_a_hub_has_it",
+            "deflate::a_broadcast_reaches_members_of_every_format_with_it_and_without",
+        ],
+    ),
     works(
         "TLS",
         "1.2 and 1.3, HTTPS and WSS in the server itself, beside plain ports if wanted; 1.3 alone is a setting.",

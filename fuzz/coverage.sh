@@ -1,0 +1,68 @@
+#!/bin/bash
+# How much of the parsers the corpora in the tree reach: regions by file, as LLVM counts them in the source.
+#
+#   fuzz/coverage.sh [TARGET...]       all targets by default
+#   UNCOVERED=protocol/src/http.rs fuzz/coverage.sh upgrade_request     also the lines of a file that nothing reached
+#
+# Each target's own coverage is measured alone: that another target's input passes through a parser says little.
+# Unit tests in a file are not compiled here, so they do not count.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+target=${CARGO_TARGET_DIR:-$PWD/target}/fuzz/coverage
+host=$(rustc +nightly -vV | sed -n 's/^host: //p')
+tools=$(rustc +nightly --print sysroot)/lib/rustlib/$host/bin
+if [ ! -x "$tools/llvm-profdata" ]; then
+    rustup component add llvm-tools --toolchain nightly
+fi
+
+# What each target is there for.
+files_of() {
+    case $1 in
+        chunked_body) echo protocol/src/http/chunked.rs ;;
+        event_handler) echo protocol/src/events/*.rs ;;
+        filter) echo protocol/src/rest/filter/*.rs ;;
+        frame_decoder) echo protocol/src/ws/{frame,message,mask,utf8}.rs ;;
+        http_response) echo protocol/src/http/response.rs ;;
+        hub_operations) echo hub/src/*.rs ;;
+        json_subprotocol) echo protocol/src/pubsub/{json,data}.rs ;;
+        protobuf_subprotocol) echo protocol/src/pubsub/protobuf/*.rs ;;
+        proxy_header) echo protocol/src/proxy.rs ;;
+        rest_route) echo protocol/src/rest/{route,query,body,page,group_change}.rs ;;
+        role_pattern) echo protocol/src/auth/role.rs ;;
+        token) echo protocol/src/auth/{token,claims,issued}.rs ;;
+        upgrade_request) echo protocol/src/http.rs protocol/src/ws/handshake.rs protocol/src/uri.rs ;;
+    esac
+}
+
+targets=("$@")
+[ ${#targets[@]} -gt 0 ] || mapfile -t targets < <(cargo +nightly fuzz list)
+for name in "${targets[@]}"; do
+    (cd fuzz && RUSTFLAGS="-Cinstrument-coverage --cfg fuzzing -Ccodegen-units=4" \
+        cargo +nightly build --quiet --release --target "$host" --target-dir "$target" --bin "$name")
+    binary=$target/$host/release/$name
+    profile=$target/$name
+    # Run as a list of files, each once: nothing is made up and nothing written.
+    find "fuzz/corpus/$name" -type f -print0 |
+        LLVM_PROFILE_FILE="$profile-%p.profraw" xargs -0 -n 2000 "$binary" >/dev/null 2>&1
+    "$tools/llvm-profdata" merge -sparse "$profile"-*.profraw -o "$profile.profdata"
+    rm "$profile"-*.profraw
+    files=()
+    for file in $(files_of "$name"); do
+        [ -f "$file" ] && files+=("$file")
+    done
+    "$tools/llvm-cov" export -summary-only -instr-profile "$profile.profdata" "$binary" "${files[@]}" |
+        python3 -c '
+import json, os, sys
+name = sys.argv[1]
+data = json.load(sys.stdin)["data"][0]
+count = lambda of: (of["summary"]["regions"]["covered"], of["summary"]["regions"]["count"])
+rows = [(os.path.relpath(of["filename"]), *count(of)) for of in data["files"]]
+covered, all = sum(row[1] for row in rows), sum(row[2] for row in rows)
+print(f"{name:22} {covered:5} of {all:5} regions  {100 * covered / max(all, 1):5.1f} %")
+for file, covered, all in rows:
+    print(f"    {file:45} {covered:5} of {all:5}  {100 * covered / max(all, 1):5.1f} %")' "$name"
+    if [ -n "${UNCOVERED:-}" ]; then
+        "$tools/llvm-cov" show -instr-profile "$profile.profdata" "$binary" "$UNCOVERED" | grep -E '^ +[0-9]+\| +0\|' || true
+    fi
+done

@@ -1,0 +1,296 @@
+//! What clients do.
+
+use super::client::{Asked, Member, Phase};
+use super::socket::Socket;
+use super::{Fault, OUTGOING_MAX, World, name};
+use ringhub_hub::effect::{Introduction, Question};
+use ringhub_hub::{Connect, Input, Recover, SocketKey};
+use ringhub_protocol::name::{EventName, UserId};
+use ringhub_protocol::pubsub::{ClientMessage, Data, Subprotocol};
+use ringhub_protocol::ws::{CloseCode, DeflateOffer};
+
+impl World {
+    pub(super) fn act(&mut self, client: usize) {
+        let core = self.clients[client].core;
+        match self.clients[client].phase {
+            Phase::Away => {
+                self.clients[client].core = self.random.below(self.setup.cores);
+                if !self.cores[self.clients[client].core].stopped {
+                    self.connect(client);
+                }
+            }
+            Phase::Connecting => {}
+            Phase::Lost => {
+                if self.random.below(3) == 0 {
+                    self.recover(client);
+                }
+            }
+            Phase::Open if !self.admits(core) => self.note(Fault::MeshFull),
+            Phase::Open => match self.random.below(20) {
+                0 => self.drop_socket(client),
+                1 => {
+                    let code = [Some(CloseCode::NORMAL), None][self.random.below(2)];
+                    self.close(client, code);
+                }
+                // The newest socket wins even if the old one is open.
+                2 if self.clients[client].subprotocol.is_reliable() => {
+                    self.note(Fault::Takeover);
+                    let old = self.clients[client].socket.expect("open");
+                    let old = &mut self.cores[core].sockets[old.slot as usize];
+                    (old.client, old.generation) = (None, old.generation + 1);
+                    self.clients[client].lose_socket();
+                    self.recover(client);
+                }
+                3..7 => self.ask(client, true),
+                7..9 => self.ask(client, false),
+                9 => {
+                    let sequence = self.clients[client].sequence;
+                    self.clients[client].acknowledged = sequence;
+                    self.say(client, ClientMessage::SequenceAck { sequence_id: sequence });
+                }
+                10..13 if !self.clients[client].held => self.say_event(client),
+                _ => self.publish(client),
+            },
+        }
+    }
+
+    /// New input is admitted only while no outgoing batch is over its bound.
+    pub(super) fn admits(&self, core: usize) -> bool {
+        self.links[core].iter().all(|link| link.outgoing.len() < OUTGOING_MAX)
+    }
+
+    fn open_socket(&mut self, client: usize) -> SocketKey {
+        let core = self.clients[client].core;
+        let sockets = &mut self.cores[core].sockets;
+        let free = sockets.iter().position(|socket| socket.client.is_none());
+        let slot = free.unwrap_or_else(|| {
+            sockets.push(Socket::default());
+            sockets.len() - 1
+        });
+        let generation = sockets[slot].generation + 1;
+        sockets[slot] = Socket { generation, client: Some(client), ..Socket::default() };
+        let key = SocketKey { slot: slot as u32, generation };
+        self.clients[client].socket = Some(key);
+        key
+    }
+
+    pub(super) fn connect(&mut self, client: usize) {
+        let socket = self.open_socket(client);
+        let random = u128::from(self.random.next()) << 64 | u128::from(self.random.next());
+        let with_group = self.random.below(3) == 0;
+        let deflate = (self.random.below(2) == 0).then(DeflateOffer::default);
+        let who = &mut self.clients[client];
+        who.phase = Phase::Connecting;
+        let group = (who.forbidden + 1) % who.groups.len();
+        let mut groups = Vec::new();
+        if with_group {
+            who.groups[group] = Member::Joining;
+            groups.push(name(group));
+        }
+        let roles = (0..who.groups.len()).filter(|g| *g != who.forbidden).flat_map(|g| {
+            [format!("webpubsub.joinLeaveGroup.g{g}").into(), format!("webpubsub.sendToGroup.g{g}").into()]
+        });
+        let connect = Connect {
+            socket,
+            subprotocol: who.subprotocol,
+            random,
+            prologue: if who.index.is_multiple_of(2) { Vec::new() } else { b"\x81\x01@".to_vec() },
+            user: who.has_user().then(|| UserId::parse("u").unwrap()),
+            roles: roles.collect(),
+            groups,
+            raw_group: (who.subprotocol == Subprotocol::Raw).then(|| (name(group), false)),
+            arrival: Default::default(),
+            introduction: who.index.is_multiple_of(2).then(introduction),
+            deflate,
+        };
+        let (core, hub) = (who.core, who.hub);
+        self.feed(core, hub, Input::Connect(Box::new(connect)));
+    }
+
+    pub(super) fn recover(&mut self, client: usize) {
+        // The socket lands anywhere; the id says which core it is handed to.
+        let id = self.clients[client].id.expect("it was open");
+        assert_eq!(usize::from(id.core.0), self.clients[client].core);
+        let socket = self.open_socket(client);
+        self.clients[client].phase = Phase::Connecting;
+        let (core, hub) = (self.clients[client].core, self.clients[client].hub);
+        let subprotocol = self.clients[client].subprotocol;
+        let prologue = b"\x81\x01@".to_vec();
+        let deflate = self.random.below(2) == 0;
+        let recover = Recover { socket, id, subprotocol, address: None, prologue, deflate };
+        self.feed(core, hub, Input::Recover(Box::new(recover)));
+    }
+
+    pub(super) fn drop_socket(&mut self, client: usize) {
+        self.note(Fault::SocketLost);
+        let who = &mut self.clients[client];
+        let transport = who.transport.expect("open");
+        let (core, hub) = (who.core, who.hub);
+        self.cores[core].sockets[transport.socket.slot as usize].client = None;
+        self.cores[core].sockets[transport.socket.slot as usize].generation += 1;
+        self.after_loss(client);
+        self.feed(core, hub, Input::SocketLost(transport));
+    }
+
+    pub(super) fn close(&mut self, client: usize, code: Option<CloseCode>) {
+        let who = &mut self.clients[client];
+        let transport = who.transport.expect("open");
+        let (core, hub) = (who.core, who.hub);
+        if code.is_some() {
+            self.clients[client].reset();
+        } else {
+            self.note(Fault::UncleanClose);
+            self.after_loss(client);
+        }
+        self.feed(core, hub, Input::ClientClose(transport, code));
+    }
+
+    pub(super) fn after_loss(&mut self, client: usize) {
+        let who = &mut self.clients[client];
+        if who.subprotocol.is_reliable() {
+            who.lose_socket();
+            who.phase = Phase::Lost;
+        } else {
+            who.reset();
+        }
+    }
+
+    fn ask(&mut self, client: usize, join: bool) {
+        let group = self.random.below(self.setup.groups);
+        self.ask_for(client, group, join);
+    }
+
+    pub(super) fn ask_for(&mut self, client: usize, group: usize, join: bool) {
+        let who = &mut self.clients[client];
+        if who.subprotocol == Subprotocol::Raw {
+            return;
+        }
+        who.next_ack += 1;
+        let ack_id = Some(who.next_ack);
+        if join {
+            who.asked.insert(who.next_ack, Asked::Join(group));
+            if who.groups[group] == Member::No || who.groups[group] == Member::Leaving {
+                who.groups[group] = Member::Joining;
+            }
+            self.say(client, ClientMessage::JoinGroup { group: name(group), ack_id });
+        } else {
+            who.asked.insert(who.next_ack, Asked::Leave(group));
+            who.groups[group] = Member::Leaving;
+            // What is under way from other cores may miss it.
+            who.owed.clear();
+            self.say(client, ClientMessage::LeaveGroup { group: name(group), ack_id });
+        }
+    }
+
+    /// The seconds a message is to live, and when that ends; 0 for most.
+    pub(super) fn ttl(&mut self) -> (u32, u64) {
+        if !self.setup.expiry || self.random.below(3) > 0 {
+            return (0, 0);
+        }
+        let seconds = 1 + self.random.below(3) as u32;
+        (seconds, self.now.0 + 1_000 * u64::from(seconds))
+    }
+
+    fn publish(&mut self, client: usize) {
+        let group = self.random.below(self.setup.groups);
+        self.publish_to(client, group);
+    }
+
+    pub(super) fn publish_to(&mut self, client: usize, group: usize) {
+        let (mut ttl_seconds, mut until) = self.ttl();
+        let no_echo = self.random.below(4) == 0;
+        let who = &mut self.clients[client];
+        let raw = who.subprotocol == Subprotocol::Raw;
+        if raw {
+            (ttl_seconds, until) = (0, 0);
+        }
+        let group = if raw { (who.forbidden + 1) % who.groups.len() } else { group };
+        let text = if group == who.forbidden {
+            format!("h{} denied", who.hub)
+        } else {
+            who.published += 1;
+            format!("h{} g{group} p{} {} t{until}", who.hub, who.publisher(), who.published)
+        };
+        // What expires may arrive.
+        if group != who.forbidden && ttl_seconds == 0 {
+            let (hub, publisher, number) = (who.hub, who.publisher(), who.published);
+            self.owe(hub, Some(group), publisher, number, (no_echo && !raw).then_some(client), "all");
+        }
+        let who = &mut self.clients[client];
+        if raw {
+            let (core, hub, transport) = (who.core, who.hub, who.transport.expect("open"));
+            return self.feed(core, hub, Input::Raw(transport, Data::text(&text)));
+        }
+        who.next_ack += 1;
+        let ack_id = Some(who.next_ack);
+        who.asked.insert(who.next_ack, Asked::Send);
+        let data = Data::text(&text);
+        self.say(
+            client,
+            ClientMessage::SendToGroup {
+                group: name(group),
+                ack_id,
+                no_echo,
+                data,
+                metadata: None,
+                ttl_seconds,
+            },
+        );
+    }
+
+    /// Every acknowledged member must get this.
+    pub(super) fn owe(
+        &mut self,
+        hub: usize,
+        group: Option<usize>,
+        publisher: usize,
+        number: u64,
+        except: Option<usize>,
+        chosen: &str,
+    ) {
+        for who in self.clients.iter_mut().filter(|who| who.hub == hub && Some(who.index) != except) {
+            let open = matches!(who.phase, Phase::Open | Phase::Lost);
+            let reached = group.is_none_or(|group| who.groups[group] == Member::Yes);
+            // An open client without its `connected` may have been opened after the publication.
+            if open
+                && reached
+                && who.is_chosen(chosen, |member| member == Member::Yes)
+                && (who.phase == Phase::Lost || who.greeted == 2)
+            {
+                who.owed.entry(publisher).or_default().insert(number);
+            }
+        }
+    }
+
+    fn say_event(&mut self, client: usize) {
+        let who = &mut self.clients[client];
+        let (transport, id) = (who.transport.expect("open"), who.id.expect("open"));
+        let hub = &self.cores[who.core].hubs[who.hub];
+        if who.subprotocol == Subprotocol::Raw || hub.socket_of(transport.connection) != who.socket {
+            return;
+        }
+        let ack_id = self.random.below(2).eq(&0).then(|| {
+            who.next_ack += 1;
+            who.asked.insert(who.next_ack, Asked::Send);
+            who.next_ack
+        });
+        let number = self.handler.said(id).to_string();
+        let event = EventName::parse("e").unwrap();
+        self.say(client, ClientMessage::Event { event, ack_id, data: Data::text(&number), metadata: None });
+    }
+
+    fn say(&mut self, client: usize, message: ClientMessage<'_>) {
+        let who = &self.clients[client];
+        let (core, hub, transport) = (who.core, who.hub, who.transport.expect("open"));
+        self.feed(core, hub, Input::Message(transport, message));
+    }
+}
+/// Of a client whose hub asks its handler first.
+fn introduction() -> Box<Introduction> {
+    let question = Question {
+        body: "{}".into(),
+        websocket_key: "dGhlIHNhbXBsZSBub25jZQ==".into(),
+        offered: Box::default(),
+    };
+    Box::new(Introduction { origin: "o".into(), subprotocol: None, question: Some(question) })
+}

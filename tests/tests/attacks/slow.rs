@@ -1,0 +1,204 @@
+//! Peers that say little: each is given its time, told so where it can be told, and cut; who is in a hurry is served
+//! meanwhile (`reliability` checks 1 to 3, 11, 28).
+
+use std::time::{Duration, Instant};
+
+use ringhub_tests::{Client, RawSocket, Server, masked_frame, wait_until};
+
+use crate::admin::metric;
+
+/// A second for everything that has a deadline.
+const HURRIED: &str = "[limits]\nhead_deadline_seconds = 1\nbody_grace_seconds = 1\nbody_bytes_per_second_min = 1000\n\
+    http_idle_seconds = 1\nclose_deadline_seconds = 1\n";
+
+fn hurried() -> Server {
+    Server::with(|setup| setup.config(HURRIED))
+}
+
+/// Goes on trickling until the server has had enough; what it then says.
+fn trickle(socket: &mut RawSocket, byte: &[u8]) -> Vec<u8> {
+    // Each read is a pause between bytes, and ends early when there is an answer.
+    let patience = Instant::now() + ringhub_tests::DEADLINE;
+    socket.set_deadline(Duration::from_millis(50));
+    loop {
+        assert!(Instant::now() < patience, "it may trickle for ever");
+        if socket.try_write(byte).is_err() || socket.has_answer() {
+            socket.set_deadline(ringhub_tests::DEADLINE);
+            return socket.read_to_end();
+        }
+    }
+}
+
+#[track_caller]
+fn expect_timed_out(answer: &[u8]) {
+    let answer = String::from_utf8_lossy(answer);
+    assert!(answer.starts_with("HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n"), "{answer:?}");
+    assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{answer:?}");
+}
+
+/// Heads that trickle in hold a socket for so long and no longer, and cost a few KiB each; good clients come in
+/// meanwhile.
+#[test]
+fn trickling_heads_are_told_408_while_others_are_served() {
+    const SLOW: usize = 200;
+    // Time for all of them to be there before the first has to go.
+    let mut server = Server::with(|setup| setup.config("[limits]\nhead_deadline_seconds = 4\n"));
+    server.connect(Client::json()).close(1000);
+    let before = server.process().resident_bytes();
+    let half_open = |_| {
+        let mut socket = server.raw();
+        socket.write("GET /client/hubs/chat HTTP/1.1\r\nHost: h\r\nX: ");
+        socket
+    };
+    let slow: Vec<RawSocket> = (0..SLOW).map(half_open).collect();
+    wait_until("all are there", || {
+        metric(&server, &["ringhub_sockets"]).is_some_and(|sockets| sockets >= SLOW as f64)
+    });
+    let each = server.process().resident_bytes().saturating_sub(before) / SLOW;
+    let most = if server.tls.is_some() { 64 << 10 } else { 12 << 10 };
+    assert!(each < most, "{each} bytes for a half-open socket");
+    server.connect(Client::json()).expect_silence();
+    server.http("GET", "/api/health").expect(200);
+    for mut socket in slow {
+        expect_timed_out(&trickle(&mut socket, b"x"));
+    }
+    assert_eq!(metric(&server, &["ringhub_heads_refused_total"]), Some(SLOW as f64));
+    // The head of a later request has the same time.
+    let mut socket = server.raw();
+    assert_eq!(server.http("GET", "/api/health").send_on(&mut socket).status, 200);
+    socket.write("GET /");
+    expect_timed_out(&trickle(&mut socket, b"x"));
+}
+
+#[test]
+fn silent_sockets_are_closed_without_a_word() {
+    let server = hurried();
+    let mut silent: Vec<RawSocket> = (0..300).map(|_| server.raw()).collect();
+    silent.extend((0..10).map(|_| server.admin().raw()));
+    // One that has had its answer and says no more, too.
+    let mut idle = server.raw();
+    assert_eq!(server.http("GET", "/api/health").send_on(&mut idle).status, 200);
+    server.connect(Client::json()).expect_silence();
+    for mut socket in silent {
+        socket.expect_end();
+    }
+    idle.expect_end();
+}
+
+/// A body has a lowest rate, whether its length is known or not; what frames chunks does not count.
+#[test]
+fn trickling_bodies_are_told_408_and_slow_ones_within_the_rate_get_through() {
+    let server = hurried();
+    let mut alice = server.connect(Client::json());
+    let send = server.rest("POST", "/api/hubs/chat/:send").header("Content-Type", "text/plain").bytes();
+    let head = String::from_utf8(send).unwrap().replace("Content-Length: 0\r\n\r\n", "");
+    for (framing, byte) in [
+        ("Content-Length: 1000000\r\n\r\n", "x"),
+        ("Transfer-Encoding: chunked\r\n\r\n", "1\r\nx\r\n"),
+        ("Transfer-Encoding: chunked\r\n\r\n1;", "x"),
+    ] {
+        let mut socket = server.raw();
+        socket.write(format!("{head}{framing}"));
+        expect_timed_out(&trickle(&mut socket, byte.as_bytes()));
+    }
+    assert_eq!(metric(&server, &["ringhub_bodies_refused_total"]), Some(3.0));
+    // Three seconds' worth at once give three seconds more than the grace: enough, here, to be slow about the rest.
+    let mut socket = server.raw();
+    socket.write(format!("{head}Content-Length: 30001\r\n\r\n{}", "x".repeat(30_000)));
+    socket.set_deadline(Duration::from_millis(1700));
+    assert!(!socket.has_answer(), "it may still send");
+    socket.set_deadline(ringhub_tests::DEADLINE);
+    socket.write("y");
+    assert_eq!(socket.read_response().status, 202);
+    alice.expect_server_text(&("x".repeat(30_000) + "y"));
+    // The admin listener has the same patience.
+    let mut socket = server.admin().raw();
+    socket.write("GET /healthz HTTP/1.1\r\nHo");
+    expect_timed_out(&trickle(&mut socket, b"x"));
+}
+
+/// What was asked for is answered though the peer has said it will say no more; half a request is not waited for.
+#[test]
+fn who_ends_sending_gets_answers_and_no_patience() {
+    let server = Server::start();
+    let request = "GET /api/health HTTP/1.1\r\nHost: h\r\n\r\n";
+    let mut socket = server.raw();
+    socket.write(request.repeat(3));
+    socket.half_close();
+    (0..3).for_each(|_| assert_eq!(socket.read_response().status, 200));
+    socket.expect_end();
+    for half in
+        ["GET /api/he", "POST /api/hubs/chat/:send HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nabc"]
+    {
+        let mut socket = server.raw();
+        socket.write(format!("{request}{half}"));
+        assert_eq!(socket.read_response().status, 200);
+        socket.half_close();
+        let rest = socket.read_to_end();
+        let rest = String::from_utf8_lossy(&rest);
+        assert!(rest.is_empty() || rest.starts_with("HTTP/1.1 401"), "{rest}");
+    }
+}
+
+/// The peer that never answers our close, or never closes, keeps its socket for the deadline of closes only.
+#[test]
+fn a_peer_that_never_closes_is_closed() {
+    let server = hurried();
+    let upgraded = || {
+        let mut socket = server.raw();
+        socket.write(Client::json().request(&server));
+        assert_eq!(socket.read_response().status, 101);
+        socket.read_frame();
+        socket
+    };
+    // Ours first, for a fault; theirs first; and data where the close should be.
+    let mut faulty = upgraded();
+    faulty.write(masked_frame(0x83, b"x"));
+    let mut polite = upgraded();
+    polite.write(masked_frame(0x88, &1000_u16.to_be_bytes()));
+    let mut chatty = upgraded();
+    chatty.write(
+        [masked_frame(0x88, &4000_u16.to_be_bytes()), masked_frame(0x81, br#"{"type":"ping"}"#)].concat(),
+    );
+    for (socket, code) in [(&mut faulty, 1002), (&mut polite, 1000), (&mut chatty, 4000)] {
+        let mut frame = socket.read_frame();
+        if frame.first_byte == 0x81 {
+            assert!(frame.text().contains(r#""event":"disconnected""#), "{}", frame.text());
+            frame = socket.read_frame();
+        }
+        assert_eq!(frame.close_code(), Some(code));
+    }
+    wait_until("their sockets are gone", || metric(&server, &["ringhub_sockets"]) == Some(1.0));
+    // Half-closed without a close frame is gone, too.
+    let mut half = upgraded();
+    half.half_close();
+    half.read_to_end();
+    wait_until("it is gone", || metric(&server, &["ringhub_sockets"]) == Some(1.0));
+}
+
+/// Over the maximum clients are told so, at once, and application servers and the admin listener go on; who is there
+/// notices nothing, and there is room again when somebody leaves.
+#[test]
+fn over_the_cap_clients_get_503_and_others_are_served() {
+    let server = Server::with(|setup| setup.config("[limits]\nconnections_max = 20\n"));
+    let mut clients: Vec<_> = (0..20).map(|_| server.connect(Client::json())).collect();
+    let mut refused: Vec<RawSocket> = (0..30).map(|_| server.raw()).collect();
+    for socket in &mut refused {
+        socket.write(Client::json().request(&server));
+    }
+    for socket in &mut refused {
+        let response = socket.read_response();
+        assert_eq!((response.status, response.header("retry-after")), (503, Some("1")), "{response:?}");
+        response.expect_error("Error.ServiceUnavailable");
+    }
+    server.rest("POST", "/api/hubs/chat/:send").text("still here").expect(202);
+    for client in &mut clients {
+        client.expect_server_text("still here");
+    }
+    assert!(metric(&server, &["ringhub_upgrades_without_room_total"]) >= Some(30.0));
+    drop(refused);
+    // Three, for asking takes a socket, and its end a moment.
+    clients.drain(..3).for_each(|client| client.close(1000));
+    wait_until("there is room", || metric(&server, &["ringhub_sockets"]) <= Some(18.0));
+    server.connect(Client::json()).expect_silence();
+}
