@@ -340,8 +340,15 @@ fn gathered_sends_keep_their_order_and_leave_out_whom_they_should() {
 
 #[test]
 fn a_session_is_recovered_with_it_and_without() {
-    for (first, then) in [(true, true), (true, false), (false, true)] {
-        let server = Server::with(|setup| setup.config(ON).cores(2));
+    for (cores, first, then) in [
+        (1, true, true),
+        (1, true, false),
+        (1, false, true),
+        (2, true, true),
+        (2, true, false),
+        (2, false, true),
+    ] {
+        let server = Server::with(|setup| setup.config(ON).cores(cores));
         let connect = |client: Client, is_on: bool| match is_on {
             true => Inflating::connect(&server, client),
             false => Inflating::offering(&server, client, "x", None),
@@ -364,8 +371,13 @@ fn a_session_is_recovered_with_it_and_without() {
             assert_eq!(client.next_data(), (text(900, &n.to_string()), Some(n)), "{first} {then}");
             other.next_data();
         }
-        // Another member can inflate, so all that may be is deflated.
-        assert_eq!(client.deflated, if then { 12 } else { 0 }, "{first} {then}");
+        let deflated = match (first, then) {
+            (_, false) => 0..=0,
+            // What came while it could not inflate is deflated for the other member, if that is on the same core.
+            (false, true) if cores == 2 => 1..=12,
+            (_, true) => 12..=12,
+        };
+        assert!(deflated.contains(&client.deflated), "{cores} {first} {then}: {}", client.deflated);
         send("short");
         assert_eq!(client.next_data(), ("short".to_owned(), Some(13)));
     }
