@@ -148,7 +148,8 @@ fn a_refused_recovery_becomes_a_new_connection_that_rejoins() {
 /// A rolling restart: the next server is there, and this one closes its clients, sessions and all.
 #[test]
 fn a_drained_server_hands_its_clients_to_the_next() {
-    everywhere("rejoin", |server, script| {
+    let window = |setup: Setup| setup.config("[server]\ndrain_seconds = 5\n");
+    everywhere_with(window, "rejoin", |server, script| {
         let proxy = Proxy::start(server);
         let fresh = Server::start();
         script.endpoint(&proxy.endpoint()).run_with(|ask| {
