@@ -425,9 +425,15 @@ impl Churn<'_> {
         self.swarm.flush(connection)
     }
 
+    /// A sender that waits for nothing. In turns, for one that is not used is closed by the server in time.
+    fn free_sender(&self) -> Option<usize> {
+        let (first, senders) = (self.counts.rest as usize, self.http.len());
+        (first..first + senders).map(|sender| sender % senders).find(|&sender| self.http[sender].is_none())
+    }
+
     /// A REST send's order is its answers': one of a group is on its way at a time.
     fn send_waiting(&mut self) -> Result<(), Error> {
-        while let Some(free) = self.http.iter().position(Option::is_none) {
+        while let Some(free) = self.free_sender() {
             let ready = self.waiting.iter().position(|group| !self.http.contains(&Some(*group)));
             let Some(group) = ready.and_then(|at| self.waiting.remove(at)) else { return Ok(()) };
             let stream = self.args.groups + group;
