@@ -9,7 +9,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::Value;
 
@@ -111,16 +111,6 @@ impl Process {
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it has memory");
         let kib: usize = line.trim().trim_end_matches("kB").trim().parse().expect("a number");
         kib * 1024
-    }
-
-    /// How long it has kept CPUs busy.
-    pub fn cpu_time(&self) -> Duration {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("a running process");
-        // The name in parentheses may have blanks in it; utime and stime are fields 14 and 15 (proc(5)).
-        let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields).split(' ').skip(12).take(2);
-        let ticks: u64 = fields.map(|ticks| ticks.parse::<u64>().expect("a number")).sum();
-        // USER_HZ, 100 on every Linux.
-        Duration::from_millis(10 * ticks)
     }
 
     /// Sends SIGTERM and waits for the end.

@@ -125,7 +125,7 @@ fn readers_that_stall_are_closed_before_memory_runs_out() {
 /// killed, and as good as new when it is left alone. Needs root and control groups that can be written:
 /// `cargo test -p ringhub-tests --test main -- --ignored --nocapture memory::`.
 #[test]
-#[ignore = "takes a minute, and root"]
+#[ignore = "takes a minute, and root: cargo test -p ringhub-tests --test main -- --ignored memory::"]
 fn in_a_control_group_it_is_never_killed() {
     let seconds = std::env::var("RINGHUB_MEMORY_SECONDS").map_or(60, |text| text.parse().expect("a number"));
     let group = ControlGroup::new(128 << 20);

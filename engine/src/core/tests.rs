@@ -597,6 +597,16 @@ fn an_event_does_not_hold_up_what_comes_in_with_it() {
     running.stop();
 }
 
+fn connect_over_tls(
+    running: &Running,
+    config: &Arc<ClientConfig>,
+) -> Client<StreamOwned<ClientConnection, TcpStream>> {
+    let tcp = TcpStream::connect(running.address()).unwrap();
+    tcp.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let connection = ClientConnection::new(config.clone(), "localhost".try_into().unwrap()).unwrap();
+    Client::over(StreamOwned::new(connection, tcp), "/client/hubs/chat", None)
+}
+
 /// A server's certificate, and a client that trusts it.
 fn certificate() -> (Arc<TlsConfigStore>, Arc<ClientConfig>) {
     let folder = std::env::temp_dir().join(format!("ringhub-core-tls-{}", std::process::id()));

@@ -186,12 +186,7 @@ fn a_record_that_fails_loses_its_own_socket_at_most() {
         settings.ring.faults = Some(faults);
         settings.listen = vec![Address::parse("https://127.0.0.1:0").unwrap()];
     });
-    let connect = || {
-        let tcp = TcpStream::connect(running.address()).unwrap();
-        tcp.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        let connection = ClientConnection::new(config.clone(), "localhost".try_into().unwrap()).unwrap();
-        Client::over(StreamOwned::new(connection, tcp), "/client/hubs/chat", None)
-    };
+    let connect = || connect_over_tls(&running, &config);
     let mut neighbour = connect();
     for errno in PASSING.into_iter().chain([libc::EPIPE, libc::ECONNRESET, libc::ETIMEDOUT, libc::EIO]) {
         let goes_on = PASSING.contains(&errno);
