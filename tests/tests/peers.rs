@@ -1,4 +1,4 @@
-//! Peers that take nothing, or are gone without a word, and one peer too many (reliability checks 11, 36, 37).
+//! Peers that take nothing, or are gone without a word (reliability checks 36, 37).
 
 use std::process::Command;
 use std::time::Instant;
@@ -10,27 +10,6 @@ use crate::reliable::numbered;
 
 /// The write deadline, which tests' servers are too patient about by themselves.
 const DEADLINE_KEY: &str = "RINGHUB_WRITE_DEADLINE_SECONDS";
-
-/// Every one gets an answer; whoever was there is not touched, and the server can be looked at while it is full.
-#[test]
-fn one_connection_too_many_is_answered_503() {
-    const MOST: usize = 20;
-    let server = Server::with(|setup| setup.config(&format!("[limits]\nconnections_max = {MOST}\n")));
-    let mut clients: Vec<_> = (0..MOST).map(|_| server.connect(Client::json())).collect();
-    for _ in 0..10 {
-        let refused = server.refuse(Client::json(), 503);
-        assert_eq!(refused.header("retry-after"), Some("1"), "{refused:?}");
-        refused.expect_error("Error.ServiceUnavailable");
-    }
-    assert!(metric(&server, &["ringhub_upgrades_without_room_total"]) >= Some(10.0));
-    server.admin().http("GET", "/readyz").expect(200);
-    for client in &mut clients {
-        client.expect_silence();
-    }
-    clients.pop().expect("there are some").close(1000);
-    wait_until("there is room again", || metric(&server, &["ringhub_connections"]) == Some(19.0));
-    wait_until("a new client gets in", || server.try_connect_narrow(Client::json()).is_ok());
-}
 
 /// Its window stays shut: what is sent to it is not taken, though its kernel answers for it.
 #[test]

@@ -191,6 +191,7 @@ fn over_the_cap_clients_get_503_and_others_are_served() {
         assert_eq!((response.status, response.header("retry-after")), (503, Some("1")), "{response:?}");
         response.expect_error("Error.ServiceUnavailable");
     }
+    server.admin().http("GET", "/readyz").expect(200);
     server.rest("POST", "/api/hubs/chat/:send").text("still here").expect(202);
     for client in &mut clients {
         client.expect_server_text("still here");
