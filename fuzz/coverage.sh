@@ -20,6 +20,7 @@ fi
 files_of() {
     case $1 in
         chunked_body) echo protocol/src/http/chunked.rs ;;
+        deflate) echo protocol/src/ws/deflate*.rs protocol/src/ws/deflate/*.rs ;;
         event_handler) echo protocol/src/events/*.rs ;;
         filter) echo protocol/src/rest/filter/*.rs ;;
         frame_decoder) echo protocol/src/ws/{frame,message,mask,utf8}.rs ;;
