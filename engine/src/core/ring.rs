@@ -127,6 +127,8 @@ pub(crate) struct Ring {
     writes: HashMap<u32, Box<Write>>,
     inbox: VecDeque<Completion>,
     failed_sends: Vec<Completion>,
+    /// Another core rang since the last [`Ring::submit`]. It does so once, so whoever waits must know.
+    rung: bool,
     /// Requests that will still complete, fast sends not counted.
     in_flight: usize,
     /// Times the submission queue was full.
@@ -166,6 +168,7 @@ impl Ring {
             writes: HashMap::new(),
             inbox: VecDeque::new(),
             failed_sends: Vec::new(),
+            rung: false,
             in_flight: 0,
             full: 0,
             overflows: 0,
@@ -373,10 +376,16 @@ impl Ring {
         }
     }
 
-    /// Submits what is queued and, if `wait`, sleeps until there is a completion or `timeout` is over.
+    /// Submits what is queued and, if `wait`, sleeps until there is a completion, another core rings or `timeout` is
+    /// over. What came since the last submit, when a full queue had to be emptied, counts.
     pub(crate) fn submit(&mut self, wait: bool, timeout: Option<Duration>) {
-        let wait = wait && self.inbox.is_empty() && self.failed_sends.is_empty();
+        let wait = wait && self.inbox.is_empty() && self.failed_sends.is_empty() && !self.rung;
         self.enter(usize::from(wait), timeout);
+        self.enter_until_empty();
+        self.rung = false;
+    }
+
+    fn enter_until_empty(&mut self) {
         while !self.ring.submission().is_empty() {
             self.enter(0, None);
         }
@@ -404,7 +413,7 @@ impl Ring {
     /// Moves completions to the inbox until queue and backlog are empty.
     fn reap(&mut self) {
         loop {
-            let Self { ring, writes, inbox, failed_sends, in_flight, .. } = self;
+            let Self { ring, writes, inbox, failed_sends, rung, in_flight, .. } = self;
             for entry in ring.completion() {
                 let data = entry.user_data();
                 let result = entry.result();
@@ -426,9 +435,11 @@ impl Ring {
                         continue;
                     }
                     Op::Doorbell => {
-                        // Another core's, or one of ours that was not heard.
+                        // One of ours that was not heard, or another core's.
                         if completion.result < 0 {
                             inbox.push_back(completion);
+                        } else {
+                            *rung = true;
                         }
                         continue;
                     }
@@ -516,6 +527,7 @@ mod tests {
     use super::*;
     use std::io::Write as _;
     use std::os::unix::net::UnixStream;
+    use std::time::Instant;
 
     const TINY: RingSettings =
         RingSettings { submissions: 8, completions: 16, buffers: 8, buffer_bytes: 256, faults: None };
@@ -574,6 +586,27 @@ mod tests {
         ring.settle(|short| shorts.push((short.slot, short.rest.len(), short.failed)));
         assert_eq!(shorts.iter().map(|(slot, ..)| *slot).collect::<Vec<_>>(), (0..20).collect::<Vec<_>>());
         assert!(shorts.iter().all(|(_, rest, failed)| *rest > 0 && *rest < bytes.len() && !failed));
+    }
+
+    /// A full queue is submitted before the core waits; that another core had rung was read with it and forgotten, and
+    /// the core slept on what it was rung for: nobody rings twice.
+    #[test]
+    fn who_was_rung_while_the_queue_was_full_does_not_wait() {
+        let (mut ring, mut other) = (Ring::new(&TINY).unwrap(), Ring::new(&TINY).unwrap());
+        let pairs = pairs(9);
+        let (eight, ninth) = pairs.split_at(8);
+        for (slot, (_, receiver)) in (0..).zip(eight) {
+            ring.receive_once(receiver.as_raw_fd(), slot);
+        }
+        other.ring_doorbell(ring.descriptor(), 0);
+        other.submit(false, None);
+        ring.receive_once(ninth[0].1.as_raw_fd(), 8);
+        let (timeout, began) = (Duration::from_secs(20), Instant::now());
+        ring.submit(true, Some(timeout));
+        assert!(began.elapsed() < timeout, "it waited for somebody to ring again");
+        // One ring is one waking.
+        ring.submit(true, Some(Duration::from_millis(1)));
+        assert!(!ring.rung && ring.completions() == 0);
     }
 
     #[test]
