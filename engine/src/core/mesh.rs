@@ -20,7 +20,7 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU16, Ordering};
 
 /// One thing a core tells another.
 #[derive(Debug)]
@@ -72,6 +72,8 @@ pub(crate) struct Peers {
     cores: Vec<Peer>,
     leave: AtomicBool,
     stop: AtomicBool,
+    /// Cores that stop and have no sockets left.
+    empty: AtomicU16,
 }
 
 struct Peer {
@@ -97,7 +99,8 @@ impl Peers {
         let pairs = usize::from(cores) * usize::from(cores);
         let queues = (0..pairs).map(|_| ArrayQueue::new(settings.batches_max.max(1))).collect();
         let (leave, stop) = (AtomicBool::new(false), AtomicBool::new(false));
-        Ok((Arc::new(Self { queues, cores: peers, leave, stop }), bells))
+        let empty = AtomicU16::new(0);
+        Ok((Arc::new(Self { queues, cores: peers, leave, stop, empty }), bells))
     }
 
     /// Asks every core to close its clients by and by, from any thread.
@@ -148,6 +151,8 @@ pub(crate) struct Mesh {
     outgoing: Vec<(Batch, usize)>,
     /// Whether anything is in `outgoing`.
     unsent: bool,
+    /// Whether this core is one of those that are empty.
+    said_empty: bool,
     shared: Arc<CoreShared>,
 }
 
@@ -159,7 +164,7 @@ impl Mesh {
         shared: Arc<CoreShared>,
     ) -> Self {
         let outgoing = peers.cores.iter().map(|_| (Batch::new(), 0)).collect();
-        Self { peers, core, settings, outgoing, unsent: false, shared }
+        Self { peers, core, settings, outgoing, unsent: false, said_empty: false, shared }
     }
 
     /// How many cores there are.
@@ -295,6 +300,22 @@ impl Mesh {
     /// Whether the server is to stop.
     pub(crate) fn stopping(&self) -> bool {
         self.peers.stopping()
+    }
+
+    /// Says, once, that this core stops and has no sockets left. The last one to say so wakes the others, who wait
+    /// for that.
+    pub(crate) fn say_empty(&mut self) {
+        if !self.said_empty {
+            self.said_empty = true;
+            if self.peers.empty.fetch_add(1, Ordering::SeqCst) + 1 == self.cores() {
+                self.peers.wake();
+            }
+        }
+    }
+
+    /// Whether every core has said so: nobody is left who may need an answer of another core.
+    pub(crate) fn all_empty(&self) -> bool {
+        self.peers.empty.load(Ordering::SeqCst) >= self.cores()
     }
 }
 

@@ -32,7 +32,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 const RELIABLE: &str = "json.reliable.webpubsub.azure.v1";
@@ -70,53 +71,72 @@ impl Gate for Open {
     }
 }
 
-/// Sends what is posted, as text that is worth something for five minutes, to group `g`; answers 404 to anything.
+/// Sends what is posted, as text that is worth something for five minutes, to group `g`, or to everybody if it is
+/// posted to `/all`; answers 404 to anything.
 struct NoHttp;
 
 impl HttpFactory for NoHttp {
     fn open(&self, _: CoreId, _: Listener, _: Via) -> Box<dyn HttpHandler> {
-        Box::new(NoHttpHere { fed: false, posted: None })
+        Box::new(NoHttpHere { received: Vec::new(), answered: 0, awaits: Awaits::Request })
     }
 }
 
 struct NoHttpHere {
-    fed: bool,
-    posted: Option<Bytes>,
+    received: Vec<u8>,
+    answered: u64,
+    awaits: Awaits,
+}
+
+impl NoHttpHere {
+    /// The body of what is posted, once it is there.
+    fn posted(&self) -> Option<Bytes> {
+        let head = std::str::from_utf8(&self.received).unwrap();
+        let (head, body) = head.split_once("\r\n\r\n").expect("a whole head is fed");
+        let length = head.split_once("Content-Length: ").expect("a body has a length").1.lines().next().unwrap();
+        (body.len() == length.parse::<usize>().unwrap()).then(|| Bytes::copy_from_slice(body.as_bytes()))
+    }
 }
 
 impl HttpHandler for NoHttpHere {
     fn feed(&mut self, bytes: &[u8]) {
-        self.fed = true;
-        let body = bytes.windows(4).position(|four| four == b"\r\n\r\n").map(|at| &bytes[at + 4..]);
-        self.posted = body.filter(|_| bytes.starts_with(b"POST")).map(Bytes::copy_from_slice);
+        self.received.extend_from_slice(bytes);
+        self.awaits = Awaits::Body;
     }
 
     fn poll(&mut self, _: u64) -> HttpProgress {
-        if let Some(bytes) = self.posted.take() {
-            let target = Target::Group(GroupName::parse("g").unwrap());
+        if self.awaits != Awaits::Body {
+            return HttpProgress::default();
+        }
+        if self.received.starts_with(b"POST") {
+            let Some(bytes) = self.posted() else { return HttpProgress::default() };
+            self.awaits = Awaits::Answer;
+            let target = match self.received.starts_with(b"POST /all ") {
+                true => Target::All,
+                false => Target::Group(GroupName::parse("g").unwrap()),
+            };
             let operation = Operation::Send { target, excluded: [].into(), filter: None, ttl_seconds: 300 };
             let body = OwnedContent { data_type: DataType::Text, form: Form::Plain, bytes, metadata: None };
             let hub = HubName::parse("chat").unwrap();
             let call = Some(HttpCall::Operation { hub, operation, body: Some(body) });
             return HttpProgress { call, ..HttpProgress::default() };
         }
-        let mut progress = HttpProgress { close: self.fed, ..HttpProgress::default() };
-        if std::mem::take(&mut self.fed) {
-            let mut out = Vec::new();
-            write_refusal(&mut out, 404, &[], "text/plain", b"");
-            progress.output = out.into();
-        }
-        progress
+        let mut out = Vec::new();
+        write_refusal(&mut out, 404, &[], "text/plain", b"");
+        (self.answered, self.awaits) = (1, Awaits::Request);
+        HttpProgress { output: out.into(), close: true, ..HttpProgress::default() }
     }
 
-    fn answer(&mut self, _: HttpAnswer) {}
+    fn answer(&mut self, _: HttpAnswer) {
+        self.received.clear();
+        self.awaits = Awaits::Body;
+    }
 
     fn is_full(&self) -> bool {
         false
     }
 
     fn stage(&self) -> Stage {
-        Stage { answered: 0, awaits: Awaits::Request, body_bytes: 0 }
+        Stage { answered: self.answered, awaits: self.awaits, body_bytes: 0 }
     }
 }
 
@@ -210,12 +230,7 @@ impl Client {
 impl<S: Read + Write> Client<S> {
     fn over(stream: S, path: &str, subprotocol: Option<&str>) -> Self {
         let mut client = Self { stream, received: Vec::new() };
-        let offer = subprotocol.map(|name| format!("Sec-WebSocket-Protocol: {name}\r\n")).unwrap_or_default();
-        let head = format!(
-            "GET {path} HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{offer}\r\n"
-        );
-        client.stream.write_all(head.as_bytes()).unwrap();
+        client.stream.write_all(&upgrade(path, subprotocol)).unwrap();
         let end = loop {
             if let Some(at) = client.received.windows(4).position(|four| four == b"\r\n\r\n") {
                 break at + 4;
@@ -272,6 +287,16 @@ impl<S: Read + Write> Client<S> {
         let (opcode, got) = self.next().expect("a message");
         assert!(got == payload, "opcode {opcode}, {} bytes for {}", got.len(), payload.len());
     }
+}
+
+/// The head of an upgrade.
+fn upgrade(path: &str, subprotocol: Option<&str>) -> Vec<u8> {
+    let offer = subprotocol.map(|name| format!("Sec-WebSocket-Protocol: {name}\r\n")).unwrap_or_default();
+    let head = format!(
+        "GET {path} HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{offer}\r\n"
+    );
+    head.into_bytes()
 }
 
 fn masked(opcode: u8, payload: &[u8]) -> Vec<u8> {
@@ -486,6 +511,79 @@ fn a_stop_says_1001_and_ends() {
     }
 }
 
+/// A core without sockets ended at once when the server stopped. A call that came in over another one, whose body was
+/// still on its way, then waited for an answer of it until all was cut.
+#[test]
+fn a_call_that_is_under_way_at_a_stop_is_answered_by_all_cores() {
+    let running = Running::new(Mode::Serve, |settings| {
+        settings.cores = 2;
+        // Nothing is to end by itself in this time.
+        settings.stop_deadline = Duration::from_secs(3600);
+        settings.sockets.body_grace = Duration::from_secs(3600);
+    });
+    let mut caller = TcpStream::connect(running.address()).unwrap();
+    caller.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let part = b"POST /all HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbo";
+    caller.write_all(part).unwrap();
+    running.wait(part.len() as u64, |counters| counters.bytes_in.get());
+    let turns = || running.shared.iter().map(|shared| shared.counters.turns.get());
+    let before: Vec<u64> = turns().collect();
+    running.server.stop();
+    // The turn in which a core heeds it is the one in which it could end.
+    let started = Instant::now();
+    while turns().zip(&before).any(|(now, before)| now <= before + 1) {
+        assert!(started.elapsed() < Duration::from_secs(20), "a core does not heed the stop");
+        running.server.control().wake();
+    }
+    caller.write_all(b"dy").unwrap();
+    let mut answer = String::new();
+    caller.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
+    running.stop();
+}
+
+/// A core that had something for another one that took nothing waited for room there, beyond every deadline.
+#[test]
+fn a_stop_ends_a_core_whose_batches_nobody_takes() {
+    let (release, released) = mpsc::channel::<()>();
+    let (entered, released) = (Arc::new(AtomicUsize::new(0)), Mutex::new(released));
+    let enter = entered.clone();
+    let gate = move |target: &str| {
+        // The core that this comes to stands still; the other one is left.
+        if target.contains("hold") && enter.fetch_add(1, Ordering::SeqCst) == 0 {
+            released.lock().unwrap().recv().unwrap();
+        }
+    };
+    let running = Running::gated(Mode::Serve, None, gate, |settings| {
+        settings.cores = 2;
+        settings.mesh.batches_max = 1;
+        settings.stop_deadline = Duration::from_millis(10);
+    });
+    // Both cores have some, so that what one sends is for the other too.
+    let mut clients: Vec<_> = (0..20).map(|_| running.connect()).collect();
+    running.settle(20, |counters| counters.websockets.get());
+    let address = running.address();
+    let holder = std::thread::spawn(move || {
+        let mut stream = TcpStream::connect(address).unwrap();
+        let _ = stream.write_all(&upgrade("/client/hubs/chat?hold", None));
+        let _ = stream.read(&mut [0; 1]);
+    });
+    let started = Instant::now();
+    while entered.load(Ordering::SeqCst) == 0 || running.sum(|counters| counters.mesh_unsent_bytes.get()) == 0 {
+        assert!(started.elapsed() < Duration::from_secs(20), "no core is stuck");
+        clients.iter_mut().for_each(|client| client.send(1, b"for all"));
+    }
+    running.server.stop();
+    // A core that has ended lets go of its counters.
+    while running.shared.iter().all(|shared| Arc::strong_count(shared) > 1) {
+        assert!(started.elapsed() < Duration::from_secs(20), "no core has ended");
+        std::thread::yield_now();
+    }
+    release.send(()).unwrap();
+    running.stop();
+    holder.join().unwrap();
+}
+
 #[test]
 fn a_slow_head_and_a_silent_client_are_ended() {
     let running = Running::new(Mode::Serve, |settings| {
@@ -633,12 +731,7 @@ fn members_over_tls_get_everything_through_a_tiny_ring() {
         settings.listen = vec![Address::parse("https://127.0.0.1:0").unwrap()];
         settings.sockets.outbox_bytes_max = 16 << 20;
     });
-    let connect = || {
-        let tcp = TcpStream::connect(running.address()).unwrap();
-        tcp.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        let connection = ClientConnection::new(config.clone(), "localhost".try_into().unwrap()).unwrap();
-        Client::over(StreamOwned::new(connection, tcp), "/client/hubs/chat", None)
-    };
+    let connect = || connect_over_tls(&running, &config);
     let mut members: Vec<_> = (0..20).map(|_| connect()).collect();
     let mut sender = connect();
     let payloads: Vec<Vec<u8>> = [1, 1000, 16_380, 16_384, 16_385, 100_000, 1_000_000, 1_000_000, 7]

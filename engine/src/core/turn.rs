@@ -240,8 +240,8 @@ impl Core {
         let accept = self.accept_at.iter().map(|(_, at)| *at).min();
         let snapshot = (!self.hubs.slots.is_empty()).then_some(self.snapshot_at);
         let drain = self.drain.as_ref().map(Drain::next);
-        let times =
-            [self.io.deadlines.next(), self.hubs.next_timeout(), accept, drain, self.stopping, snapshot];
+        let stop = self.stopping.map(|until| if self.now < until { until } else { until.after_ms(CUT_MS) });
+        let times = [self.io.deadlines.next(), self.hubs.next_timeout(), accept, drain, stop, snapshot];
         let next = times.into_iter().flatten().min();
         // Rounded up: waking a little early would mean waking twice.
         let wait = next.map(|at| Duration::from_millis((at.0 + 1).saturating_sub(now.0)));
@@ -296,17 +296,23 @@ impl Core {
         self.io.shared.counters.submissions_full.set(self.io.ring.full);
         self.io.shared.counters.completions_overflowed.set(self.io.ring.overflows);
         self.arm_listeners();
+        if self.is_stopping() && self.io.sockets.len() == 0 {
+            self.mesh.say_empty();
+        }
         self.is_done()
     }
 
-    /// Whether the core has stopped: everybody is gone and everything said. Event handlers may take until the stop's
-    /// deadline with what clients had asked.
+    /// Whether the core has stopped: everybody is gone, from other cores too, for a call that came in there may need
+    /// this one's answer; and everything is said. Event handlers may take until the stop's deadline with what clients
+    /// had asked; then nobody is waited for.
     fn is_done(&self) -> bool {
         let Some(until) = self.stopping else { return false };
         let awaits_replies = || self.hubs.slots.iter().any(|slot| slot.hub.awaits_replies());
-        self.io.sockets.len() == 0
-            && !self.mesh.is_stuck()
-            && (self.now >= until || !(self.line.is_stuck() || awaits_replies()))
+        let is_said = || {
+            let is_stuck = self.mesh.is_stuck() || self.line.is_stuck();
+            self.mesh.all_empty() && !is_stuck && !awaits_replies()
+        };
+        self.io.sockets.len() == 0 && (self.now >= until || is_said())
     }
 
     /// Ends the turn in the middle if it grew large.
@@ -649,7 +655,8 @@ impl Core {
             for key in self.io.sockets.keys() {
                 self.io.abort(key);
             }
-            // What cannot be closed within a second is left to the end of the process.
+            // What cannot be closed within a second is left to the end of the process. The core ends in this turn, so
+            // that no completion looks for what is gone.
             if self.stopping.is_some_and(|until| until.after_ms(CUT_MS) <= self.now) {
                 for key in self.io.sockets.keys() {
                     drop(self.io.sockets.remove(key.slot));

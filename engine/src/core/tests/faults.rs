@@ -64,10 +64,8 @@ impl Failing {
 fn is_upgraded(address: SocketAddr) -> bool {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    let head = "GET /client/hubs/chat HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-                Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
     let mut answer = [0; 12];
-    let answered = stream.write_all(head.as_bytes()).and_then(|()| stream.read_exact(&mut answer));
+    let answered = stream.write_all(&upgrade("/client/hubs/chat", None)).and_then(|()| stream.read_exact(&mut answer));
     answered.is_ok_and(|()| answer == *b"HTTP/1.1 101")
 }
 

@@ -56,9 +56,7 @@ fn the_process_that_panics() {
     let mut bystander = running.connect();
     let mut stream = TcpStream::connect(running.address()).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    let head = "GET /client/hubs/chat?panic HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-                Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
-    stream.write_all(head.as_bytes()).unwrap();
+    stream.write_all(&upgrade("/client/hubs/chat?panic", None)).unwrap();
     let _ = stream.read(&mut [0; 1]);
     // Nobody tells it anything: it waits for the end of the process.
     let _ = bystander.next();
