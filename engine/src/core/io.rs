@@ -3,7 +3,8 @@
 //! What must stay true:
 //! - at most one fast send per socket between two settles; a second one waits in `deferred` (rule 1);
 //! - a socket with an outbox gets no fast send, and has exactly one write in flight until it is empty, or, while
-//!   the outbox may hold frames that expire, one wait for the socket, so that what is in flight cannot grow old;
+//!   the outbox may hold frames that expire, one wait for the socket, so that what is in flight cannot grow old, or,
+//!   while the kernel has no memory for either, its place among those that are [`Io::paused`];
 //! - a descriptor is closed when nothing of its socket is in flight or queued, and only in
 //!   [`Io::submit`], right after the queue was emptied (rule 2).
 
@@ -17,6 +18,7 @@ use bytes::{Bytes, BytesMut};
 use ringhub_hub::outbox::Pressure;
 use ringhub_hub::{Chunk, Part, Sink, SocketKey, Time};
 use socket2::SockRef;
+use std::collections::VecDeque;
 use std::net::Shutdown;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
@@ -24,6 +26,15 @@ use std::time::Duration;
 
 /// Most bytes of one write, so that progress is seen in steps.
 const WRITE_BYTES: usize = 256 << 10;
+
+/// After this time what the kernel had no memory for is asked again, in milliseconds. At once, a core would do nothing
+/// else while memory is short.
+pub(super) const PAUSE_MS: u64 = 10;
+
+/// Whether a request failed for want of memory in the kernel: it says nothing of its socket.
+pub(super) fn lacks_memory(result: i32) -> bool {
+    matches!(-result, libc::ENOMEM | libc::ENOBUFS)
+}
 
 /// What a socket did that its owner must know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,8 +57,10 @@ pub(crate) enum Received {
     End(SocketKey),
     /// The socket failed.
     Lost(SocketKey),
-    /// Nothing to do.
+    /// Nothing to do, but to receive again.
     Nothing,
+    /// Nothing to do: it is received again by and by.
+    Later,
 }
 
 /// A core's ring and sockets.
@@ -77,6 +90,8 @@ pub(crate) struct Io {
     /// Those of them that found no buffer since theirs was armed the last time: they come first. Or those who had
     /// emptied the buffers would be the first to find them full again.
     starved: Vec<SocketKey>,
+    /// Sockets for a write or receive of which the kernel had no memory, and when they go on; the first is the next.
+    paused: VecDeque<(Time, SocketKey)>,
 }
 
 impl Io {
@@ -97,6 +112,7 @@ impl Io {
             dying: Vec::new(),
             arming: Vec::new(),
             starved: Vec::new(),
+            paused: VecDeque::new(),
         }
     }
 
@@ -111,9 +127,17 @@ impl Io {
             || self.finishing.iter().any(ready)
     }
 
+    /// When [`Io::submit`] has something to do that nothing else tells.
+    pub(crate) fn next_resume(&self) -> Option<Time> {
+        self.paused.front().map(|(at, _)| *at)
+    }
+
     /// Arms receives, submits everything, waits if there is nothing to do, and settles: short sends get their
     /// outboxes, deferred sends are queued, ended sockets are closed.
     pub(crate) fn submit(&mut self, wait: bool, timeout: Option<Duration>) {
+        while let Some((_, key)) = self.paused.pop_front_if(|(at, _)| *at <= self.now) {
+            self.resume(key);
+        }
         // Before anything the kernel does in this submit can take the buffers that the last turn gave back.
         for key in std::mem::take(&mut self.starved) {
             self.arm_now(key);
@@ -135,6 +159,27 @@ impl Io {
         }
         self.pump();
         self.shut_finished();
+    }
+
+    /// The kernel had no memory for a request of this socket.
+    pub(super) fn pause(&mut self, key: SocketKey) {
+        self.shared.counters.requests_without_memory.add(1);
+        self.paused.push_back((self.now.after_ms(PAUSE_MS), key));
+    }
+
+    /// Asks again for what the kernel had no memory for, if that is still wanted.
+    fn resume(&mut self, key: SocketKey) {
+        let Some(socket) = self.sockets.get(key) else { return };
+        if socket.end == End::Dying {
+            return;
+        }
+        let (is_idle, is_sealed) = (!socket.writing, socket.tls.is_some());
+        if is_idle && is_sealed && self.is_slow(key) {
+            self.write_sealed(key);
+        } else if is_idle && !is_sealed {
+            self.write(key.slot);
+        }
+        self.arm(key);
     }
 
     /// Submits in the middle of a flush, to make room.
@@ -301,9 +346,13 @@ impl Io {
                 self.sockets.hot[slot as usize].flags &= !flag::SLOW;
                 self.outcomes.push((self.sockets.key(slot), Outcome::Writable));
             }
-            error if matches!(-error, libc::EAGAIN | libc::EINTR | libc::ENOMEM | libc::ENOBUFS) => {
+            error if matches!(-error, libc::EAGAIN | libc::EINTR) => {
                 outbox.advance(0);
                 self.write(slot);
+            }
+            error if lacks_memory(error) => {
+                outbox.advance(0);
+                self.pause(self.sockets.key(slot));
             }
             _ => {
                 let key = self.sockets.key(slot);
@@ -368,10 +417,14 @@ impl Io {
             libc::ENOBUFS => {
                 self.shared.counters.buffers_exhausted.add(1);
                 if before == Receiving::Fed { &mut self.arming } else { &mut self.starved }.push(key);
-                Received::Nothing
+                Received::Later
             }
             // Whoever handles this arms it again, if it is to go on.
-            libc::ECANCELED | libc::EINTR | libc::EAGAIN | libc::ENOMEM => Received::Nothing,
+            libc::ECANCELED | libc::EINTR | libc::EAGAIN => Received::Nothing,
+            libc::ENOMEM => {
+                self.pause(key);
+                Received::Later
+            }
             _ => {
                 self.peer_ended(key);
                 Received::Lost(key)

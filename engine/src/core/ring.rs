@@ -142,6 +142,8 @@ pub(crate) struct Ring {
     failing: Vec<(u64, i32)>,
 }
 
+/// After this time the kernel is asked again to take what is queued, if it had no memory for that.
+const MEMORY_PAUSE: Duration = Duration::from_millis(1);
 /// Most chunks of one write.
 pub(crate) const CHUNKS_MAX: usize = 64;
 
@@ -403,8 +405,9 @@ impl Ring {
         };
         match result.map_err(|error| error.raw_os_error()) {
             Ok(_) | Err(Some(libc::ETIME | libc::EINTR | libc::EBUSY)) => {}
-            // The kernel is short of memory for a request: give others a chance and try again.
-            Err(Some(libc::EAGAIN | libc::ENOMEM)) => std::thread::yield_now(),
+            // The kernel is short of memory for a request. Nothing else can be done here before it has some, but others
+            // can give some back.
+            Err(Some(libc::EAGAIN | libc::ENOMEM)) => std::thread::sleep(MEMORY_PAUSE),
             Err(error) => panic!("io_uring_enter failed for good: errno {error:?}"),
         }
         self.reap();

@@ -695,11 +695,13 @@ fn an_event_does_not_hold_up_what_comes_in_with_it() {
     running.stop();
 }
 
+/// A client of the listener with this number.
 fn connect_over_tls(
     running: &Running,
+    listener: usize,
     config: &Arc<ClientConfig>,
 ) -> Client<StreamOwned<ClientConnection, TcpStream>> {
-    let tcp = TcpStream::connect(running.address()).unwrap();
+    let tcp = TcpStream::connect(running.server.service[listener].socket).unwrap();
     tcp.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let connection = ClientConnection::new(config.clone(), "localhost".try_into().unwrap()).unwrap();
     Client::over(StreamOwned::new(connection, tcp), "/client/hubs/chat", None)
@@ -731,7 +733,7 @@ fn members_over_tls_get_everything_through_a_tiny_ring() {
         settings.listen = vec![Address::parse("https://127.0.0.1:0").unwrap()];
         settings.sockets.outbox_bytes_max = 16 << 20;
     });
-    let connect = || connect_over_tls(&running, &config);
+    let connect = || connect_over_tls(&running, 0, &config);
     let mut members: Vec<_> = (0..20).map(|_| connect()).collect();
     let mut sender = connect();
     let payloads: Vec<Vec<u8>> = [1, 1000, 16_380, 16_384, 16_385, 100_000, 1_000_000, 1_000_000, 7]

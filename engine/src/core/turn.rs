@@ -10,7 +10,7 @@ use crate::core::counters::{ConnectionPage, CoreShared};
 use crate::core::drain::Drain;
 use crate::core::host::Mode;
 use crate::core::hubs::Hubs;
-use crate::core::io::{Io, Outcome, Received};
+use crate::core::io::{Io, Outcome, PAUSE_MS, Received};
 use crate::core::line::Line;
 use crate::core::mesh::{Mesh, Note};
 use crate::core::ring::{Completion, Op, Ring};
@@ -90,6 +90,8 @@ pub(crate) struct Core {
     /// A client is to be read no more from; looked at while its input is taken.
     pub(crate) holding: bool,
     bell: UnixStream,
+    /// When to listen to the bell again, after that could not be.
+    bell_at: Option<Time>,
     pub(crate) turn_bytes: usize,
     snapshot_at: Time,
     /// The last look at memory that was heeded.
@@ -179,6 +181,7 @@ impl Core {
             plain: Vec::new(),
             holding: false,
             bell: parts.bell,
+            bell_at: None,
             turn_bytes: 0,
             snapshot_at: now,
             pressure_look: 0,
@@ -241,7 +244,9 @@ impl Core {
         let snapshot = (!self.hubs.slots.is_empty()).then_some(self.snapshot_at);
         let drain = self.drain.as_ref().map(Drain::next);
         let stop = self.stopping.map(|until| if self.now < until { until } else { until.after_ms(CUT_MS) });
-        let times = [self.io.deadlines.next(), self.hubs.next_timeout(), accept, drain, stop, snapshot];
+        let resume = self.io.next_resume();
+        let (hubs, sockets) = (self.hubs.next_timeout(), self.io.deadlines.next());
+        let times = [sockets, resume, hubs, accept, self.bell_at, drain, stop, snapshot];
         let next = times.into_iter().flatten().min();
         // Rounded up: waking a little early would mean waking twice.
         let wait = next.map(|at| Duration::from_millis((at.0 + 1).saturating_sub(now.0)));
@@ -296,6 +301,9 @@ impl Core {
         self.io.shared.counters.submissions_full.set(self.io.ring.full);
         self.io.shared.counters.completions_overflowed.set(self.io.ring.overflows);
         self.arm_listeners();
+        if self.bell_at.take_if(|at| *at <= self.now).is_some() {
+            self.io.ring.poll_bell(self.bell.as_raw_fd());
+        }
         if self.is_stopping() && self.io.sockets.len() == 0 {
             self.mesh.say_empty();
         }
@@ -338,6 +346,7 @@ impl Core {
                 }
                 Received::End(key) => self.ended(key),
                 Received::Lost(key) => self.lost(key),
+                Received::Later => {}
                 Received::Nothing => {
                     let key = self.io.sockets.key(completion.slot);
                     self.rearm(key);
@@ -345,6 +354,7 @@ impl Core {
             },
             Op::Write => self.io.written(completion),
             Op::Cancel => self.io.cancelled(completion),
+            Op::Bell if completion.result < 0 => self.bell_at = Some(self.now.after_ms(PAUSE_MS)),
             Op::Bell => self.bell_rang(),
             Op::Doorbell => self.mesh.ring_bell(completion.slot),
             Op::Send => unreachable!("the ring keeps these to itself"),

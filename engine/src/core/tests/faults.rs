@@ -184,7 +184,7 @@ fn a_record_that_fails_loses_its_own_socket_at_most() {
         settings.ring.faults = Some(faults);
         settings.listen = vec![Address::parse("https://127.0.0.1:0").unwrap()];
     });
-    let connect = || connect_over_tls(&running, &config);
+    let connect = || connect_over_tls(&running, 0, &config);
     let mut neighbour = connect();
     for errno in PASSING.into_iter().chain([libc::EPIPE, libc::ECONNRESET, libc::ETIMEDOUT, libc::EIO]) {
         let goes_on = PASSING.contains(&errno);
@@ -210,6 +210,58 @@ fn a_record_that_fails_loses_its_own_socket_at_most() {
             assert_eq!(neighbour.next(), Some((10, b"still there".to_vec())), "{op:?} {errno}");
         }
     }
+    running.stop();
+}
+
+/// How often in a row the kernel has no memory in [`a_kernel_without_memory_is_asked_now_and_then`].
+const LACKS: u32 = 20;
+
+/// It was asked again at once, and nothing else was done while memory was short.
+#[test]
+fn a_kernel_without_memory_is_asked_now_and_then() {
+    let faults = Faults::new();
+    let (store, config) = certificate();
+    let running = Running::with(Mode::Serve, Some(store), |settings| {
+        settings.ring.faults = Some(faults);
+        settings.listen.push(Address::parse("https://127.0.0.1:0").unwrap());
+    });
+    let lasts = |what: &str, op: Op, act: &mut dyn FnMut()| {
+        let before = running.sum(|counters| counters.requests_without_memory.get());
+        let began = Instant::now();
+        (0..LACKS).for_each(|_| faults.fail(op, 0, libc::ENOMEM));
+        act();
+        // No more than the least it must take: how long more it takes is the machine's affair.
+        assert!(began.elapsed() >= Duration::from_millis(9) * LACKS, "{what}: {:?}", began.elapsed());
+        assert_eq!(faults.pending(), 0, "{what}");
+        if op != Op::Bell {
+            running.wait(before + u64::from(LACKS), |counters| counters.requests_without_memory.get());
+        }
+    };
+    let ping = |client: &mut Client| {
+        client.send(9, b"answered");
+        assert_eq!(client.next(), Some((10, b"answered".to_vec())));
+    };
+    lasts("a receive", Op::Receive, &mut || assert!(is_upgraded(running.address())));
+    let mut plain = running.connect();
+    ping(&mut plain);
+    // So that there is a write.
+    faults.cut(Op::Send, 1);
+    lasts("a write", Op::Write, &mut || ping(&mut plain));
+    let mut sealed = connect_over_tls(&running, 1, &config);
+    sealed.send(9, b"armed");
+    assert_eq!(sealed.next(), Some((10, b"armed".to_vec())));
+    faults.cut(Op::Send, 1);
+    lasts("a record", Op::Write, &mut || {
+        sealed.send(9, b"answered");
+        assert_eq!(sealed.next(), Some((10, b"answered".to_vec())));
+    });
+    lasts("a bell", Op::Bell, &mut || {
+        while faults.pending() > 0 {
+            running.server.control().wake();
+            ping(&mut plain);
+        }
+    });
+    drop((plain, sealed));
     running.stop();
 }
 
