@@ -94,6 +94,8 @@ counters! {
     upgrades_without_room: Counter,
     /// Request heads that were malformed, too long or too slow.
     heads_refused: Counter,
+    /// Sockets closed because no request had begun on them in time.
+    sockets_silent: Counter,
     /// Bodies of requests that came too slowly.
     bodies_refused: Counter,
     /// Sockets of trusted proxies that did not begin with a PROXY header.

@@ -92,7 +92,8 @@ impl NoHttpHere {
     fn posted(&self) -> Option<Bytes> {
         let head = std::str::from_utf8(&self.received).unwrap();
         let (head, body) = head.split_once("\r\n\r\n").expect("a whole head is fed");
-        let length = head.split_once("Content-Length: ").expect("a body has a length").1.lines().next().unwrap();
+        let length =
+            head.split_once("Content-Length: ").expect("a body has a length").1.lines().next().unwrap();
         (body.len() == length.parse::<usize>().unwrap()).then(|| Bytes::copy_from_slice(body.as_bytes()))
     }
 }
@@ -167,6 +168,8 @@ impl Running {
         };
         // Most tests leave without a goodbye.
         settings.sockets.close_deadline = Duration::from_millis(300);
+        // On a busy machine some take longer than silence may.
+        settings.hub_default.keepalive = Duration::from_secs(3600);
         change(&mut settings);
         let shared: Vec<_> = (0..settings.cores).map(|_| Arc::default()).collect();
         let exchange = Arc::new(Exchange::new(settings.cores));
@@ -410,8 +413,6 @@ fn a_stalled_reader_is_cut_and_its_neighbour_gets_everything() {
     let running = Running::new(Mode::Serve, |settings| {
         settings.sockets.send_buffer_bytes = Some(16 << 10);
         settings.sockets.outbox_bytes_max = 100 << 10;
-        // On a busy machine this takes longer than silence may.
-        settings.hub_default.keepalive = Duration::from_secs(3600);
     });
     let mut stalled = running.connect();
     let mut reader = running.connect();
@@ -569,7 +570,8 @@ fn a_stop_ends_a_core_whose_batches_nobody_takes() {
         let _ = stream.read(&mut [0; 1]);
     });
     let started = Instant::now();
-    while entered.load(Ordering::SeqCst) == 0 || running.sum(|counters| counters.mesh_unsent_bytes.get()) == 0 {
+    while entered.load(Ordering::SeqCst) == 0 || running.sum(|counters| counters.mesh_unsent_bytes.get()) == 0
+    {
         assert!(started.elapsed() < Duration::from_secs(20), "no core is stuck");
         clients.iter_mut().for_each(|client| client.send(1, b"for all"));
     }
@@ -627,6 +629,32 @@ fn a_broken_frame_ends_one_client_only() {
     good.send(9, b"still there");
     assert_eq!(good.next(), Some((10, b"still there".to_vec())));
     assert_eq!(running.sum(|counters| counters.websockets.get()), 1);
+    running.stop();
+}
+
+/// They were not, if they had come in one buffer.
+#[test]
+fn messages_in_front_of_a_fault_are_counted() {
+    let running = Running::new(Mode::Serve, |_| {});
+    let mut client = running.connect();
+    let bytes = [masked(1, b"one"), masked(1, b"two"), masked(3, b"reserved")].concat();
+    client.stream.write_all(&bytes).unwrap();
+    running.settle(1, |counters| counters.faults.get());
+    assert_eq!(running.sum(|counters| counters.messages_in.get()), 2);
+    running.stop();
+}
+
+/// It was counted as one, as if somebody had attacked; browsers open sockets ahead of need.
+#[test]
+fn a_socket_that_says_nothing_is_no_refused_head() {
+    let running = Running::new(Mode::Serve, |settings| {
+        settings.sockets.head_deadline = Duration::from_millis(100);
+    });
+    let mut silent = TcpStream::connect(running.address()).unwrap();
+    silent.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    assert_eq!(silent.read(&mut [0; 1]).unwrap(), 0, "it is closed without a word");
+    assert_eq!(running.sum(|counters| counters.sockets_silent.get()), 1);
+    assert_eq!(running.sum(|counters| counters.heads_refused.get()), 0);
     running.stop();
 }
 

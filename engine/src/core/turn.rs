@@ -485,6 +485,8 @@ impl Core {
                 }
                 Err(broken) => {
                     let counters = &self.io.shared.counters;
+                    // Those in front of it were good.
+                    counters.messages_in.add(messages);
                     if broken.panicked { &counters.panics } else { &counters.faults }.add(1);
                     if !broken.panicked {
                         self.inflater = inflater;
@@ -713,8 +715,11 @@ impl Core {
             }
             // It has said nothing that could be answered.
             Kind::Proxy | Kind::Head => {
+                let counters = &self.io.shared.counters;
+                // Browsers open some that they may never need.
+                let is_silent = socket.unread.is_none();
+                if is_silent { &counters.sockets_silent } else { &counters.heads_refused }.add(1);
                 self.io.handshake_failed(key, FailureClass::Timeout);
-                self.io.shared.counters.heads_refused.add(1);
                 self.io.kill(key);
             }
             Kind::Opening | Kind::Echo(_) => {}
