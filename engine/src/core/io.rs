@@ -1,4 +1,4 @@
-//! Sockets on the ring: sending, receiving, ending.
+//! Sockets on the ring: sending and ending; receiving is in [`crate::core::receive`].
 //!
 //! What must stay true:
 //! - at most one fast send per socket between two settles; a second one waits in `deferred` (rule 1);
@@ -13,7 +13,6 @@ use crate::core::ring::{CHUNKS_MAX, Completion, Ring, TurnBuffer};
 use crate::core::settings::SocketSettings;
 use crate::core::socket::{End, Kind, Receiving, Socket, Sockets, flag};
 use crate::core::timer::Deadlines;
-use crate::net::tls::FailureClass;
 use bytes::{Bytes, BytesMut};
 use ringhub_hub::outbox::Pressure;
 use ringhub_hub::{Chunk, Part, Sink, SocketKey, Time};
@@ -49,20 +48,6 @@ pub(crate) enum Outcome {
     Lost,
 }
 
-/// What came in.
-pub(crate) enum Received {
-    /// Bytes; give them back with [`Io::recycle`].
-    Bytes(SocketKey, crate::core::buffers::Lent),
-    /// The peer is done sending.
-    End(SocketKey),
-    /// The socket failed.
-    Lost(SocketKey),
-    /// Nothing to do, but to receive again.
-    Nothing,
-    /// Nothing to do: it is received again by and by.
-    Later,
-}
-
 /// A core's ring and sockets.
 pub(crate) struct Io {
     pub(crate) ring: Ring,
@@ -84,12 +69,14 @@ pub(crate) struct Io {
     /// Sockets that have said all.
     finishing: Vec<SocketKey>,
     /// Slots of dying sockets that may have nothing in flight any more.
-    dying: Vec<u32>,
+    pub(super) dying: Vec<u32>,
     /// Sockets whose receive is to be armed (again).
-    arming: Vec<SocketKey>,
+    pub(super) arming: Vec<SocketKey>,
     /// Those of them that found no buffer since theirs was armed the last time: they come first. Or those who had
     /// emptied the buffers would be the first to find them full again.
-    starved: Vec<SocketKey>,
+    pub(super) starved: Vec<SocketKey>,
+    /// And those that got some and then found none: they come last.
+    pub(super) sated: Vec<SocketKey>,
     /// Sockets for a write or receive of which the kernel had no memory, and when they go on; the first is the next.
     paused: VecDeque<(Time, SocketKey)>,
 }
@@ -112,6 +99,7 @@ impl Io {
             dying: Vec::new(),
             arming: Vec::new(),
             starved: Vec::new(),
+            sated: Vec::new(),
             paused: VecDeque::new(),
         }
     }
@@ -138,13 +126,7 @@ impl Io {
         while let Some((_, key)) = self.paused.pop_front_if(|(at, _)| *at <= self.now) {
             self.resume(key);
         }
-        // Before anything the kernel does in this submit can take the buffers that the last turn gave back.
-        for key in std::mem::take(&mut self.starved) {
-            self.arm_now(key);
-        }
-        for key in std::mem::take(&mut self.arming) {
-            self.arm_now(key);
-        }
+        self.arm_all();
         self.ring.submit(wait, timeout);
         self.settle();
         self.bury();
@@ -324,10 +306,10 @@ impl Io {
             return self.dying.push(slot);
         }
         if socket.tls.is_some() {
-            return self.sealed_written(slot, completion.result);
+            return self.sealed_written(slot, completion.result());
         }
         let Some(outbox) = &mut socket.outbox else { return };
-        match completion.result {
+        match completion.result() {
             done if done >= 0 => {
                 if polled {
                     self.shared.counters.expire(outbox, self.now);
@@ -370,77 +352,6 @@ impl Io {
         }
     }
 
-    /// Takes in what a receive completed with.
-    pub(crate) fn received(&mut self, completion: &Completion) -> Received {
-        let slot = completion.slot;
-        let buffer = completion
-            .buffer()
-            .map(|id| self.ring.buffers().lend(id, usize::try_from(completion.result).unwrap_or(0)));
-        let key = self.sockets.key(slot);
-        let Some(socket) = self.sockets.at(slot) else { unreachable!("a slot is kept while it receives") };
-        let before = socket.receiving;
-        if !completion.more() {
-            socket.receiving = Receiving::No;
-        } else if before == Receiving::Multi {
-            socket.receiving = Receiving::Fed;
-        }
-        let end = socket.end;
-        if end == End::Dying {
-            if let Some(buffer) = buffer {
-                self.recycle(buffer);
-            }
-            self.dying.push(slot);
-            return Received::Nothing;
-        }
-        match (completion.result, buffer) {
-            (1.., Some(buffer)) => {
-                self.shared.counters.bytes_in.add(buffer.len() as u64);
-                Received::Bytes(key, buffer)
-            }
-            (result, buffer) => {
-                if let Some(buffer) = buffer {
-                    self.recycle(buffer);
-                }
-                self.not_received(key, result, before)
-            }
-        }
-    }
-
-    /// A receive ended without bytes; `before` is what it was.
-    fn not_received(&mut self, key: SocketKey, result: i32, before: Receiving) -> Received {
-        match -result {
-            0 => {
-                self.peer_ended(key);
-                Received::End(key)
-            }
-            // Every buffer is given back before receives are armed.
-            libc::ENOBUFS => {
-                self.shared.counters.buffers_exhausted.add(1);
-                if before == Receiving::Fed { &mut self.arming } else { &mut self.starved }.push(key);
-                Received::Later
-            }
-            // Whoever handles this arms it again, if it is to go on.
-            libc::ECANCELED | libc::EINTR | libc::EAGAIN => Received::Nothing,
-            libc::ENOMEM => {
-                self.pause(key);
-                Received::Later
-            }
-            _ => {
-                self.peer_ended(key);
-                Received::Lost(key)
-            }
-        }
-    }
-
-    /// The peer will send nothing more.
-    pub(super) fn peer_ended(&mut self, key: SocketKey) {
-        let Some(socket) = self.sockets.get(key) else { return };
-        socket.ended = true;
-        if socket.tls.as_ref().is_some_and(|tls| !tls.stream.is_untouched()) {
-            self.handshake_failed(key, FailureClass::Closed);
-        }
-    }
-
     /// Whether something waits because the socket takes no more; [`Outcome::Writable`] says when it is gone.
     pub(crate) fn is_slow(&self, key: SocketKey) -> bool {
         self.sockets.hot.get(key.slot as usize).is_some_and(|hot| hot.flags & flag::SLOW != 0)
@@ -449,69 +360,6 @@ impl Io {
     /// Which submit comes next, as a number that changes with each.
     pub(crate) fn epoch(&self) -> u32 {
         self.epoch
-    }
-
-    /// Gives a receive buffer back.
-    pub(crate) fn recycle(&mut self, buffer: crate::core::buffers::Lent) {
-        self.ring.buffers().recycle(buffer);
-    }
-
-    /// A cancel ended, or could not be made.
-    pub(crate) fn cancelled(&mut self, completion: &Completion) {
-        if let Some(socket) = self.sockets.at(completion.slot) {
-            socket.cancels -= 1;
-            if socket.end == End::Dying {
-                self.dying.push(completion.slot);
-            }
-            if completion.result < 0 && socket.receiving == Receiving::Ending {
-                // It goes on: the next input that is to wait tries again.
-                socket.receiving = Receiving::Multi;
-            }
-        }
-    }
-
-    /// Receives from this socket, from the next submit on.
-    pub(crate) fn arm(&mut self, key: SocketKey) {
-        self.arming.push(key);
-    }
-
-    fn arm_now(&mut self, key: SocketKey) {
-        let Some(socket) = self.sockets.get(key) else { return };
-        if socket.receiving != Receiving::No || socket.ended || socket.end == End::Dying {
-            return;
-        }
-        let fd = socket.fd.as_raw_fd();
-        match &socket.kind {
-            Kind::Opening => {}
-            Kind::Client(_) | Kind::Echo(_) if socket.unread.is_some() => {}
-            Kind::Client(_) | Kind::Echo(_) => {
-                socket.receiving = Receiving::Multi;
-                self.ring.receive(fd, key.slot);
-            }
-            Kind::Http(http) if http.handler.is_full() => {}
-            Kind::Http(_) if socket.outbox.is_some() => {
-                // A slow one tells when it has taken its answer; one that speaks TLS may have by the next submit.
-                if self.sockets.hot[key.slot as usize].flags & flag::SLOW == 0 {
-                    self.arming.push(key);
-                }
-            }
-            Kind::Proxy | Kind::Head | Kind::Http(_) | Kind::Closing(_) => {
-                socket.receiving = Receiving::Once;
-                self.ring.receive_once(fd, key.slot);
-            }
-        }
-    }
-
-    /// Keeps `rest` for later and stops receiving more (rule 3).
-    pub(crate) fn park(&mut self, key: SocketKey, rest: &[u8]) {
-        let Some(socket) = self.sockets.get(key) else { return };
-        socket.unread.get_or_insert_default().extend_from_slice(rest);
-        if matches!(socket.receiving, Receiving::Multi | Receiving::Fed) {
-            self.shared.counters.receive_pauses.add(1);
-            socket.receiving = Receiving::Ending;
-            socket.cancels += 1;
-            self.ring.cancel_receive(key.slot);
-        }
     }
 
     /// Nothing more is to be said: shuts down for writing after what is queued, then waits for the peer's end. What

@@ -10,9 +10,10 @@ use crate::core::counters::{ConnectionPage, CoreShared};
 use crate::core::drain::Drain;
 use crate::core::host::Mode;
 use crate::core::hubs::Hubs;
-use crate::core::io::{Io, Outcome, PAUSE_MS, Received};
+use crate::core::io::{Io, Outcome, PAUSE_MS};
 use crate::core::line::Line;
 use crate::core::mesh::{Mesh, Note};
+use crate::core::receive::Received;
 use crate::core::ring::{Completion, Op, Ring};
 use crate::core::settings::Settings;
 use crate::core::socket::{Client, End, Kind, Socket, flag};
@@ -231,7 +232,8 @@ impl Core {
     }
 
     /// Counts the turn that has just ended if it took so long that clients felt it. The waiting between two turns is
-    /// not asked about.
+    /// not asked about; nor, where a turn is followed by one, are the sends that the kernel makes before it waits, for
+    /// one call does both.
     fn watch(&self, now: Time) {
         if now.0 - self.now.0 > TURN_LONG_MS {
             self.io.shared.counters.turns_long.add(1);
@@ -268,8 +270,8 @@ impl Core {
         self.take_outcomes();
         // What comes in meanwhile is for the next turn: a busy source must not keep timers waiting.
         for _ in 0..self.io.ring.completions() {
-            if let Some(completion) = self.io.ring.next() {
-                self.complete(&completion);
+            if let Some(mut completion) = self.io.ring.next() {
+                self.complete(&mut completion);
                 self.flush_early();
             }
         }
@@ -334,7 +336,7 @@ impl Core {
         }
     }
 
-    fn complete(&mut self, completion: &Completion) {
+    fn complete(&mut self, completion: &mut Completion) {
         match completion.op {
             Op::Accept => self.accept(completion),
             Op::Receive => match self.io.received(completion) {
@@ -342,34 +344,22 @@ impl Core {
                     self.turn_bytes += buffer.len();
                     self.raw_input(key, &mut buffer);
                     self.io.recycle(buffer);
-                    self.rearm(key);
+                    self.io.rearm(key);
                 }
                 Received::End(key) => self.ended(key),
                 Received::Lost(key) => self.lost(key),
                 Received::Later => {}
                 Received::Nothing => {
                     let key = self.io.sockets.key(completion.slot);
-                    self.rearm(key);
+                    self.io.rearm(key);
                 }
             },
             Op::Write => self.io.written(completion),
             Op::Cancel => self.io.cancelled(completion),
-            Op::Bell if completion.result < 0 => self.bell_at = Some(self.now.after_ms(PAUSE_MS)),
+            Op::Bell if completion.result() < 0 => self.bell_at = Some(self.now.after_ms(PAUSE_MS)),
             Op::Bell => self.bell_rang(),
             Op::Doorbell => self.mesh.ring_bell(completion.slot),
             Op::Send => unreachable!("the ring keeps these to itself"),
-        }
-    }
-
-    /// Goes on receiving where a receive has ended and nothing holds it back.
-    fn rearm(&mut self, key: SocketKey) {
-        use crate::core::socket::Receiving;
-        if let Some(socket) = self.io.sockets.get(key)
-            && socket.receiving == Receiving::No
-            && socket.end != End::Dying
-        {
-            // Sockets with parked input are armed when it is taken.
-            self.io.arm(key);
         }
     }
 
