@@ -223,6 +223,11 @@ struct Client<S = TcpStream> {
 
 impl Client {
     fn connect(address: SocketAddr, path: &str, subprotocol: Option<&str>) -> Self {
+        Self::try_connect(address, path, subprotocol).expect("the whole response head")
+    }
+
+    /// `None` if the connection ends before it is answered.
+    fn try_connect(address: SocketAddr, path: &str, subprotocol: Option<&str>) -> Option<Self> {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
@@ -231,18 +236,20 @@ impl Client {
 }
 
 impl<S: Read + Write> Client<S> {
-    fn over(stream: S, path: &str, subprotocol: Option<&str>) -> Self {
+    fn over(stream: S, path: &str, subprotocol: Option<&str>) -> Option<Self> {
         let mut client = Self { stream, received: Vec::new() };
         client.stream.write_all(&upgrade(path, subprotocol)).unwrap();
         let end = loop {
             if let Some(at) = client.received.windows(4).position(|four| four == b"\r\n\r\n") {
                 break at + 4;
             }
-            assert!(client.read(), "closed before the end of the response head");
+            if !client.read() {
+                return None;
+            }
         };
         let head = String::from_utf8(client.received.drain(..end).collect()).unwrap();
         assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
-        client
+        Some(client)
     }
 
     fn read(&mut self) -> bool {
@@ -264,26 +271,33 @@ impl<S: Read + Write> Client<S> {
     /// The next frame: opcode and payload; `None` at the end.
     fn next(&mut self) -> Option<(u8, Vec<u8>)> {
         loop {
-            if let [first, len, rest @ ..] = &self.received[..] {
-                let (header, len) = match (len, rest) {
-                    (126, [a, b, ..]) => (4, usize::from(u16::from_be_bytes([*a, *b]))),
-                    (127, rest) if rest.len() >= 8 => {
-                        (10, u64::from_be_bytes(rest[..8].try_into().unwrap()) as usize)
-                    }
-                    (126 | 127, _) => (usize::MAX / 2, 0),
-                    (len, _) => (2, usize::from(*len)),
-                };
-                if self.received.len() >= header + len {
-                    let opcode = first & 15;
-                    let payload = self.received[header..header + len].to_vec();
-                    self.received.drain(..header + len);
-                    return Some((opcode, payload));
-                }
+            if let Some(frame) = self.frame() {
+                return Some(frame);
             }
             if !self.read() {
                 return None;
             }
         }
+    }
+
+    /// The next frame of what was received.
+    fn frame(&mut self) -> Option<(u8, Vec<u8>)> {
+        let [first, len, rest @ ..] = &self.received[..] else { return None };
+        let (header, len) = match (len, rest) {
+            (126, [a, b, ..]) => (4, usize::from(u16::from_be_bytes([*a, *b]))),
+            (127, rest) if rest.len() >= 8 => {
+                (10, u64::from_be_bytes(rest[..8].try_into().unwrap()) as usize)
+            }
+            (126 | 127, _) => return None,
+            (len, _) => (2, usize::from(*len)),
+        };
+        if self.received.len() < header + len {
+            return None;
+        }
+        let opcode = first & 15;
+        let payload = self.received[header..header + len].to_vec();
+        self.received.drain(..header + len);
+        Some((opcode, payload))
     }
 
     fn expect(&mut self, payload: &[u8]) {
@@ -733,6 +747,7 @@ fn connect_over_tls(
     tcp.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let connection = ClientConnection::new(config.clone(), "localhost".try_into().unwrap()).unwrap();
     Client::over(StreamOwned::new(connection, tcp), "/client/hubs/chat", None)
+        .expect("the whole response head")
 }
 
 /// A server's certificate, and a client that trusts it.
