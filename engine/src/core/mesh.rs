@@ -115,6 +115,12 @@ impl Peers {
         self.wake();
     }
 
+    /// The same when some cores never ran: nobody waits for those to say that they are empty.
+    pub(crate) fn give_up(&self) {
+        self.empty.store(self.cores.len() as u16, Ordering::SeqCst);
+        self.stop();
+    }
+
     /// Has every core make a turn, from any thread.
     pub(crate) fn wake(&self) {
         for peer in &self.cores {
@@ -325,6 +331,7 @@ mod tests {
     use super::*;
     use crate::core::settings::RingSettings;
     use ringhub_hub::Ticket;
+    use std::io::Read;
 
     fn mesh(peers: &Arc<Peers>, core: u16, settings: MeshSettings) -> Mesh {
         Mesh::new(Arc::clone(peers), CoreId(core), settings, Arc::default())
@@ -358,6 +365,23 @@ mod tests {
         }
         assert_eq!(got, [0, 1, 2, 3, 4]);
         assert!(!a.is_stuck() && a.admits());
+    }
+
+    #[test]
+    fn cores_end_together_and_do_not_wait_for_one_that_never_ran() {
+        let settings = MeshSettings::default();
+        let (peers, bells) = Peers::new(2, &settings).unwrap();
+        let (mut a, mut b) = (mesh(&peers, 0, settings), mesh(&peers, 1, settings));
+        let is_rung = |bell: &UnixStream| (&mut &*bell).read(&mut [0; 8]).is_ok();
+        (0..3).for_each(|_| a.say_empty());
+        assert!(!a.all_empty() && !bells.iter().any(is_rung), "it is not both of them");
+        b.say_empty();
+        assert!(a.all_empty() && b.all_empty() && bells.iter().all(is_rung));
+
+        let (peers, bells) = Peers::new(2, &settings).unwrap();
+        let only = mesh(&peers, 0, settings);
+        peers.give_up();
+        assert!(only.all_empty() && only.stopping() && is_rung(&bells[0]));
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The core's own io_uring: a safe face over submissions and completions.
 //!
 //! What must stay true, so that the kernel never reads freed memory:
-//! - a **fast send** (`MSG_DONTWAIT`) ends inside the submit that takes it; its bytes are kept in `buffers`
-//!   until [`Ring::settle`] has seen the submission queue empty and its error completions drained (rule 1);
+//! - a **fast send** (`MSG_DONTWAIT`) ends inside the submit that takes it; its bytes are kept in `turn_buffers`
+//!   until [`Ring::settle`], which submits what is still queued, and its error completions are drained (rule 1);
 //! - a **write** (poll-armed) owns its bytes in `writes` until its completion is reaped;
 //! - receives write only into [`Buffers`], which live until the ring has nothing in flight and is gone.
 //!
