@@ -577,6 +577,7 @@ fn a_stop_ends_a_core_whose_batches_nobody_takes() {
     // Both cores have some, so that what one sends is for the other too.
     let mut clients: Vec<_> = (0..20).map(|_| running.connect()).collect();
     running.settle(20, |counters| counters.websockets.get());
+    running.settle(0, |counters| counters.mesh_unsent_bytes.get());
     let address = running.address();
     let holder = std::thread::spawn(move || {
         let mut stream = TcpStream::connect(address).unwrap();
@@ -584,8 +585,11 @@ fn a_stop_ends_a_core_whose_batches_nobody_takes() {
         let _ = stream.read(&mut [0; 1]);
     });
     let started = Instant::now();
-    while entered.load(Ordering::SeqCst) == 0 || running.sum(|counters| counters.mesh_unsent_bytes.get()) == 0
-    {
+    while entered.load(Ordering::SeqCst) == 0 {
+        assert!(started.elapsed() < Duration::from_secs(20), "no core stands still");
+        std::thread::yield_now();
+    }
+    while running.sum(|counters| counters.mesh_unsent_bytes.get()) == 0 {
         assert!(started.elapsed() < Duration::from_secs(20), "no core is stuck");
         clients.iter_mut().for_each(|client| client.send(1, b"for all"));
     }
