@@ -70,6 +70,11 @@ impl Buffers {
         unsafe { ring.submitter().register_buf_ring_with_flags(entries.as_ptr() as u64, count, GROUP, 0) }
     }
 
+    /// The size of each, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.block.size as usize
+    }
+
     /// The first `len` bytes of buffer `id`, which a completion just named.
     ///
     /// # Panics
@@ -132,7 +137,7 @@ impl DerefMut for Lent {
 
 impl Drop for Block {
     fn drop(&mut self) {
-        // SAFETY: allocated in `register` with these layouts; the kernel is done with it (`register`'s
+        // SAFETY: allocated in `new` with these layouts; the kernel is done with it (`register`'s
         // contract) and every `Lent` holds a count.
         unsafe {
             std::alloc::dealloc(self.entries.as_ptr().cast(), entries_layout(self.count));

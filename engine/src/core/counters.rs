@@ -94,6 +94,8 @@ counters! {
     upgrades_without_room: Counter,
     /// Request heads that were malformed, too long or too slow.
     heads_refused: Counter,
+    /// Sockets closed because no request had begun on them in time.
+    sockets_silent: Counter,
     /// Bodies of requests that came too slowly.
     bodies_refused: Counter,
     /// Sockets of trusted proxies that did not begin with a PROXY header.
@@ -142,6 +144,8 @@ counters! {
     filter_misses: Counter,
     /// Times a receive found no free buffer.
     buffers_exhausted: Counter,
+    /// Reads and writes made again after a pause because the kernel had no memory for them.
+    requests_without_memory: Counter,
     /// Times the submission queue was full and was submitted early.
     submissions_full: Counter,
     /// Times the completion queue was full and completions waited in the kernel.

@@ -73,7 +73,7 @@ impl Core {
     }
 
     /// A listener has a socket, or could not make one.
-    pub(crate) fn accept(&mut self, completion: &Completion) {
+    pub(crate) fn accept(&mut self, completion: &mut Completion) {
         match accepted(completion) {
             Ok(fd) => {
                 let counters = &self.io.shared.counters;

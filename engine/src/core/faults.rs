@@ -1,4 +1,4 @@
-//! What tests have a ring do wrong: requests that fail with any errno, sends that are cut anywhere.
+//! What tests have a ring do wrong: requests that fail with any errno, submits that do, sends that are cut anywhere.
 //!
 //! A request that is to fail is replaced by one that does nothing, with the same user data; when that completes, it has
 //! the errno. So the kernel and the core agree that it has ended, as they do of one that the kernel itself refused. A
@@ -9,7 +9,11 @@ use std::sync::{Mutex, MutexGuard};
 
 /// Faults to come. A test shares it with the rings of its cores and adds to it at any time.
 #[derive(Debug, Default)]
-pub(crate) struct Faults(Mutex<Vec<Fault>>);
+pub(crate) struct Faults {
+    requests: Mutex<Vec<Fault>>,
+    /// What the next submits fail with, the last one first.
+    enters: Mutex<Vec<i32>>,
+}
 
 /// One fault.
 #[derive(Debug, Clone, Copy)]
@@ -42,14 +46,25 @@ impl Faults {
         self.plan().push(Fault { op, skip: 0, what: What::Cut(bytes) });
     }
 
+    /// So many submits in a row fail with `errno`: the kernel takes nothing of what is queued.
+    pub(crate) fn fail_enters(&self, count: usize, errno: i32) {
+        self.enters().extend(std::iter::repeat_n(errno, count));
+    }
+
     /// How many are still to come.
     pub(crate) fn pending(&self) -> usize {
-        self.plan().len()
+        self.plan().len() + self.enters().len()
     }
 
     /// No more faults.
     pub(crate) fn clear(&self) {
         self.plan().clear();
+        self.enters().clear();
+    }
+
+    /// What the submit that is about to be made fails with, if it does.
+    pub(super) fn enter(&self) -> Option<i32> {
+        self.enters().pop()
     }
 
     /// What the request that is about to be queued fails with, if it does.
@@ -75,6 +90,10 @@ impl Faults {
     }
 
     fn plan(&self) -> MutexGuard<'_, Vec<Fault>> {
-        self.0.lock().expect("nothing panics with the lock")
+        self.requests.lock().expect("nothing panics with the lock")
+    }
+
+    fn enters(&self) -> MutexGuard<'_, Vec<i32>> {
+        self.enters.lock().expect("nothing panics with the lock")
     }
 }

@@ -135,13 +135,13 @@ pub(crate) fn start(
         match readiness.recv() {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                server.stop();
+                server.peers.give_up();
                 server.join();
                 return Err(error);
             }
             // A thread ended without a word: glommio could not make its executor.
             Err(_) => {
-                server.stop();
+                server.peers.give_up();
                 let errors = server.handles.join_all().into_iter().filter_map(Result::err);
                 let errors: Vec<_> = errors.map(|error| error.to_string()).collect();
                 return Err(StartError::Host(errors.join("; ")));

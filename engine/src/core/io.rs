@@ -1,9 +1,10 @@
-//! Sockets on the ring: sending, receiving, ending.
+//! Sockets on the ring: sending and ending; receiving is in [`crate::core::receive`].
 //!
 //! What must stay true:
 //! - at most one fast send per socket between two settles; a second one waits in `deferred` (rule 1);
 //! - a socket with an outbox gets no fast send, and has exactly one write in flight until it is empty, or, while
-//!   the outbox may hold frames that expire, one wait for the socket, so that what is in flight cannot grow old;
+//!   the outbox may hold frames that expire, one wait for the socket, so that what is in flight cannot grow old, or,
+//!   while the kernel has no memory for either, its place among those that are [`Io::paused`];
 //! - a descriptor is closed when nothing of its socket is in flight or queued, and only in
 //!   [`Io::submit`], right after the queue was emptied (rule 2).
 
@@ -12,11 +13,11 @@ use crate::core::ring::{CHUNKS_MAX, Completion, Ring, TurnBuffer};
 use crate::core::settings::SocketSettings;
 use crate::core::socket::{End, Kind, Receiving, Socket, Sockets, flag};
 use crate::core::timer::Deadlines;
-use crate::net::tls::FailureClass;
 use bytes::{Bytes, BytesMut};
 use ringhub_hub::outbox::Pressure;
 use ringhub_hub::{Chunk, Part, Sink, SocketKey, Time};
 use socket2::SockRef;
+use std::collections::VecDeque;
 use std::net::Shutdown;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
@@ -24,6 +25,15 @@ use std::time::Duration;
 
 /// Most bytes of one write, so that progress is seen in steps.
 const WRITE_BYTES: usize = 256 << 10;
+
+/// After this time what the kernel had no memory for is asked again, in milliseconds. At once, a core would do nothing
+/// else while memory is short.
+pub(super) const PAUSE_MS: u64 = 10;
+
+/// Whether a request failed for want of memory in the kernel: it says nothing of its socket.
+pub(super) fn lacks_memory(result: i32) -> bool {
+    matches!(-result, libc::ENOMEM | libc::ENOBUFS)
+}
 
 /// What a socket did that its owner must know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,18 +46,6 @@ pub(crate) enum Outcome {
     Slow,
     /// It failed.
     Lost,
-}
-
-/// What came in.
-pub(crate) enum Received {
-    /// Bytes; give them back with [`Io::recycle`].
-    Bytes(SocketKey, crate::core::buffers::Lent),
-    /// The peer is done sending.
-    End(SocketKey),
-    /// The socket failed.
-    Lost(SocketKey),
-    /// Nothing to do.
-    Nothing,
 }
 
 /// A core's ring and sockets.
@@ -71,12 +69,16 @@ pub(crate) struct Io {
     /// Sockets that have said all.
     finishing: Vec<SocketKey>,
     /// Slots of dying sockets that may have nothing in flight any more.
-    dying: Vec<u32>,
+    pub(super) dying: Vec<u32>,
     /// Sockets whose receive is to be armed (again).
-    arming: Vec<SocketKey>,
+    pub(super) arming: Vec<SocketKey>,
     /// Those of them that found no buffer since theirs was armed the last time: they come first. Or those who had
     /// emptied the buffers would be the first to find them full again.
-    starved: Vec<SocketKey>,
+    pub(super) starved: Vec<SocketKey>,
+    /// And those that got some and then found none: they come last.
+    pub(super) sated: Vec<SocketKey>,
+    /// Sockets for a write or receive of which the kernel had no memory, and when they go on; the first is the next.
+    paused: VecDeque<(Time, SocketKey)>,
 }
 
 impl Io {
@@ -97,6 +99,8 @@ impl Io {
             dying: Vec::new(),
             arming: Vec::new(),
             starved: Vec::new(),
+            sated: Vec::new(),
+            paused: VecDeque::new(),
         }
     }
 
@@ -111,16 +115,18 @@ impl Io {
             || self.finishing.iter().any(ready)
     }
 
+    /// When [`Io::submit`] has something to do that nothing else tells.
+    pub(crate) fn next_resume(&self) -> Option<Time> {
+        self.paused.front().map(|(at, _)| *at)
+    }
+
     /// Arms receives, submits everything, waits if there is nothing to do, and settles: short sends get their
     /// outboxes, deferred sends are queued, ended sockets are closed.
     pub(crate) fn submit(&mut self, wait: bool, timeout: Option<Duration>) {
-        // Before anything the kernel does in this submit can take the buffers that the last turn gave back.
-        for key in std::mem::take(&mut self.starved) {
-            self.arm_now(key);
+        while let Some((_, key)) = self.paused.pop_front_if(|(at, _)| *at <= self.now) {
+            self.resume(key);
         }
-        for key in std::mem::take(&mut self.arming) {
-            self.arm_now(key);
-        }
+        self.arm_all();
         self.ring.submit(wait, timeout);
         self.settle();
         self.bury();
@@ -135,6 +141,27 @@ impl Io {
         }
         self.pump();
         self.shut_finished();
+    }
+
+    /// The kernel had no memory for a request of this socket.
+    pub(super) fn pause(&mut self, key: SocketKey) {
+        self.shared.counters.requests_without_memory.add(1);
+        self.paused.push_back((self.now.after_ms(PAUSE_MS), key));
+    }
+
+    /// Asks again for what the kernel had no memory for, if that is still wanted.
+    fn resume(&mut self, key: SocketKey) {
+        let Some(socket) = self.sockets.get(key) else { return };
+        if socket.end == End::Dying {
+            return;
+        }
+        let (is_idle, is_sealed) = (!socket.writing, socket.tls.is_some());
+        if is_idle && is_sealed && self.is_slow(key) {
+            self.write_sealed(key);
+        } else if is_idle && !is_sealed {
+            self.write(key.slot);
+        }
+        self.arm(key);
     }
 
     /// Submits in the middle of a flush, to make room.
@@ -279,10 +306,10 @@ impl Io {
             return self.dying.push(slot);
         }
         if socket.tls.is_some() {
-            return self.sealed_written(slot, completion.result);
+            return self.sealed_written(slot, completion.result());
         }
         let Some(outbox) = &mut socket.outbox else { return };
-        match completion.result {
+        match completion.result() {
             done if done >= 0 => {
                 if polled {
                     self.shared.counters.expire(outbox, self.now);
@@ -301,9 +328,13 @@ impl Io {
                 self.sockets.hot[slot as usize].flags &= !flag::SLOW;
                 self.outcomes.push((self.sockets.key(slot), Outcome::Writable));
             }
-            error if matches!(-error, libc::EAGAIN | libc::EINTR | libc::ENOMEM | libc::ENOBUFS) => {
+            error if matches!(-error, libc::EAGAIN | libc::EINTR) => {
                 outbox.advance(0);
                 self.write(slot);
+            }
+            error if lacks_memory(error) => {
+                outbox.advance(0);
+                self.pause(self.sockets.key(slot));
             }
             _ => {
                 let key = self.sockets.key(slot);
@@ -321,73 +352,6 @@ impl Io {
         }
     }
 
-    /// Takes in what a receive completed with.
-    pub(crate) fn received(&mut self, completion: &Completion) -> Received {
-        let slot = completion.slot;
-        let buffer = completion
-            .buffer()
-            .map(|id| self.ring.buffers().lend(id, usize::try_from(completion.result).unwrap_or(0)));
-        let key = self.sockets.key(slot);
-        let Some(socket) = self.sockets.at(slot) else { unreachable!("a slot is kept while it receives") };
-        let before = socket.receiving;
-        if !completion.more() {
-            socket.receiving = Receiving::No;
-        } else if before == Receiving::Multi {
-            socket.receiving = Receiving::Fed;
-        }
-        let end = socket.end;
-        if end == End::Dying {
-            if let Some(buffer) = buffer {
-                self.recycle(buffer);
-            }
-            self.dying.push(slot);
-            return Received::Nothing;
-        }
-        match (completion.result, buffer) {
-            (1.., Some(buffer)) => {
-                self.shared.counters.bytes_in.add(buffer.len() as u64);
-                Received::Bytes(key, buffer)
-            }
-            (result, buffer) => {
-                if let Some(buffer) = buffer {
-                    self.recycle(buffer);
-                }
-                self.not_received(key, result, before)
-            }
-        }
-    }
-
-    /// A receive ended without bytes; `before` is what it was.
-    fn not_received(&mut self, key: SocketKey, result: i32, before: Receiving) -> Received {
-        match -result {
-            0 => {
-                self.peer_ended(key);
-                Received::End(key)
-            }
-            // Every buffer is given back before receives are armed.
-            libc::ENOBUFS => {
-                self.shared.counters.buffers_exhausted.add(1);
-                if before == Receiving::Fed { &mut self.arming } else { &mut self.starved }.push(key);
-                Received::Nothing
-            }
-            // Whoever handles this arms it again, if it is to go on.
-            libc::ECANCELED | libc::EINTR | libc::EAGAIN | libc::ENOMEM => Received::Nothing,
-            _ => {
-                self.peer_ended(key);
-                Received::Lost(key)
-            }
-        }
-    }
-
-    /// The peer will send nothing more.
-    pub(super) fn peer_ended(&mut self, key: SocketKey) {
-        let Some(socket) = self.sockets.get(key) else { return };
-        socket.ended = true;
-        if socket.tls.as_ref().is_some_and(|tls| !tls.stream.is_untouched()) {
-            self.handshake_failed(key, FailureClass::Closed);
-        }
-    }
-
     /// Whether something waits because the socket takes no more; [`Outcome::Writable`] says when it is gone.
     pub(crate) fn is_slow(&self, key: SocketKey) -> bool {
         self.sockets.hot.get(key.slot as usize).is_some_and(|hot| hot.flags & flag::SLOW != 0)
@@ -396,69 +360,6 @@ impl Io {
     /// Which submit comes next, as a number that changes with each.
     pub(crate) fn epoch(&self) -> u32 {
         self.epoch
-    }
-
-    /// Gives a receive buffer back.
-    pub(crate) fn recycle(&mut self, buffer: crate::core::buffers::Lent) {
-        self.ring.buffers().recycle(buffer);
-    }
-
-    /// A cancel ended, or could not be made.
-    pub(crate) fn cancelled(&mut self, completion: &Completion) {
-        if let Some(socket) = self.sockets.at(completion.slot) {
-            socket.cancels -= 1;
-            if socket.end == End::Dying {
-                self.dying.push(completion.slot);
-            }
-            if completion.result < 0 && socket.receiving == Receiving::Ending {
-                // It goes on: the next input that is to wait tries again.
-                socket.receiving = Receiving::Multi;
-            }
-        }
-    }
-
-    /// Receives from this socket, from the next submit on.
-    pub(crate) fn arm(&mut self, key: SocketKey) {
-        self.arming.push(key);
-    }
-
-    fn arm_now(&mut self, key: SocketKey) {
-        let Some(socket) = self.sockets.get(key) else { return };
-        if socket.receiving != Receiving::No || socket.ended || socket.end == End::Dying {
-            return;
-        }
-        let fd = socket.fd.as_raw_fd();
-        match &socket.kind {
-            Kind::Opening => {}
-            Kind::Client(_) | Kind::Echo(_) if socket.unread.is_some() => {}
-            Kind::Client(_) | Kind::Echo(_) => {
-                socket.receiving = Receiving::Multi;
-                self.ring.receive(fd, key.slot);
-            }
-            Kind::Http(http) if http.handler.is_full() => {}
-            Kind::Http(_) if socket.outbox.is_some() => {
-                // A slow one tells when it has taken its answer; one that speaks TLS may have by the next submit.
-                if self.sockets.hot[key.slot as usize].flags & flag::SLOW == 0 {
-                    self.arming.push(key);
-                }
-            }
-            Kind::Proxy | Kind::Head | Kind::Http(_) | Kind::Closing(_) => {
-                socket.receiving = Receiving::Once;
-                self.ring.receive_once(fd, key.slot);
-            }
-        }
-    }
-
-    /// Keeps `rest` for later and stops receiving more (rule 3).
-    pub(crate) fn park(&mut self, key: SocketKey, rest: &[u8]) {
-        let Some(socket) = self.sockets.get(key) else { return };
-        socket.unread.get_or_insert_default().extend_from_slice(rest);
-        if matches!(socket.receiving, Receiving::Multi | Receiving::Fed) {
-            self.shared.counters.receive_pauses.add(1);
-            socket.receiving = Receiving::Ending;
-            socket.cancels += 1;
-            self.ring.cancel_receive(key.slot);
-        }
     }
 
     /// Nothing more is to be said: shuts down for writing after what is queued, then waits for the peer's end. What

@@ -20,7 +20,7 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU16, Ordering};
 
 /// One thing a core tells another.
 #[derive(Debug)]
@@ -72,6 +72,8 @@ pub(crate) struct Peers {
     cores: Vec<Peer>,
     leave: AtomicBool,
     stop: AtomicBool,
+    /// Cores that stop and have no sockets left.
+    empty: AtomicU16,
 }
 
 struct Peer {
@@ -97,7 +99,8 @@ impl Peers {
         let pairs = usize::from(cores) * usize::from(cores);
         let queues = (0..pairs).map(|_| ArrayQueue::new(settings.batches_max.max(1))).collect();
         let (leave, stop) = (AtomicBool::new(false), AtomicBool::new(false));
-        Ok((Arc::new(Self { queues, cores: peers, leave, stop }), bells))
+        let empty = AtomicU16::new(0);
+        Ok((Arc::new(Self { queues, cores: peers, leave, stop, empty }), bells))
     }
 
     /// Asks every core to close its clients by and by, from any thread.
@@ -110,6 +113,12 @@ impl Peers {
     pub(crate) fn stop(&self) {
         self.stop.store(true, Ordering::SeqCst);
         self.wake();
+    }
+
+    /// The same when some cores never ran: nobody waits for those to say that they are empty.
+    pub(crate) fn give_up(&self) {
+        self.empty.store(self.cores.len() as u16, Ordering::SeqCst);
+        self.stop();
     }
 
     /// Has every core make a turn, from any thread.
@@ -148,6 +157,8 @@ pub(crate) struct Mesh {
     outgoing: Vec<(Batch, usize)>,
     /// Whether anything is in `outgoing`.
     unsent: bool,
+    /// Whether this core is one of those that are empty.
+    said_empty: bool,
     shared: Arc<CoreShared>,
 }
 
@@ -159,7 +170,7 @@ impl Mesh {
         shared: Arc<CoreShared>,
     ) -> Self {
         let outgoing = peers.cores.iter().map(|_| (Batch::new(), 0)).collect();
-        Self { peers, core, settings, outgoing, unsent: false, shared }
+        Self { peers, core, settings, outgoing, unsent: false, said_empty: false, shared }
     }
 
     /// How many cores there are.
@@ -296,6 +307,22 @@ impl Mesh {
     pub(crate) fn stopping(&self) -> bool {
         self.peers.stopping()
     }
+
+    /// Says, once, that this core stops and has no sockets left. The last one to say so wakes the others, who wait
+    /// for that.
+    pub(crate) fn say_empty(&mut self) {
+        if !self.said_empty {
+            self.said_empty = true;
+            if self.peers.empty.fetch_add(1, Ordering::SeqCst) + 1 == self.cores() {
+                self.peers.wake();
+            }
+        }
+    }
+
+    /// Whether every core has said so: nobody is left who may need an answer of another core.
+    pub(crate) fn all_empty(&self) -> bool {
+        self.peers.empty.load(Ordering::SeqCst) >= self.cores()
+    }
 }
 
 // Miri has no io_uring.
@@ -304,6 +331,7 @@ mod tests {
     use super::*;
     use crate::core::settings::RingSettings;
     use ringhub_hub::Ticket;
+    use std::io::Read;
 
     fn mesh(peers: &Arc<Peers>, core: u16, settings: MeshSettings) -> Mesh {
         Mesh::new(Arc::clone(peers), CoreId(core), settings, Arc::default())
@@ -337,6 +365,23 @@ mod tests {
         }
         assert_eq!(got, [0, 1, 2, 3, 4]);
         assert!(!a.is_stuck() && a.admits());
+    }
+
+    #[test]
+    fn cores_end_together_and_do_not_wait_for_one_that_never_ran() {
+        let settings = MeshSettings::default();
+        let (peers, bells) = Peers::new(2, &settings).unwrap();
+        let (mut a, mut b) = (mesh(&peers, 0, settings), mesh(&peers, 1, settings));
+        let is_rung = |bell: &UnixStream| (&mut &*bell).read(&mut [0; 8]).is_ok();
+        (0..3).for_each(|_| a.say_empty());
+        assert!(!a.all_empty() && !bells.iter().any(is_rung), "it is not both of them");
+        b.say_empty();
+        assert!(a.all_empty() && b.all_empty() && bells.iter().all(is_rung));
+
+        let (peers, bells) = Peers::new(2, &settings).unwrap();
+        let only = mesh(&peers, 0, settings);
+        peers.give_up();
+        assert!(only.all_empty() && only.stopping() && is_rung(&bells[0]));
     }
 
     #[test]

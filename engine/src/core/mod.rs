@@ -8,7 +8,7 @@
 //! | `drain` | closing clients over a window before that |
 //! | `relief` | what it does when memory is short |
 //! | `hubs` | the hubs of a core and what they ask for |
-//! | `io` | sockets on the ring: sending, receiving, ending |
+//! | `io`, `receive` | sockets on the ring: sending, ending, receiving |
 //! | `sealed` | the same for sockets that speak TLS |
 //! | `ring`, `buffers` | the kernel's side, and all the unsafe code of the data plane |
 //! | `faults` | what tests have the kernel's side do wrong |
@@ -28,6 +28,7 @@ pub(crate) mod hubs;
 pub(crate) mod io;
 pub(crate) mod line;
 pub(crate) mod mesh;
+mod receive;
 mod relief;
 pub(crate) mod ring;
 mod sealed;

@@ -1,8 +1,8 @@
 //! The core's own io_uring: a safe face over submissions and completions.
 //!
 //! What must stay true, so that the kernel never reads freed memory:
-//! - a **fast send** (`MSG_DONTWAIT`) ends inside the submit that takes it; its bytes are kept in `buffers`
-//!   until [`Ring::settle`] has seen the submission queue empty and its error completions drained (rule 1);
+//! - a **fast send** (`MSG_DONTWAIT`) ends inside the submit that takes it; its bytes are kept in `turn_buffers`
+//!   until [`Ring::settle`], which submits what is still queued, and its error completions are drained (rule 1);
 //! - a **write** (poll-armed) owns its bytes in `writes` until its completion is reaped;
 //! - receives write only into [`Buffers`], which live until the ring has nothing in flight and is gone.
 //!
@@ -65,18 +65,22 @@ fn user_data(op: Op, index: u32, slot: u32) -> u64 {
     (op as u64) << 56 | u64::from(index) << 32 | u64::from(slot)
 }
 
-/// One reaped completion.
-#[derive(Debug, Clone, Copy)]
+/// One reaped completion. There is no second one of it: an accept's owns a descriptor until [`accepted`] takes it.
+#[derive(Debug)]
 pub(crate) struct Completion {
     pub(crate) op: Op,
     pub(crate) slot: u32,
-    /// Bytes, a descriptor, or a negated error number.
-    pub(crate) result: i32,
+    result: i32,
     index: u32,
     flags: u32,
 }
 
 impl Completion {
+    /// Bytes, a descriptor, or a negated error number.
+    pub(crate) fn result(&self) -> i32 {
+        self.result
+    }
+
     /// Whether the request goes on.
     pub(crate) fn more(&self) -> bool {
         cqueue::more(self.flags)
@@ -127,6 +131,8 @@ pub(crate) struct Ring {
     writes: HashMap<u32, Box<Write>>,
     inbox: VecDeque<Completion>,
     failed_sends: Vec<Completion>,
+    /// Another core rang since the last [`Ring::submit`]. It does so once, so whoever waits must know.
+    rung: bool,
     /// Requests that will still complete, fast sends not counted.
     in_flight: usize,
     /// Times the submission queue was full.
@@ -140,6 +146,8 @@ pub(crate) struct Ring {
     failing: Vec<(u64, i32)>,
 }
 
+/// After this time the kernel is asked again to take what is queued, if it had no memory for that.
+const MEMORY_PAUSE: Duration = Duration::from_millis(1);
 /// Most chunks of one write.
 pub(crate) const CHUNKS_MAX: usize = 64;
 
@@ -156,7 +164,7 @@ impl Ring {
             .build(settings.submissions)?;
         let buffers = Buffers::new(settings.buffers, settings.buffer_bytes);
         // SAFETY: `Drop` ends every request and drops the ring before it frees the buffers; if it cannot, it
-        // leaks them. Should this fail, the ring, which has no receive, goes first.
+        // leaks them. Should this fail, the kernel has not got them.
         unsafe { buffers.register(&ring) }?;
         Ok(Self {
             ring: ManuallyDrop::new(ring),
@@ -166,6 +174,7 @@ impl Ring {
             writes: HashMap::new(),
             inbox: VecDeque::new(),
             failed_sends: Vec::new(),
+            rung: false,
             in_flight: 0,
             full: 0,
             overflows: 0,
@@ -373,10 +382,16 @@ impl Ring {
         }
     }
 
-    /// Submits what is queued and, if `wait`, sleeps until there is a completion or `timeout` is over.
+    /// Submits what is queued and, if `wait`, sleeps until there is a completion, another core rings or `timeout` is
+    /// over. What came since the last submit, when a full queue had to be emptied, counts.
     pub(crate) fn submit(&mut self, wait: bool, timeout: Option<Duration>) {
-        let wait = wait && self.inbox.is_empty() && self.failed_sends.is_empty();
+        let wait = wait && self.inbox.is_empty() && self.failed_sends.is_empty() && !self.rung;
         self.enter(usize::from(wait), timeout);
+        self.enter_until_empty();
+        self.rung = false;
+    }
+
+    fn enter_until_empty(&mut self) {
         while !self.ring.submission().is_empty() {
             self.enter(0, None);
         }
@@ -385,26 +400,34 @@ impl Ring {
     /// One system call and a drain of the completion queue. A submit the kernel cuts short (its completion
     /// backlog is full, memory is tight) leaves entries in the queue: the caller comes again.
     fn enter(&mut self, want: usize, timeout: Option<Duration>) {
-        let result = match timeout {
-            Some(timeout) if want > 0 => {
-                let timespec = Timespec::from(timeout);
-                self.ring.submitter().submit_with_args(want, &SubmitArgs::new().timespec(&timespec))
-            }
-            _ => self.ring.submit_and_wait(want),
-        };
-        match result.map_err(|error| error.raw_os_error()) {
+        match self.call(want, timeout).map_err(|error| error.raw_os_error()) {
             Ok(_) | Err(Some(libc::ETIME | libc::EINTR | libc::EBUSY)) => {}
-            // The kernel is short of memory for a request: give others a chance and try again.
-            Err(Some(libc::EAGAIN | libc::ENOMEM)) => std::thread::yield_now(),
+            // The kernel is short of memory for a request. Nothing else can be done here before it has some, but others
+            // can give some back.
+            Err(Some(libc::EAGAIN | libc::ENOMEM)) => std::thread::sleep(MEMORY_PAUSE),
             Err(error) => panic!("io_uring_enter failed for good: errno {error:?}"),
         }
         self.reap();
     }
 
+    fn call(&self, want: usize, timeout: Option<Duration>) -> io::Result<usize> {
+        #[cfg(test)]
+        if let Some(errno) = self.faults.and_then(Faults::enter) {
+            return Err(io::Error::from_raw_os_error(errno));
+        }
+        match timeout {
+            Some(timeout) if want > 0 => {
+                let timespec = Timespec::from(timeout);
+                self.ring.submitter().submit_with_args(want, &SubmitArgs::new().timespec(&timespec))
+            }
+            _ => self.ring.submit_and_wait(want),
+        }
+    }
+
     /// Moves completions to the inbox until queue and backlog are empty.
     fn reap(&mut self) {
         loop {
-            let Self { ring, writes, inbox, failed_sends, in_flight, .. } = self;
+            let Self { ring, writes, inbox, failed_sends, rung, in_flight, .. } = self;
             for entry in ring.completion() {
                 let data = entry.user_data();
                 let result = entry.result();
@@ -426,9 +449,11 @@ impl Ring {
                         continue;
                     }
                     Op::Doorbell => {
-                        // Another core's, or one of ours that was not heard.
+                        // One of ours that was not heard, or another core's.
                         if completion.result < 0 {
                             inbox.push_back(completion);
+                        } else {
+                            *rung = true;
                         }
                         continue;
                     }
@@ -450,7 +475,8 @@ impl Ring {
     /// After a submit: what fast sends left over, in the order they were made; then lets the turn's buffers
     /// go. Until this is called, no socket may get a second fast send.
     pub(crate) fn settle(&mut self, mut each: impl FnMut(Short)) {
-        debug_assert!(self.ring.submission().is_empty());
+        // Nothing that is let go here may still be about to be read.
+        self.enter_until_empty();
         for completion in self.failed_sends.drain(..) {
             let send = &self.sends[completion.index as usize];
             let sent = completion.result.max(0) as u32;
@@ -475,14 +501,19 @@ impl Ring {
     }
 }
 
-/// Takes the descriptor an accept reported.
-pub(crate) fn accepted(completion: &Completion) -> Result<OwnedFd, io::Error> {
-    debug_assert_eq!(completion.op, Op::Accept);
-    if completion.result < 0 {
-        return Err(io::Error::from_raw_os_error(-completion.result));
+/// Takes the descriptor that an accept reported out of its completion.
+///
+/// # Errors
+/// What the accept failed with; `EBADF` if the descriptor was taken before.
+pub(crate) fn accepted(completion: &mut Completion) -> Result<OwnedFd, io::Error> {
+    assert_eq!(completion.op, Op::Accept, "only accepts have descriptors");
+    let result = std::mem::replace(&mut completion.result, -libc::EBADF);
+    if result < 0 {
+        return Err(io::Error::from_raw_os_error(-result));
     }
-    // SAFETY: a successful accept hands a new descriptor to the process, and each completion is handled once.
-    Ok(unsafe { OwnedFd::from_raw_fd(completion.result) })
+    // SAFETY: a successful accept hands a new descriptor to the process. Its completion is the only one to name it and
+    // cannot be copied, and it has just forgotten it.
+    Ok(unsafe { OwnedFd::from_raw_fd(result) })
 }
 
 impl Drop for Ring {
@@ -514,8 +545,10 @@ impl Drop for Ring {
 #[cfg(all(test, not(miri)))]
 mod tests {
     use super::*;
-    use std::io::Write as _;
+    use std::io::{Read as _, Write as _};
+    use std::net::{Ipv4Addr, TcpListener, TcpStream};
     use std::os::unix::net::UnixStream;
+    use std::time::Instant;
 
     const TINY: RingSettings =
         RingSettings { submissions: 8, completions: 16, buffers: 8, buffer_bytes: 256, faults: None };
@@ -576,6 +609,27 @@ mod tests {
         assert!(shorts.iter().all(|(_, rest, failed)| *rest > 0 && *rest < bytes.len() && !failed));
     }
 
+    /// A full queue is submitted before the core waits; that another core had rung was read with it and forgotten, and
+    /// the core slept on what it was rung for: nobody rings twice.
+    #[test]
+    fn who_was_rung_while_the_queue_was_full_does_not_wait() {
+        let (mut ring, mut other) = (Ring::new(&TINY).unwrap(), Ring::new(&TINY).unwrap());
+        let pairs = pairs(9);
+        let (eight, ninth) = pairs.split_at(8);
+        for (slot, (_, receiver)) in (0..).zip(eight) {
+            ring.receive_once(receiver.as_raw_fd(), slot);
+        }
+        other.ring_doorbell(ring.descriptor(), 0);
+        other.submit(false, None);
+        ring.receive_once(ninth[0].1.as_raw_fd(), 8);
+        let (timeout, began) = (Duration::from_secs(20), Instant::now());
+        ring.submit(true, Some(timeout));
+        assert!(began.elapsed() < timeout, "it waited for somebody to ring again");
+        // One ring is one waking.
+        ring.submit(true, Some(Duration::from_millis(1)));
+        assert!(!ring.rung && ring.completions() == 0);
+    }
+
     #[test]
     fn a_send_to_a_closed_peer_fails_for_good() {
         let mut ring = Ring::new(&TINY).unwrap();
@@ -587,6 +641,33 @@ mod tests {
         let mut failed = 0;
         ring.settle(|short| failed += u32::from(short.failed));
         assert_eq!(failed, 1);
+    }
+
+    /// What it was sending from was let go while the kernel was still to read it.
+    #[test]
+    fn nothing_that_is_queued_is_let_go() {
+        let mut ring = Ring::new(&TINY).unwrap();
+        let (sender, mut receiver) = UnixStream::pair().unwrap();
+        receiver.set_nonblocking(true).unwrap();
+        let buffer = ring.keep(Bytes::from(vec![7; 1000]).into());
+        ring.send(sender.as_raw_fd(), 0, buffer, 0, 1000);
+        ring.settle(|short| panic!("{short:?}"));
+        let mut received = [0; 1001];
+        assert_eq!(receiver.read(&mut received).unwrap(), 1000, "it is sent by then");
+        assert!(received[..1000].iter().all(|byte| *byte == 7));
+    }
+
+    #[test]
+    fn a_descriptor_is_taken_once() {
+        let mut ring = Ring::new(&TINY).unwrap();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        ring.accept(listener.as_raw_fd(), 0);
+        ring.submit(false, None);
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        ring.submit(true, Some(Duration::from_secs(20)));
+        let mut completion = ring.next().unwrap();
+        accepted(&mut completion).unwrap();
+        assert_eq!(accepted(&mut completion).unwrap_err().raw_os_error(), Some(libc::EBADF));
     }
 
     #[test]

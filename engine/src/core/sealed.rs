@@ -7,7 +7,7 @@
 //! - a socket with something waiting is in `pumping` (and has [`flag::DEFERRED`]) or has a write in flight;
 //! - it has at most one of a fast send in this submit and a write in flight.
 
-use crate::core::io::{Io, Outcome};
+use crate::core::io::{Io, Outcome, lacks_memory};
 use crate::core::ring::Ring;
 use crate::core::socket::{End, Kind, Socket, Tls, flag};
 use crate::core::turn::Core;
@@ -240,7 +240,7 @@ impl Io {
     }
 
     /// Puts what is unsent in flight, or the next record.
-    fn write_sealed(&mut self, key: SocketKey) {
+    pub(super) fn write_sealed(&mut self, key: SocketKey) {
         let Some(Socket { tls: Some(tls), outbox, .. }) = self.sockets.get(key) else { return };
         if tls.unsent.is_empty() {
             if outbox.is_none() {
@@ -270,9 +270,8 @@ impl Io {
                 }
                 self.pump_later(key);
             }
-            error if matches!(-error, libc::EAGAIN | libc::EINTR | libc::ENOMEM | libc::ENOBUFS) => {
-                self.write_sealed(key);
-            }
+            error if matches!(-error, libc::EAGAIN | libc::EINTR) => self.write_sealed(key),
+            error if lacks_memory(error) => self.pause(key),
             _ => self.lost(key),
         }
     }

@@ -65,6 +65,8 @@ pub(crate) struct Socket {
     pub(crate) ended: bool,
     /// The peer has said goodbye: its end need not be awaited.
     pub(crate) farewell: bool,
+    /// It emptied the buffers while others wanted some: one at a time until it says less than fits into one.
+    pub(crate) greedy: bool,
     /// It came when the core had its maximum.
     pub(crate) surplus: bool,
     pub(crate) end: End,
@@ -199,6 +201,7 @@ impl Socket {
             cancels: 0,
             ended: false,
             farewell: false,
+            greedy: false,
             surplus: false,
             end: End::Open,
             listener,

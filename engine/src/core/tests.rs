@@ -2,301 +2,22 @@
 
 mod cuts;
 mod faults;
+mod harness;
 mod panics;
 mod pressure;
 mod races;
 
-use crate::certificates::{TlsConfigStore, make};
-use crate::config::Tls;
-use crate::core::counters::{CoreShared, Counters};
-use crate::core::settings::{HubSettings, RingSettings, Settings, SocketSettings};
-use crate::core::{Mode, Server, start};
-use crate::net::gate::{Admission, Admitted, Gate, UpgradeRequest};
-use crate::net::patience::{Awaits, Stage};
-use crate::net::peer::Via;
-use crate::net::{
-    Address, HttpAnswer, HttpCall, HttpFactory, HttpHandler, HttpProgress, Listener, OwnedContent,
-};
-use bytes::Bytes;
+use self::harness::*;
+use crate::core::Mode;
+use crate::core::settings::{HubSettings, Settings, SocketSettings};
+use crate::net::Address;
 use ringhub_hub::event::{Route, Routes};
-use ringhub_hub::{ConnectionId, CoreId};
 use ringhub_protocol::events::{EventFilter, UserEvents};
-use ringhub_protocol::http::write_refusal;
-use ringhub_protocol::name::{GroupName, HubName};
-use ringhub_protocol::pubsub::{DataType, Form, Subprotocol};
-use ringhub_protocol::rest::{Operation, Target};
-use ringhub_protocol::ws::handshake::choose;
-use ringhub_relay::exchange::Exchange;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
-
-const RELIABLE: &str = "json.reliable.webpubsub.azure.v1";
-
-/// Lets everyone in, everyone a member of group `g`, raw clients sending to it. What it does before that, with the
-/// target asked for, the core does: it stops or panics there, if a test wants that.
-struct Open(Box<dyn Fn(&str) + Send + Sync>);
-
-impl Gate for Open {
-    fn admit(&self, _: u64, request: &UpgradeRequest<'_>) -> Admission {
-        self.0(request.target);
-        let (subprotocol, echoed) = choose(request.subprotocols);
-        let echoed = echoed.map(Into::into);
-        let hub = HubName::parse("chat").unwrap();
-        if let Some((_, id)) = request.target.split_once("id=") {
-            let id = ConnectionId::parse(id).unwrap();
-            return Admission::Recover { hub, id, subprotocol, echoed };
-        }
-        let group = GroupName::parse("g").unwrap();
-        Admission::Connect(Box::new(Admitted {
-            hub,
-            subprotocol,
-            echoed,
-            user: None,
-            roles: vec!["webpubsub.sendToGroup".into()],
-            groups: vec![group.clone()],
-            raw_group: (subprotocol == Subprotocol::Raw).then_some((group, true)),
-            address: request.address,
-            pass: None,
-        }))
-    }
-
-    fn reconnection_token(&self, _: &HubName, _: &ConnectionId) -> String {
-        "token".into()
-    }
-}
-
-/// Sends what is posted, as text that is worth something for five minutes, to group `g`; answers 404 to anything.
-struct NoHttp;
-
-impl HttpFactory for NoHttp {
-    fn open(&self, _: CoreId, _: Listener, _: Via) -> Box<dyn HttpHandler> {
-        Box::new(NoHttpHere { fed: false, posted: None })
-    }
-}
-
-struct NoHttpHere {
-    fed: bool,
-    posted: Option<Bytes>,
-}
-
-impl HttpHandler for NoHttpHere {
-    fn feed(&mut self, bytes: &[u8]) {
-        self.fed = true;
-        let body = bytes.windows(4).position(|four| four == b"\r\n\r\n").map(|at| &bytes[at + 4..]);
-        self.posted = body.filter(|_| bytes.starts_with(b"POST")).map(Bytes::copy_from_slice);
-    }
-
-    fn poll(&mut self, _: u64) -> HttpProgress {
-        if let Some(bytes) = self.posted.take() {
-            let target = Target::Group(GroupName::parse("g").unwrap());
-            let operation = Operation::Send { target, excluded: [].into(), filter: None, ttl_seconds: 300 };
-            let body = OwnedContent { data_type: DataType::Text, form: Form::Plain, bytes, metadata: None };
-            let hub = HubName::parse("chat").unwrap();
-            let call = Some(HttpCall::Operation { hub, operation, body: Some(body) });
-            return HttpProgress { call, ..HttpProgress::default() };
-        }
-        let mut progress = HttpProgress { close: self.fed, ..HttpProgress::default() };
-        if std::mem::take(&mut self.fed) {
-            let mut out = Vec::new();
-            write_refusal(&mut out, 404, &[], "text/plain", b"");
-            progress.output = out.into();
-        }
-        progress
-    }
-
-    fn answer(&mut self, _: HttpAnswer) {}
-
-    fn is_full(&self) -> bool {
-        false
-    }
-
-    fn stage(&self) -> Stage {
-        Stage { answered: 0, awaits: Awaits::Request, body_bytes: 0 }
-    }
-}
-
-struct Running {
-    server: Server,
-    shared: Vec<Arc<CoreShared>>,
-}
-
-impl Running {
-    fn new(mode: Mode, change: impl FnOnce(&mut Settings)) -> Self {
-        Self::with(mode, None, change)
-    }
-
-    fn with(mode: Mode, tls: Option<Arc<TlsConfigStore>>, change: impl FnOnce(&mut Settings)) -> Self {
-        Self::gated(mode, tls, |_| {}, change)
-    }
-
-    fn gated(
-        mode: Mode,
-        tls: Option<Arc<TlsConfigStore>>,
-        gate: impl Fn(&str) + Send + Sync + 'static,
-        change: impl FnOnce(&mut Settings),
-    ) -> Self {
-        let mut settings = Settings {
-            listen: vec![Address::plain(([127, 0, 0, 1], 0))],
-            admin_listen: vec![],
-            ..Settings::default()
-        };
-        // Most tests leave without a goodbye.
-        settings.sockets.close_deadline = Duration::from_millis(300);
-        change(&mut settings);
-        let shared: Vec<_> = (0..settings.cores).map(|_| Arc::default()).collect();
-        let exchange = Arc::new(Exchange::new(settings.cores));
-        let gate = Arc::new(Open(Box::new(gate)));
-        let server = start(settings, mode, gate, Arc::new(NoHttp), tls, exchange, &shared).unwrap();
-        Self { server, shared }
-    }
-
-    fn address(&self) -> SocketAddr {
-        self.server.service[0].socket
-    }
-
-    fn connect(&self) -> Client {
-        Client::connect(self.address(), "/client/hubs/chat", None)
-    }
-
-    fn sum(&self, counter: impl Fn(&Counters) -> u64) -> u64 {
-        self.shared.iter().map(|shared| counter(&shared.counters)).sum()
-    }
-
-    /// Waits until a number is `exactly`.
-    fn settle(&self, exactly: u64, counter: impl Fn(&Counters) -> u64 + Copy) {
-        let start = Instant::now();
-        while self.sum(counter) != exactly {
-            assert!(start.elapsed() < Duration::from_secs(20), "{} is not {exactly}", self.sum(counter));
-            std::thread::yield_now();
-        }
-    }
-
-    /// Waits until a counter is `at_least`.
-    fn wait(&self, at_least: u64, counter: impl Fn(&Counters) -> u64 + Copy) {
-        let start = Instant::now();
-        while self.sum(counter) < at_least {
-            assert!(start.elapsed() < Duration::from_secs(20), "{} < {at_least}", self.sum(counter));
-            std::thread::yield_now();
-        }
-    }
-
-    fn stop(self) -> Vec<Arc<CoreShared>> {
-        self.server.stop();
-        self.server.join();
-        self.shared
-    }
-}
-
-/// A client by hand.
-struct Client<S = TcpStream> {
-    stream: S,
-    received: Vec<u8>,
-}
-
-impl Client {
-    fn connect(address: SocketAddr, path: &str, subprotocol: Option<&str>) -> Self {
-        let stream = TcpStream::connect(address).unwrap();
-        stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        Self::over(stream, path, subprotocol)
-    }
-}
-
-impl<S: Read + Write> Client<S> {
-    fn over(stream: S, path: &str, subprotocol: Option<&str>) -> Self {
-        let mut client = Self { stream, received: Vec::new() };
-        let offer = subprotocol.map(|name| format!("Sec-WebSocket-Protocol: {name}\r\n")).unwrap_or_default();
-        let head = format!(
-            "GET {path} HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{offer}\r\n"
-        );
-        client.stream.write_all(head.as_bytes()).unwrap();
-        let end = loop {
-            if let Some(at) = client.received.windows(4).position(|four| four == b"\r\n\r\n") {
-                break at + 4;
-            }
-            assert!(client.read(), "closed before the end of the response head");
-        };
-        let head = String::from_utf8(client.received.drain(..end).collect()).unwrap();
-        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
-        client
-    }
-
-    fn read(&mut self) -> bool {
-        let mut buffer = [0; 16 << 10];
-        match self.stream.read(&mut buffer) {
-            Ok(n) => {
-                self.received.extend_from_slice(&buffer[..n]);
-                n > 0
-            }
-            Err(error) if error.kind() == ErrorKind::ConnectionReset => false,
-            Err(error) => panic!("{error}"),
-        }
-    }
-
-    fn send(&mut self, opcode: u8, payload: &[u8]) {
-        self.stream.write_all(&masked(opcode, payload)).unwrap();
-    }
-
-    /// The next frame: opcode and payload; `None` at the end.
-    fn next(&mut self) -> Option<(u8, Vec<u8>)> {
-        loop {
-            if let [first, len, rest @ ..] = &self.received[..] {
-                let (header, len) = match (len, rest) {
-                    (126, [a, b, ..]) => (4, usize::from(u16::from_be_bytes([*a, *b]))),
-                    (127, rest) if rest.len() >= 8 => {
-                        (10, u64::from_be_bytes(rest[..8].try_into().unwrap()) as usize)
-                    }
-                    (126 | 127, _) => (usize::MAX / 2, 0),
-                    (len, _) => (2, usize::from(*len)),
-                };
-                if self.received.len() >= header + len {
-                    let opcode = first & 15;
-                    let payload = self.received[header..header + len].to_vec();
-                    self.received.drain(..header + len);
-                    return Some((opcode, payload));
-                }
-            }
-            if !self.read() {
-                return None;
-            }
-        }
-    }
-
-    fn expect(&mut self, payload: &[u8]) {
-        let (opcode, got) = self.next().expect("a message");
-        assert!(got == payload, "opcode {opcode}, {} bytes for {}", got.len(), payload.len());
-    }
-}
-
-fn masked(opcode: u8, payload: &[u8]) -> Vec<u8> {
-    let mut frame = vec![0x80 | opcode];
-    match payload.len() {
-        len @ 0..126 => frame.push(0x80 | len as u8),
-        len @ 126..65_536 => {
-            frame.push(0x80 | 126);
-            frame.extend((len as u16).to_be_bytes());
-        }
-        len => {
-            frame.push(0x80 | 127);
-            frame.extend((len as u64).to_be_bytes());
-        }
-    }
-    let mask = [0x12, 0x34, 0x56, 0x78];
-    frame.extend(mask);
-    frame.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
-    frame
-}
-
-fn tiny(settings: &mut Settings) {
-    settings.ring =
-        RingSettings { submissions: 8, completions: 16, buffers: 8, buffer_bytes: 256, faults: None };
-}
 
 #[test]
 fn echoes_every_size_through_eight_small_buffers() {
@@ -385,8 +106,6 @@ fn a_stalled_reader_is_cut_and_its_neighbour_gets_everything() {
     let running = Running::new(Mode::Serve, |settings| {
         settings.sockets.send_buffer_bytes = Some(16 << 10);
         settings.sockets.outbox_bytes_max = 100 << 10;
-        // On a busy machine this takes longer than silence may.
-        settings.hub_default.keepalive = Duration::from_secs(3600);
     });
     let mut stalled = running.connect();
     let mut reader = running.connect();
@@ -486,6 +205,84 @@ fn a_stop_says_1001_and_ends() {
     }
 }
 
+/// A core without sockets ended at once when the server stopped. A call that came in over another one, whose body was
+/// still on its way, then waited for an answer of it until all was cut.
+#[test]
+fn a_call_that_is_under_way_at_a_stop_is_answered_by_all_cores() {
+    let running = Running::new(Mode::Serve, |settings| {
+        settings.cores = 2;
+        // Nothing is to end by itself in this time.
+        settings.stop_deadline = Duration::from_secs(3600);
+        settings.sockets.body_grace = Duration::from_secs(3600);
+    });
+    let mut caller = TcpStream::connect(running.address()).unwrap();
+    caller.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let part = b"POST /all HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbo";
+    caller.write_all(part).unwrap();
+    running.wait(part.len() as u64, |counters| counters.bytes_in.get());
+    let turns = || running.shared.iter().map(|shared| shared.counters.turns.get());
+    let before: Vec<u64> = turns().collect();
+    running.server.stop();
+    // The turn in which a core heeds it is the one in which it could end.
+    let started = Instant::now();
+    while turns().zip(&before).any(|(now, before)| now <= before + 1) {
+        assert!(started.elapsed() < Duration::from_secs(20), "a core does not heed the stop");
+        running.server.control().wake();
+    }
+    caller.write_all(b"dy").unwrap();
+    let mut answer = String::new();
+    caller.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
+    running.stop();
+}
+
+/// A core that had something for another one that took nothing waited for room there, beyond every deadline.
+#[test]
+fn a_stop_ends_a_core_whose_batches_nobody_takes() {
+    let (release, released) = mpsc::channel::<()>();
+    let (entered, released) = (Arc::new(AtomicUsize::new(0)), Mutex::new(released));
+    let enter = entered.clone();
+    let gate = move |target: &str| {
+        // The core that this comes to stands still; the other one is left.
+        if target.contains("hold") && enter.fetch_add(1, Ordering::SeqCst) == 0 {
+            released.lock().unwrap().recv().unwrap();
+        }
+    };
+    let running = Running::gated(Mode::Serve, None, gate, |settings| {
+        settings.cores = 2;
+        settings.mesh.batches_max = 1;
+        settings.stop_deadline = Duration::from_millis(10);
+    });
+    // Both cores have some, so that what one sends is for the other too.
+    let mut clients: Vec<_> = (0..20).map(|_| running.connect()).collect();
+    running.settle(20, |counters| counters.websockets.get());
+    running.settle(0, |counters| counters.mesh_unsent_bytes.get());
+    let address = running.address();
+    let holder = std::thread::spawn(move || {
+        let mut stream = TcpStream::connect(address).unwrap();
+        let _ = stream.write_all(&upgrade("/client/hubs/chat?hold", None));
+        let _ = stream.read(&mut [0; 1]);
+    });
+    let started = Instant::now();
+    while entered.load(Ordering::SeqCst) == 0 {
+        assert!(started.elapsed() < Duration::from_secs(20), "no core stands still");
+        std::thread::yield_now();
+    }
+    while running.sum(|counters| counters.mesh_unsent_bytes.get()) == 0 {
+        assert!(started.elapsed() < Duration::from_secs(20), "no core is stuck");
+        clients.iter_mut().for_each(|client| client.send(1, b"for all"));
+    }
+    running.server.stop();
+    // A core that has ended lets go of its counters.
+    while running.shared.iter().all(|shared| Arc::strong_count(shared) > 1) {
+        assert!(started.elapsed() < Duration::from_secs(20), "no core has ended");
+        std::thread::yield_now();
+    }
+    release.send(()).unwrap();
+    running.stop();
+    holder.join().unwrap();
+}
+
 #[test]
 fn a_slow_head_and_a_silent_client_are_ended() {
     let running = Running::new(Mode::Serve, |settings| {
@@ -529,6 +326,32 @@ fn a_broken_frame_ends_one_client_only() {
     good.send(9, b"still there");
     assert_eq!(good.next(), Some((10, b"still there".to_vec())));
     assert_eq!(running.sum(|counters| counters.websockets.get()), 1);
+    running.stop();
+}
+
+/// They were not, if they had come in one buffer.
+#[test]
+fn messages_in_front_of_a_fault_are_counted() {
+    let running = Running::new(Mode::Serve, |_| {});
+    let mut client = running.connect();
+    let bytes = [masked(1, b"one"), masked(1, b"two"), masked(3, b"reserved")].concat();
+    client.stream.write_all(&bytes).unwrap();
+    running.settle(1, |counters| counters.faults.get());
+    assert_eq!(running.sum(|counters| counters.messages_in.get()), 2);
+    running.stop();
+}
+
+/// It was counted as one, as if somebody had attacked; browsers open sockets ahead of need.
+#[test]
+fn a_socket_that_says_nothing_is_no_refused_head() {
+    let running = Running::new(Mode::Serve, |settings| {
+        settings.sockets.head_deadline = Duration::from_millis(100);
+    });
+    let mut silent = TcpStream::connect(running.address()).unwrap();
+    silent.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    assert_eq!(silent.read(&mut [0; 1]).unwrap(), 0, "it is closed without a word");
+    assert_eq!(running.sum(|counters| counters.sockets_silent.get()), 1);
+    assert_eq!(running.sum(|counters| counters.heads_refused.get()), 0);
     running.stop();
 }
 
@@ -597,32 +420,6 @@ fn an_event_does_not_hold_up_what_comes_in_with_it() {
     running.stop();
 }
 
-fn connect_over_tls(
-    running: &Running,
-    config: &Arc<ClientConfig>,
-) -> Client<StreamOwned<ClientConnection, TcpStream>> {
-    let tcp = TcpStream::connect(running.address()).unwrap();
-    tcp.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    let connection = ClientConnection::new(config.clone(), "localhost".try_into().unwrap()).unwrap();
-    Client::over(StreamOwned::new(connection, tcp), "/client/hubs/chat", None)
-}
-
-/// A server's certificate, and a client that trusts it.
-fn certificate() -> (Arc<TlsConfigStore>, Arc<ClientConfig>) {
-    let folder = std::env::temp_dir().join(format!("ringhub-core-tls-{}", std::process::id()));
-    let _ = std::fs::remove_dir_all(&folder);
-    let made = make::make(&folder, &[], 1).unwrap();
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(&made.authority).unwrap()).unwrap();
-    let (certificate, private_key) = (Some(made.certificate), Some(made.private_key));
-    let tls = Tls { certificate, private_key, ..Tls::default() };
-    let (store, _) = TlsConfigStore::configured(&tls).unwrap().expect("files are named");
-    std::fs::remove_dir_all(&folder).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let client = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    (Arc::new(store), Arc::new(client.with_root_certificates(roots).with_no_client_auth()))
-}
-
 /// Every member's records are its own, so eight submissions are soon full; messages larger than what one turn
 /// makes records of wait as plaintext, and so does what a member reads late.
 #[test]
@@ -633,12 +430,7 @@ fn members_over_tls_get_everything_through_a_tiny_ring() {
         settings.listen = vec![Address::parse("https://127.0.0.1:0").unwrap()];
         settings.sockets.outbox_bytes_max = 16 << 20;
     });
-    let connect = || {
-        let tcp = TcpStream::connect(running.address()).unwrap();
-        tcp.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        let connection = ClientConnection::new(config.clone(), "localhost".try_into().unwrap()).unwrap();
-        Client::over(StreamOwned::new(connection, tcp), "/client/hubs/chat", None)
-    };
+    let connect = || connect_over_tls(&running, 0, &config);
     let mut members: Vec<_> = (0..20).map(|_| connect()).collect();
     let mut sender = connect();
     let payloads: Vec<Vec<u8>> = [1, 1000, 16_380, 16_384, 16_385, 100_000, 1_000_000, 1_000_000, 7]

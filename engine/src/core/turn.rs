@@ -10,9 +10,10 @@ use crate::core::counters::{ConnectionPage, CoreShared};
 use crate::core::drain::Drain;
 use crate::core::host::Mode;
 use crate::core::hubs::Hubs;
-use crate::core::io::{Io, Outcome, Received};
+use crate::core::io::{Io, Outcome, PAUSE_MS};
 use crate::core::line::Line;
 use crate::core::mesh::{Mesh, Note};
+use crate::core::receive::Received;
 use crate::core::ring::{Completion, Op, Ring};
 use crate::core::settings::Settings;
 use crate::core::socket::{Client, End, Kind, Socket, flag};
@@ -90,6 +91,8 @@ pub(crate) struct Core {
     /// A client is to be read no more from; looked at while its input is taken.
     pub(crate) holding: bool,
     bell: UnixStream,
+    /// When to listen to the bell again, after that could not be.
+    bell_at: Option<Time>,
     pub(crate) turn_bytes: usize,
     snapshot_at: Time,
     /// The last look at memory that was heeded.
@@ -179,6 +182,7 @@ impl Core {
             plain: Vec::new(),
             holding: false,
             bell: parts.bell,
+            bell_at: None,
             turn_bytes: 0,
             snapshot_at: now,
             pressure_look: 0,
@@ -228,7 +232,8 @@ impl Core {
     }
 
     /// Counts the turn that has just ended if it took so long that clients felt it. The waiting between two turns is
-    /// not asked about.
+    /// not asked about; nor, where a turn is followed by one, are the sends that the kernel makes before it waits, for
+    /// one call does both.
     fn watch(&self, now: Time) {
         if now.0 - self.now.0 > TURN_LONG_MS {
             self.io.shared.counters.turns_long.add(1);
@@ -240,8 +245,10 @@ impl Core {
         let accept = self.accept_at.iter().map(|(_, at)| *at).min();
         let snapshot = (!self.hubs.slots.is_empty()).then_some(self.snapshot_at);
         let drain = self.drain.as_ref().map(Drain::next);
-        let times =
-            [self.io.deadlines.next(), self.hubs.next_timeout(), accept, drain, self.stopping, snapshot];
+        let stop = self.stopping.map(|until| if self.now < until { until } else { until.after_ms(CUT_MS) });
+        let resume = self.io.next_resume();
+        let (hubs, sockets) = (self.hubs.next_timeout(), self.io.deadlines.next());
+        let times = [sockets, resume, hubs, accept, self.bell_at, drain, stop, snapshot];
         let next = times.into_iter().flatten().min();
         // Rounded up: waking a little early would mean waking twice.
         let wait = next.map(|at| Duration::from_millis((at.0 + 1).saturating_sub(now.0)));
@@ -263,8 +270,8 @@ impl Core {
         self.take_outcomes();
         // What comes in meanwhile is for the next turn: a busy source must not keep timers waiting.
         for _ in 0..self.io.ring.completions() {
-            if let Some(completion) = self.io.ring.next() {
-                self.complete(&completion);
+            if let Some(mut completion) = self.io.ring.next() {
+                self.complete(&mut completion);
                 self.flush_early();
             }
         }
@@ -296,17 +303,26 @@ impl Core {
         self.io.shared.counters.submissions_full.set(self.io.ring.full);
         self.io.shared.counters.completions_overflowed.set(self.io.ring.overflows);
         self.arm_listeners();
+        if self.bell_at.take_if(|at| *at <= self.now).is_some() {
+            self.io.ring.poll_bell(self.bell.as_raw_fd());
+        }
+        if self.is_stopping() && self.io.sockets.len() == 0 {
+            self.mesh.say_empty();
+        }
         self.is_done()
     }
 
-    /// Whether the core has stopped: everybody is gone and everything said. Event handlers may take until the stop's
-    /// deadline with what clients had asked.
+    /// Whether the core has stopped: everybody is gone, from other cores too, for a call that came in there may need
+    /// this one's answer; and everything is said. Event handlers may take until the stop's deadline with what clients
+    /// had asked; then nobody is waited for.
     fn is_done(&self) -> bool {
         let Some(until) = self.stopping else { return false };
         let awaits_replies = || self.hubs.slots.iter().any(|slot| slot.hub.awaits_replies());
-        self.io.sockets.len() == 0
-            && !self.mesh.is_stuck()
-            && (self.now >= until || !(self.line.is_stuck() || awaits_replies()))
+        let is_said = || {
+            let is_stuck = self.mesh.is_stuck() || self.line.is_stuck();
+            self.mesh.all_empty() && !is_stuck && !awaits_replies()
+        };
+        self.io.sockets.len() == 0 && (self.now >= until || is_said())
     }
 
     /// Ends the turn in the middle if it grew large.
@@ -320,7 +336,7 @@ impl Core {
         }
     }
 
-    fn complete(&mut self, completion: &Completion) {
+    fn complete(&mut self, completion: &mut Completion) {
         match completion.op {
             Op::Accept => self.accept(completion),
             Op::Receive => match self.io.received(completion) {
@@ -328,32 +344,22 @@ impl Core {
                     self.turn_bytes += buffer.len();
                     self.raw_input(key, &mut buffer);
                     self.io.recycle(buffer);
-                    self.rearm(key);
+                    self.io.rearm(key);
                 }
                 Received::End(key) => self.ended(key),
                 Received::Lost(key) => self.lost(key),
+                Received::Later => {}
                 Received::Nothing => {
                     let key = self.io.sockets.key(completion.slot);
-                    self.rearm(key);
+                    self.io.rearm(key);
                 }
             },
             Op::Write => self.io.written(completion),
             Op::Cancel => self.io.cancelled(completion),
+            Op::Bell if completion.result() < 0 => self.bell_at = Some(self.now.after_ms(PAUSE_MS)),
             Op::Bell => self.bell_rang(),
             Op::Doorbell => self.mesh.ring_bell(completion.slot),
             Op::Send => unreachable!("the ring keeps these to itself"),
-        }
-    }
-
-    /// Goes on receiving where a receive has ended and nothing holds it back.
-    fn rearm(&mut self, key: SocketKey) {
-        use crate::core::socket::Receiving;
-        if let Some(socket) = self.io.sockets.get(key)
-            && socket.receiving == Receiving::No
-            && socket.end != End::Dying
-        {
-            // Sockets with parked input are armed when it is taken.
-            self.io.arm(key);
         }
     }
 
@@ -469,6 +475,8 @@ impl Core {
                 }
                 Err(broken) => {
                     let counters = &self.io.shared.counters;
+                    // Those in front of it were good.
+                    counters.messages_in.add(messages);
                     if broken.panicked { &counters.panics } else { &counters.faults }.add(1);
                     if !broken.panicked {
                         self.inflater = inflater;
@@ -649,7 +657,8 @@ impl Core {
             for key in self.io.sockets.keys() {
                 self.io.abort(key);
             }
-            // What cannot be closed within a second is left to the end of the process.
+            // What cannot be closed within a second is left to the end of the process. The core ends in this turn, so
+            // that no completion looks for what is gone.
             if self.stopping.is_some_and(|until| until.after_ms(CUT_MS) <= self.now) {
                 for key in self.io.sockets.keys() {
                     drop(self.io.sockets.remove(key.slot));
@@ -696,8 +705,11 @@ impl Core {
             }
             // It has said nothing that could be answered.
             Kind::Proxy | Kind::Head => {
+                let counters = &self.io.shared.counters;
+                // Browsers open some that they may never need.
+                let is_silent = socket.unread.is_none();
+                if is_silent { &counters.sockets_silent } else { &counters.heads_refused }.add(1);
                 self.io.handshake_failed(key, FailureClass::Timeout);
-                self.io.shared.counters.heads_refused.add(1);
                 self.io.kill(key);
             }
             Kind::Opening | Kind::Echo(_) => {}

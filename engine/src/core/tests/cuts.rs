@@ -95,7 +95,7 @@ fn a_record_is_whole_wherever_it_is_cut() {
         settings.ring.faults = Some(faults);
         settings.listen = vec![Address::parse("https://127.0.0.1:0").unwrap()];
     });
-    let connect = || connect_over_tls(&running, &config);
+    let connect = || connect_over_tls(&running, 0, &config);
     let (mut sender, mut receiver) = (connect(), connect());
     running.settle(2, |counters| counters.websockets.get());
     // 22 bytes around what is encrypted (RFC 8446 §5.2).

@@ -1,6 +1,7 @@
 //! What a panic ends (`reliability` check 82): a connection, or the process, never half a core.
 
 use super::*;
+use crate::core::faults::Faults;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 
@@ -22,44 +23,64 @@ fn a_panic_while_decoding_ends_one_client_with_1011() {
     running.stop();
 }
 
-/// Set for the process of [`the_process_that_panics`].
+/// Set for the process of [`the_process_that_panics`], to why.
 const IS_CHILD: &str = "RINGHUB_TEST_PANICS";
+
+/// What a process said that panicked because of `why`: above its last line, which is for the operator.
+fn last_words(why: &str) -> String {
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "core::tests::panics::the_process_that_panics", "--nocapture"])
+        .env(IS_CHILD, why)
+        .env("RUST_BACKTRACE", "0")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let log = String::from_utf8_lossy(&child.stderr).into_owned();
+    assert_eq!(child.status.signal(), Some(libc::SIGABRT), "{why}: {log}");
+    let (above, last) = log.trim_end().rsplit_once('\n').unwrap_or_default();
+    assert!(
+        last.starts_with("ringhub: core ") && last.ends_with("so that it can be restarted"),
+        "{why}: {log}"
+    );
+    above.to_owned()
+}
 
 /// Anywhere else in the loop: the process, at once, with a last line that says so.
 #[test]
 fn a_panic_in_the_loop_ends_the_process() {
-    let child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "core::tests::panics::the_process_that_panics", "--nocapture"])
-        .env(IS_CHILD, "1")
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    let log = String::from_utf8_lossy(&child.stderr);
-    assert_eq!(child.status.signal(), Some(libc::SIGABRT), "{log}");
-    let mut lines = log.trim_end().lines().rev();
-    let last = lines.next().unwrap_or_default();
-    assert!(
-        last.starts_with("ringhub: core ") && last.ends_with("so that it can be restarted"),
-        "the last line is for the operator: {log}"
-    );
-    assert!(lines.any(|line| line.contains("raised by a test")), "and above it stands why: {log}");
+    let log = last_words("a request");
+    assert!(log.contains("raised by a test"), "{log}");
+}
+
+/// A ring that cannot be entered any more is of no use to anybody (io_uring_enter(2), "Errors"; check 80). What it may
+/// fail with and be entered again is tried in `faults`.
+#[test]
+fn a_ring_that_cannot_be_entered_ends_the_process() {
+    for errno in
+        [libc::EBADF, libc::EBADFD, libc::EFAULT, libc::EINVAL, libc::ENXIO, libc::EEXIST, libc::EPERM]
+    {
+        let log = last_words(&errno.to_string());
+        assert!(log.contains(&format!("io_uring_enter failed for good: errno Some({errno})")), "{log}");
+    }
 }
 
 /// A process of its own, or nothing.
 #[test]
 fn the_process_that_panics() {
-    if std::env::var_os(IS_CHILD).is_none() {
-        return;
-    }
+    let Ok(why) = std::env::var(IS_CHILD) else { return };
+    let faults = Faults::new();
     let gate = |target: &str| assert!(!target.contains("panic"), "raised by a test");
-    let running = Running::gated(Mode::Serve, None, gate, |settings| settings.cores = 2);
-    let mut bystander = running.connect();
+    let running = Running::gated(Mode::Serve, None, gate, |settings| {
+        settings.cores = 2;
+        settings.ring.faults = Some(faults);
+    });
+    let _bystander = running.connect();
     let mut stream = TcpStream::connect(running.address()).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    let head = "GET /client/hubs/chat?panic HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-                Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
-    stream.write_all(head.as_bytes()).unwrap();
-    let _ = stream.read(&mut [0; 1]);
+    match why.parse() {
+        Ok(errno) => faults.fail_enters(1, errno),
+        Err(_) => stream.write_all(&upgrade("/client/hubs/chat?panic", None)).unwrap(),
+    }
+    running.server.control().wake();
     // Nobody tells it anything: it waits for the end of the process.
-    let _ = bystander.next();
+    std::thread::sleep(Duration::from_secs(20));
 }

@@ -1,9 +1,7 @@
 //! Queues and buffers of the ring that are full (`reliability` checks 73 to 75).
 
 use super::*;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
+use std::sync::atomic::AtomicBool;
 
 /// A server with a tiny ring whose core can be stopped in the middle of a turn: it waits while a client asks for
 /// `hold`, and what all others do meanwhile meets it at once.
