@@ -68,6 +68,8 @@ counts! {
     reloads: Counter,
     /// Times a reload was refused and changed nothing.
     reloads_refused: Counter,
+    /// Lines of the log that were dropped because standard error did not take them.
+    log_lines_dropped: Counter,
     /// When the configuration in effect was loaded, in seconds since 1970.
     configured_at_seconds: Gauge,
 }

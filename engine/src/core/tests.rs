@@ -2,7 +2,7 @@
 
 mod cuts;
 mod faults;
-mod panics;
+pub(crate) mod panics;
 mod pressure;
 mod races;
 

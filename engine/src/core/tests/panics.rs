@@ -1,6 +1,9 @@
 //! What a panic ends (`reliability` check 82): a connection, or the process, never half a core.
 
 use super::*;
+use crate::config::LogFormat;
+use crate::trace;
+use serde_json::Value;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 
@@ -22,44 +25,69 @@ fn a_panic_while_decoding_ends_one_client_with_1011() {
     running.stop();
 }
 
-/// Set for the process of [`the_process_that_panics`].
-const IS_CHILD: &str = "RINGHUB_TEST_PANICS";
+/// Names what a process of ours is to do.
+const CHILD: &str = "RINGHUB_TEST_PANICS";
+
+/// In the test of this name: runs it again, in a process that must end at once, with a last line about `who`. In that
+/// process: does `act`, and waits for the end. Returns what it said on standard error.
+pub(crate) fn ends_the_process(test: &str, who: &str, act: impl FnOnce()) -> String {
+    if std::env::var(CHILD).as_deref() == Ok(test) {
+        act();
+        // Far longer than it takes, so that a guard that does not hold is a failure and not a hang.
+        std::thread::sleep(Duration::from_secs(60));
+        return String::new();
+    }
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
+        .env(CHILD, test)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let log = String::from_utf8(child.stderr).unwrap();
+    assert_eq!(child.status.signal(), Some(libc::SIGABRT), "{log}");
+    let last = log.lines().last().unwrap_or_default();
+    assert!(
+        last.contains(&format!("{who} panicked; the process ends so that it can be restarted")),
+        "the last line is for the operator: {log}"
+    );
+    assert!(log.contains("raised by a test"), "above it stands why: {log}");
+    log
+}
 
 /// Anywhere else in the loop: the process, at once, with a last line that says so.
 #[test]
 fn a_panic_in_the_loop_ends_the_process() {
-    let child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "core::tests::panics::the_process_that_panics", "--nocapture"])
-        .env(IS_CHILD, "1")
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    let log = String::from_utf8_lossy(&child.stderr);
-    assert_eq!(child.status.signal(), Some(libc::SIGABRT), "{log}");
-    let mut lines = log.trim_end().lines().rev();
-    let last = lines.next().unwrap_or_default();
-    assert!(
-        last.starts_with("ringhub: core ") && last.ends_with("so that it can be restarted"),
-        "the last line is for the operator: {log}"
+    ends_the_process(
+        "core::tests::panics::a_panic_in_the_loop_ends_the_process",
+        "core 0",
+        panic_in_the_loop,
     );
-    assert!(lines.any(|line| line.contains("raised by a test")), "and above it stands why: {log}");
 }
 
-/// A process of its own, or nothing.
+/// The standard hook wrote what peers may have had a part in as it was, and broke a log of JSON.
 #[test]
-fn the_process_that_panics() {
-    if std::env::var_os(IS_CHILD).is_none() {
-        return;
-    }
-    let gate = |target: &str| assert!(!target.contains("panic"), "raised by a test");
-    let running = Running::gated(Mode::Serve, None, gate, |settings| settings.cores = 2);
+fn a_panic_is_a_record_of_the_log_and_so_are_the_last_words() {
+    let test = "core::tests::panics::a_panic_is_a_record_of_the_log_and_so_are_the_last_words";
+    let log = ends_the_process(test, "core 0", || {
+        // A filter that would keep them back.
+        trace::start("ringhub::nothing=info", LogFormat::Json, Arc::default()).unwrap();
+        panic_in_the_loop();
+    });
+    let records: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).expect(&log)).collect();
+    let messages: Vec<&str> = records.iter().map(|record| record["message"].as_str().unwrap()).collect();
+    assert!(messages[0].ends_with("raised by a test\n\u{1b}[31m"), "{log}");
+    assert!(records.iter().all(|record| record["level"] == "ERROR"), "{log}");
+}
+
+/// On one core, whose client waits for the end of the process.
+fn panic_in_the_loop() {
+    let gate = |target: &str| assert!(!target.contains("panic"), "raised by a test\n\u{1b}[31m");
+    let running = Running::gated(Mode::Serve, None, gate, |_| {});
     let mut bystander = running.connect();
     let mut stream = TcpStream::connect(running.address()).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let head = "GET /client/hubs/chat?panic HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
                 Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
     stream.write_all(head.as_bytes()).unwrap();
-    let _ = stream.read(&mut [0; 1]);
-    // Nobody tells it anything: it waits for the end of the process.
+    // Nobody tells it anything.
     let _ = bystander.next();
 }
