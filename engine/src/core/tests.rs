@@ -5,6 +5,7 @@ mod faults;
 pub(crate) mod panics;
 mod pressure;
 mod races;
+mod stops;
 
 use crate::certificates::{TlsConfigStore, make};
 use crate::config::Tls;
