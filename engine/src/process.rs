@@ -11,7 +11,12 @@ pub(crate) struct Count(AtomicU64);
 impl Count {
     /// One more.
     pub(crate) fn up(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.add(1);
+    }
+
+    /// So many more.
+    pub(crate) fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
     }
 
     /// One less.

@@ -33,7 +33,7 @@ struct State {
 }
 
 impl Lines {
-    /// A queue before `out`, whose errors lose what was being written: there is nobody to tell.
+    /// A queue before `out`. What is lost by its errors is counted as dropped; there is nobody to tell.
     ///
     /// # Errors
     ///
@@ -52,7 +52,10 @@ impl Lines {
         vital::spawn("log", move || {
             loop {
                 let (waiting, dropped) = writing.take();
-                let _ = out.write_all(&waiting).and_then(|()| out.flush());
+                if out.write_all(&waiting).and_then(|()| out.flush()).is_err() {
+                    let lines = waiting.iter().filter(|&&byte| byte == b'\n').count();
+                    writing.process.log_lines_dropped.add(lines as u64);
+                }
                 if dropped > 0 {
                     tracing::warn!(
                         dropped,
@@ -177,17 +180,18 @@ mod tests {
         assert_eq!(process.log_lines_dropped.get(), 3);
     }
 
-    /// A closed standard error is nobody's fault, and the log of a server that goes on.
+    /// A standard error that is closed, or a full disk behind it, is no reason to end (`reliability` check 90).
     #[test]
     fn a_reader_that_is_gone_stops_nothing() {
         let (written, writes) = channel();
         let (_, reads) = channel();
-        let lines = Lines::start(Pipe { reads, written }, Arc::default()).unwrap();
+        let process = Arc::new(ProcessCounts::default());
+        let lines = Lines::start(Pipe { reads, written }, process.clone()).unwrap();
         for line in [b"1\n", b"2\n"] {
             lines.push(line);
             assert_eq!(writes.recv().unwrap(), line);
         }
         lines.flush(Instant::now() + Duration::from_secs(60));
-        assert!(!lines.lock().is_writing);
+        assert_eq!((lines.lock().is_writing, process.log_lines_dropped.get()), (false, 2));
     }
 }
