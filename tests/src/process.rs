@@ -75,7 +75,7 @@ impl Process {
                 let _ = sender.send(line.to_owned());
             });
         });
-        Self { child, name, lines, log, readers: vec![out], unread: unread, status: None }
+        Self { child, name, lines, log, readers: vec![out], unread, status: None }
     }
 
     /// Waits for a line of standard output that contains `marker`; returns what follows it.
