@@ -24,6 +24,7 @@ mod process;
 mod reload;
 mod rest;
 mod server;
+mod signals;
 mod supervisor;
 mod throttle;
 mod trace;
@@ -31,6 +32,7 @@ mod upstreams;
 
 use clap::Parser;
 use cli::Verb;
+use ringhub_relay::vital;
 use std::process::ExitCode;
 
 /// Carries out the verb of this process's command line, `serve` by default. Returns when the verb is done (a
@@ -38,13 +40,14 @@ use std::process::ExitCode;
 pub fn run() -> ExitCode {
     let verb = cli::Cli::parse().verb.unwrap_or_else(|| Verb::Serve(cli::Serve::from_environment()));
     let outcome = match &verb {
-        Verb::Serve(arguments) => server::serve(arguments),
+        Verb::Serve(arguments) => vital::guarded("the main thread", || server::serve(arguments)),
         Verb::Drain(arguments) => server::drain(arguments),
         Verb::Token(arguments) => server::token(arguments),
         Verb::Check(arguments) => server::check(arguments),
-        Verb::Echo(arguments) => server::echo(arguments),
+        Verb::Echo(arguments) => vital::guarded("the main thread", || server::echo(arguments)),
         Verb::Cert(arguments) => server::cert(arguments),
     };
+    trace::flush();
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),

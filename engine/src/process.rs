@@ -11,7 +11,12 @@ pub(crate) struct Count(AtomicU64);
 impl Count {
     /// One more.
     pub(crate) fn up(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.add(1);
+    }
+
+    /// So many more.
+    pub(crate) fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
     }
 
     /// One less.
@@ -68,6 +73,8 @@ counts! {
     reloads: Counter,
     /// Times a reload was refused and changed nothing.
     reloads_refused: Counter,
+    /// Lines of the log that were dropped because standard error did not take them.
+    log_lines_dropped: Counter,
     /// When the configuration in effect was loaded, in seconds since 1970.
     configured_at_seconds: Gauge,
 }

@@ -15,10 +15,12 @@ use crate::config::{Change, Config, ConfigError};
 use crate::process::ProcessCounts;
 use notify::event::{AccessKind, AccessMode};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use ringhub_relay::vital;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -39,7 +41,7 @@ pub(crate) type Prepare = Box<dyn Fn(&Config) -> Result<Commit, String> + Send>;
 
 /// Why to look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Trigger {
+enum Trigger {
     /// Somebody asked.
     Asked,
     /// Something happened beside a watched file.
@@ -129,15 +131,34 @@ impl Reloader {
     }
 }
 
+/// How a reload is asked for.
+#[derive(Clone)]
+pub(crate) struct Ask {
+    triggers: SyncSender<Trigger>,
+    /// Whoever looks next is to reload, whatever woke it.
+    is_asked: Arc<AtomicBool>,
+}
+
+impl Ask {
+    /// Asks, and never waits: who asks also heeds the signals that end the process.
+    pub(crate) fn ask(&self) {
+        self.is_asked.store(true, Ordering::Release);
+        // Full: those that wait are looked at anyway. Gone: the process ends.
+        let _ = self.triggers.try_send(Trigger::Asked);
+    }
+}
+
 /// Has a thread of its own reload whenever it is asked to, or `config` (the configuration's file) or a file named in
 /// it changes. The thread ends with the process.
 ///
 /// # Errors
 ///
 /// If there can be no thread.
-pub(crate) fn start(mut reloader: Reloader, config: Option<PathBuf>) -> std::io::Result<SyncSender<Trigger>> {
-    let (ask, triggers) = sync_channel(TRIGGERS_MAX);
-    let mut watch = Watch::new(ask.clone());
+pub(crate) fn start(mut reloader: Reloader, config: Option<PathBuf>) -> std::io::Result<Ask> {
+    let (send, triggers) = sync_channel(TRIGGERS_MAX);
+    let ask = Ask { triggers: send.clone(), is_asked: Arc::default() };
+    let is_asked = ask.is_asked.clone();
+    let mut watch = Watch::new(send);
     let files = reloader.files(config.as_deref());
     watch.follow(&files);
     let mut seen = Contents::of(&files);
@@ -149,16 +170,20 @@ pub(crate) fn start(mut reloader: Reloader, config: Option<PathBuf>) -> std::io:
         }
         loop {
             watch.follow(&reloader.files(config.as_deref()));
-            let Some(trigger) = next(&triggers) else { return };
+            if next(&triggers).is_none() {
+                return;
+            }
+            // Before anything is read: who asks from here on wants another look.
+            let is_asked = is_asked.swap(false, Ordering::Acquire);
             let now = Contents::of(&reloader.files(config.as_deref()));
-            if trigger == Trigger::Asked || now != seen {
+            if is_asked || now != seen {
                 seen = now;
                 // Said in the log already.
                 let _ = reloader.reload();
             }
         }
     };
-    std::thread::Builder::new().name("reload".into()).spawn(run)?;
+    vital::spawn("reload", run)?;
     Ok(ask)
 }
 
@@ -256,6 +281,7 @@ fn folder_of(file: PathBuf) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::tests::panics::ends_the_process;
     use std::sync::Mutex;
 
     /// A reloader of a text that can be changed, and which configurations were taken over.
@@ -367,5 +393,28 @@ mod tests {
         assert_eq!(next(&triggers), Some(Trigger::Files));
         drop(triggers);
         busy.join().unwrap();
+    }
+
+    /// A signal's thread waited for room among the triggers, and heard of no SIGTERM meanwhile.
+    #[test]
+    fn who_asks_never_waits_and_is_heard_though_the_triggers_are_full() {
+        let (triggers, waiting) = sync_channel(TRIGGERS_MAX);
+        (0..TRIGGERS_MAX).for_each(|_| triggers.try_send(Trigger::Files).unwrap());
+        let ask = Ask { triggers, is_asked: Arc::default() };
+        ask.ask();
+        assert_eq!(waiting.try_iter().filter(|&trigger| trigger == Trigger::Asked).count(), 0);
+        assert!(ask.is_asked.swap(false, Ordering::Acquire), "whoever takes the next trigger sees it");
+        ask.ask();
+        assert_eq!(next(&waiting), Some(Trigger::Asked), "without waiting for files");
+    }
+
+    /// Before, keys were not renewed any more, and nothing said so.
+    #[test]
+    fn a_panic_while_reloading_ends_the_process() {
+        ends_the_process("reload::tests::a_panic_while_reloading_ends_the_process", "thread reload", || {
+            let mut setup = setup(KEY);
+            setup.reloader.register(|_| panic!("raised by a test"));
+            start(setup.reloader, None).unwrap().ask();
+        });
     }
 }

@@ -19,8 +19,9 @@ use crate::net::peer::{Proxies, Via};
 use crate::net::{Address, HttpFactory, HttpHandler, Listener, Scheme};
 use crate::probe::{files_max, probe};
 use crate::process::ProcessCounts;
-use crate::reload::{self, Commit, Reloader, Trigger};
+use crate::reload::{self, Commit, Reloader};
 use crate::rest::RestApi;
+use crate::signals::heed;
 use crate::supervisor;
 use crate::throttle::Throttle;
 use crate::trace::{self, Log};
@@ -78,7 +79,9 @@ impl From<ConfigError> for Failure {
 /// `ringhub serve`: until a signal.
 pub(crate) fn serve(arguments: &cli::Serve) -> Result<(), Failure> {
     let config = arguments.config()?;
-    let log = trace::start(&config.server.log, config.server.log_format).map_err(Failure::usage)?;
+    let process = Arc::new(ProcessCounts::default());
+    let log = trace::start(&config.server.log, config.server.log_format, process.clone())
+        .map_err(Failure::usage)?;
     let generated = config.keys.primary.is_none().then(generate_key);
     let key = primary_key(&config, generated.as_ref()).map_err(Failure::usage)?;
     let is_generated = generated.is_some();
@@ -102,7 +105,6 @@ pub(crate) fn serve(arguments: &cli::Serve) -> Result<(), Failure> {
     if !config.server.access_keys && verifier.issuers().handles().next().is_none() {
         tracing::warn!("access keys are off and there is no OIDC issuer: nobody can make REST calls");
     }
-    let process = Arc::new(ProcessCounts::default());
     let door = Arc::new(Doorkeeper::new(verifier.clone(), Rules::new(&config), process.clone()));
     let drain = Arc::new(Drain::default());
     let cores = settings.cores;
@@ -163,10 +165,7 @@ pub(crate) fn serve(arguments: &cli::Serve) -> Result<(), Failure> {
     let reload = reload::start(reloader, file).map_err(Failure::running)?;
     say(&banner);
     supervisor::tell(supervisor::State::Ready);
-    heed(signals, drain.clone(), move || {
-        // Its thread lives as long as the process.
-        let _ = reload.send(Trigger::Asked);
-    });
+    heed(signals, drain.clone(), move || reload.ask()).map_err(Failure::running)?;
     let control = server.control();
     let mut looked = Instant::now();
     let mut look = || {
@@ -202,7 +201,7 @@ pub(crate) fn echo(arguments: &cli::Echo) -> Result<(), Failure> {
             "--listen: must be an address and port such as 127.0.0.1:9001 or https://127.0.0.1:9001",
         )
     })?;
-    trace::start(&config.server.log, config.server.log_format).map_err(Failure::usage)?;
+    trace::start(&config.server.log, config.server.log_format, Arc::default()).map_err(Failure::usage)?;
     let tls = tls(&config.tls, [&listen])?;
     check_system(1)?;
     let verifier = Arc::new(Verifier::new(&config, &generate_key()));
@@ -245,7 +244,7 @@ pub(crate) fn echo(arguments: &cli::Echo) -> Result<(), Failure> {
     let Address { scheme, socket } = server.service[0];
     say(&format!("echo on {}://{socket}\n", scheme.websocket()));
     let drain = Arc::new(Drain::default());
-    heed(signals, drain.clone(), || {});
+    heed(signals, drain.clone(), || {}).map_err(Failure::running)?;
     while !drain.wait(Duration::MAX) {}
     server.stop();
     server.join();
@@ -493,20 +492,6 @@ fn banner(server: &Server, config: &Config, key: &Secret) -> String {
 fn say(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-}
-
-/// Has the first signal to end begin the drain; a second one ends the process as it would have without us.
-fn heed(mut signals: Signals, drain: Arc<Drain>, reload: impl Fn() + Send + 'static) {
-    std::thread::spawn(move || {
-        let mut is_first = true;
-        for signal in signals.forever() {
-            match signal {
-                SIGHUP => reload(),
-                _ if std::mem::take(&mut is_first) => drop(drain.ask()),
-                _ => std::process::exit(128 + signal),
-            }
-        }
-    });
 }
 
 pub(crate) fn now_unix() -> u64 {

@@ -52,18 +52,20 @@ pub(crate) enum FetchError {
     Broken(String),
 }
 
-/// What the system trusts, as of the first time that somebody asked.
+/// What the system trusts, as of the first time that there was something and somebody asked: a bundle that is installed
+/// later is found by whoever asks next.
 pub(crate) fn system_roots() -> RootCertStore {
     static ROOTS: OnceLock<RootCertStore> = OnceLock::new();
-    let read = || {
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        if roots.is_empty() {
-            tracing::warn!("the system has no certificate authorities; https:// URLs need a ca_file");
-        }
-        roots
-    };
-    ROOTS.get_or_init(read).clone()
+    if let Some(roots) = ROOTS.get() {
+        return roots.clone();
+    }
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() {
+        tracing::warn!("the system has no certificate authorities; https:// URLs need a ca_file");
+        return roots;
+    }
+    ROOTS.get_or_init(|| roots).clone()
 }
 
 /// TLS of a client that trusts `roots` and, if given, what is in `ca_file` (PEM).

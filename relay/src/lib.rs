@@ -50,14 +50,14 @@ pub mod sink;
 mod token;
 pub mod upstream;
 mod validation;
+pub mod vital;
 
 pub use breaker::BreakerState;
 pub use signature::Signer;
 
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 
@@ -167,16 +167,13 @@ impl Relay {
                 }
                 working.work(stopped).await;
             };
-            if catch_unwind(AssertUnwindSafe(|| runtime.block_on(work))).is_err() {
-                // What cores ask would never be answered, and soon they would read nothing more from anybody. The
-                // panic's own message stands above this line.
-                eprintln!("ringhub: the side thread panicked; the process ends so that it can be restarted");
-                std::process::abort();
-            }
+            // Guarded in here: a panic that passed would first wait for names that are being looked up.
+            vital::guarded("the side thread", || runtime.block_on(work));
             // Not waiting for a name that is being looked up.
             runtime.shutdown_background();
         };
-        let thread = thread::Builder::new().name("ringhub-relay".to_owned()).spawn(run)?;
+        // Without it what cores ask would never be answered, and soon they would read nothing more from anybody.
+        let thread = vital::spawn("ringhub-relay", run)?;
         Ok(Self { stop, desk, thread })
     }
 

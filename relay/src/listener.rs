@@ -11,12 +11,12 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::Instant;
 
 use crate::StartError;
 use crate::seldom::Seldom;
 use crate::sink::{EventSink, FileSink, StdoutSink};
+use crate::vital;
 
 /// A sink is given this many bytes at a time, or one event that is larger.
 const DELIVERY_BYTES: usize = 64 * 1024;
@@ -234,8 +234,7 @@ impl Queue {
 
     fn start(self: &Arc<Self>, sink: Box<dyn EventSink>) {
         let queue = self.clone();
-        let thread = thread::Builder::new().name("ringhub-events".to_owned());
-        if let Err(error) = thread.spawn(move || queue.deliver_all(sink)) {
+        if let Err(error) = vital::spawn("ringhub-events", move || queue.deliver_all(sink)) {
             // Its events leave as too old from now on.
             tracing::error!(listener = self.name, "the event listener has no thread: {error}");
         }

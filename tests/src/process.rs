@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::{self, JoinHandle};
@@ -24,6 +24,8 @@ pub struct Process {
     lines: Receiver<String>,
     log: Arc<Mutex<String>>,
     readers: Vec<JoinHandle<()>>,
+    /// Standard error, if nobody is to read it.
+    unread: Option<ChildStderr>,
     status: Option<ExitStatus>,
 }
 
@@ -49,13 +51,23 @@ impl Process {
     /// Starts it, with its output captured.
     #[track_caller]
     pub fn spawn(command: &mut Command) -> Self {
+        let mut process = Self::spawn_unread(command);
+        let stderr = process.unread.take().expect("stderr is piped");
+        let log = Arc::clone(&process.log);
+        process.readers.push(thread::spawn(move || for_each_line(stderr, |line| append(&log, line))));
+        process
+    }
+
+    /// Starts it with its standard error in a pipe that nobody reads.
+    #[track_caller]
+    pub(crate) fn spawn_unread(command: &mut Command) -> Self {
         let name = format!("{command:?}");
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let mut child = child.unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
         let log = Arc::new(Mutex::new(String::new()));
         let (sender, lines) = channel();
         let stdout = child.stdout.take().expect("stdout is piped");
-        let stderr = child.stderr.take().expect("stderr is piped");
+        let unread = child.stderr.take();
         let out_log = Arc::clone(&log);
         let out = thread::spawn(move || {
             for_each_line(stdout, |line| {
@@ -63,9 +75,7 @@ impl Process {
                 let _ = sender.send(line.to_owned());
             });
         });
-        let err_log = Arc::clone(&log);
-        let err = thread::spawn(move || for_each_line(stderr, |line| append(&err_log, line)));
-        Self { child, name, lines, log, readers: vec![out, err], status: None }
+        Self { child, name, lines, log, readers: vec![out], unread, status: None }
     }
 
     /// Waits for a line of standard output that contains `marker`; returns what follows it.

@@ -31,6 +31,7 @@ pub struct Setup {
     tls: bool,
     environment: Vec<(String, String)>,
     open_files: Option<u32>,
+    is_log_read: bool,
     control_group: Option<PathBuf>,
 }
 
@@ -71,6 +72,7 @@ impl Server {
             tls: std::env::var_os("RINGHUB_TESTS_TLS").is_some(),
             environment: Vec::new(),
             open_files: None,
+            is_log_read: true,
             control_group: None,
         });
         let scheme = if setup.tls { "https://" } else { "" };
@@ -110,7 +112,8 @@ impl Server {
         if let Some(group) = &setup.control_group {
             command = within(&command, &format!("echo $$ > '{}/cgroup.procs'", group.display()));
         }
-        let mut process = Process::spawn(&mut command);
+        let spawn = if setup.is_log_read { Process::spawn } else { Process::spawn_unread };
+        let mut process = spawn(&mut command);
         let endpoint = |line: String| {
             let (scheme, addr) = line.split_once("://").unwrap_or_else(|| panic!("a URL: {line:?}"));
             Endpoint {
@@ -223,6 +226,12 @@ impl Setup {
     /// The hard limit on open files.
     pub fn open_files(mut self, limit: u32) -> Self {
         self.open_files = Some(limit);
+        self
+    }
+
+    /// Nobody reads what it logs.
+    pub fn log_unread(mut self) -> Self {
+        self.is_log_read = false;
         self
     }
 

@@ -101,6 +101,29 @@ fn closes_are_spread_and_progress_is_shown() {
     assert!(log.contains(&format!("of {CLIENTS} connections left")), "{log}");
 }
 
+/// Its goodbye stood behind what it had not taken yet, and was cut by the close deadline whatever the window.
+#[test]
+fn a_plain_client_that_is_behind_gets_everything_and_then_its_goodbye() {
+    let limits = format!("[limits]\noutbox_bytes_max = {}\nclose_deadline_seconds = 1\n", 64 << 20);
+    let mut server = Server::with(|setup| setup.config(&format!("{HOUR}{limits}")));
+    let mut sender = server.connect(Client::json().role("webpubsub.sendToGroup"));
+    let mut behind = server.connect_narrow(Client::json().group("g"));
+    for _ in 0..MESSAGES {
+        sender.publish_acked("g", &text());
+    }
+    server.process().signal("TERM");
+    sender.expect_goodbye(1001);
+    wait_until("it has had longer than a close may take", || {
+        progress(&server)["elapsedSeconds"].as_u64() >= Some(3)
+    });
+    assert_eq!(progress(&server)["connectionsLeft"], 1);
+    for _ in 0..MESSAGES {
+        behind.expect_group_text("g", None, &text());
+    }
+    behind.expect_goodbye(1001);
+    assert_eq!(server.process().wait().code(), Some(0));
+}
+
 /// Check 50's history: under load each client has a prefix of what was sent, with no gap and nothing twice, and all
 /// that was sent before the drain.
 #[test]

@@ -452,6 +452,38 @@ fn refused_upgrades_have_the_headers_of_their_status() {
     }
 }
 
+/// They were counted as malformed heads, and what was malformed behind a connection's first request nowhere.
+#[test]
+fn refused_upgrades_are_counted_as_such_and_malformed_heads_and_bodies_wherever_they_stand() {
+    let server = Server::with(|setup| setup.config("[hubs.chat]\nconnections_max = 1\n"));
+    let _only = server.connect(Client::json());
+    let counted = || {
+        ["ringhub_upgrades_refused_total", "ringhub_heads_refused_total", "ringhub_bodies_refused_total"]
+            .map(|name| metric(&server, &[name]).expect("a counter"))
+    };
+    server.refuse(Client::json().no_token(), 401);
+    server.refuse(Client::json(), 429);
+    server.refuse(Client::json().hub("not legal"), 400);
+    server.admin().refuse(Client::json(), 400);
+    assert_eq!(counted(), [4.0, 0.0, 0.0]);
+    let health = "GET /api/health HTTP/1.1\r\nHost: x\r\n\r\n";
+    let mut first = server.raw();
+    first.write("GET /api/health HTTP/1.1\r\n\r\n");
+    assert_eq!(first.read_response().status, 400);
+    let mut second = server.raw();
+    second.write(health);
+    assert_eq!(second.read_response().status, 200);
+    second.write("GET /api/health HTTP/1.1\r\n\r\n");
+    assert_eq!(second.read_response().status, 400);
+    assert_eq!(counted(), [4.0, 2.0, 0.0]);
+    let mut body = server.raw();
+    let send = server.rest("POST", "/api/hubs/chat/:send").header("Content-Type", "text/plain").bytes();
+    let send = String::from_utf8(send).unwrap().replace("Content-Length: 0", "Transfer-Encoding: chunked");
+    body.write(send + "no length\r\n");
+    assert_eq!(body.read_response().status, 400);
+    assert_eq!(counted(), [4.0, 2.0, 1.0]);
+}
+
 #[test]
 fn a_hub_has_its_quota_of_connections() {
     let server = Server::with(|setup| setup.cores(2).config("[hubs.chat]\nconnections_max = 3\n"));

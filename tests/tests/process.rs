@@ -1,6 +1,8 @@
 //! The binary as an operator meets it: verbs, configuration, start and stop.
 
-use ringhub_tests::{Client, KEY, Process, Server, ringhub};
+use ringhub_tests::{Client, KEY, Process, Server, Token, ringhub};
+
+use crate::admin::metric;
 
 /// Runs to the end; returns success and everything printed.
 #[track_caller]
@@ -34,6 +36,28 @@ fn sigterm_says_1001_to_clients_and_exits_0() {
         raw.expect_close(1001);
         assert_eq!(server.process().wait().code(), Some(0), "{}", server.process().log());
     }
+}
+
+/// A core wrote its log itself, and stood still with all its clients when nobody took it. Nor does the end wait.
+#[test]
+fn a_log_that_nobody_reads_holds_nobody_up() {
+    let mut server = Server::with(|setup| setup.log_unread());
+    let mut bystander = server.connect(Client::json().group("g"));
+    // Each refusal is a record of some KiB, which have to fill a pipe and then the queue.
+    let token = Token::new(&"a".repeat(2000)).sign(KEY);
+    let long = format!("/api/hubs/chat/groups/{}/:send", "g".repeat(1000));
+    let refusal = server.rest("POST", &long).token(&*token).text("x");
+    let mut socket = server.raw();
+    let mut refused = 0;
+    while metric(&server, &["ringhub_log_lines_dropped_total"]) == Some(0.0) {
+        assert!(refused < 5000, "ten MiB of records, and none was dropped");
+        (0..50).for_each(|_| drop(refusal.expect_on(&mut socket, 401)));
+        refused += 50;
+    }
+    server.rest("POST", "/api/hubs/chat/groups/g/:send").text("still there").expect(202);
+    bystander.expect_group_text("g", None, "still there");
+    assert!(refused > 100, "{refused} records of two KiB are no MiB");
+    assert_eq!(server.stop().code(), Some(0));
 }
 
 #[test]

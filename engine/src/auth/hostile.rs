@@ -239,18 +239,6 @@ fn forged_tokens_open_nothing() {
         case("JSON, general", json!({ "payload": payload, "signatures": signatures }).to_string());
         case("JSON in base64", b64(flat.to_string()));
     }
-    case("DER under ES256", world.es256_der(ES256, &text));
-    case("swapped halves", resigned(&es, |bytes| [&bytes[32..], &bytes[..32]].concat()));
-    case("r zero", resigned(&es, |bytes| [&[0; 32][..], &bytes[32..]].concat()));
-    case("s zero", resigned(&es, |bytes| [&bytes[..32], &[0; 32][..]].concat()));
-    case(
-        "s is the group's order",
-        resigned(&es, |bytes| {
-            let order = "ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551";
-            let order = (0..32).map(|at| u8::from_str_radix(&order[at * 2..at * 2 + 2], 16).unwrap());
-            [&bytes[..32], &order.collect::<Vec<u8>>()].concat()
-        }),
-    );
     for text in
         ["", ".", "..", "...", "a", "a.b", "a.b.c", "e30.e30.e30", "=.=.=", "\u{1f980}.\u{1f980}.\u{1f980}"]
     {
@@ -515,11 +503,6 @@ fn key_sets() {
     let rs = world.rs256(RS256, &text);
     let token = ringhub_protocol::auth::token::Unverified::parse(&rs).unwrap();
     let set = |keys: Value| KeySet::parse(json!({ "keys": keys }).to_string().as_bytes(), NOW);
-    let changed = |name: &str, value: Value| {
-        let mut key = world.rsa_jwk("rsa-1");
-        key[name] = value;
-        key
-    };
     let good = world.rsa_jwk("rsa-1");
     assert_eq!(set(json!([good])).unwrap().verify(&token), Ok(()));
     assert_eq!(
@@ -527,16 +510,8 @@ fn key_sets() {
         1,
         "others are passed over"
     );
+    // What can be wrong with one member of a key is in `vectors`.
     for key in [
-        changed("use", json!("enc")),
-        changed("key_ops", json!(["encrypt"])),
-        changed("alg", json!("RS512")),
-        changed("kty", json!("oct")),
-        changed("kty", json!("EC")),
-        changed("n", json!("AQAB")),
-        changed("n", json!("!")),
-        changed("n", json!(7)),
-        changed("e", json!("")),
         json!({ "kty": "EC", "crv": "P-256", "x": b64([1; 32]), "y": b64([1; 32]) }),
         json!({ "kty": "EC", "crv": "P-384", "x": b64([1; 48]), "y": b64([1; 48]) }),
         json!({ "kty": "oct", "k": b64(PRIMARY) }),

@@ -447,10 +447,7 @@ fn keys_that_do_not_get_in() {
             value[bit / 8] ^= 1 << (bit % 8);
             let key = changed(&ec, name, json!(b64(value)));
             // Half of all x are those of a point, but never with this y; a y has no second x in general.
-            if set(&key).is_some() {
-                assert_eq!(verdict(&set(&key).unwrap(), &es), Err(Distrust::BadSignature));
-                panic!("a point off the curve: {key}");
-            }
+            assert!(set(&key).is_none(), "a point off the curve: {key}");
         }
         let value = point(name);
         for (what, value) in [

@@ -88,7 +88,7 @@ counters! {
     accepts_failed: Counter,
     /// WebSocket upgrades answered 101.
     upgrades: Counter,
-    /// Upgrades refused.
+    /// Upgrades refused, for whatever reason; malformed ones are among the heads refused.
     upgrades_refused: Counter,
     /// Upgrades refused because the core has its maximum of sockets, or the process few file descriptors left.
     upgrades_without_room: Counter,
@@ -96,7 +96,7 @@ counters! {
     heads_refused: Counter,
     /// Sockets closed because no request had begun on them in time.
     sockets_silent: Counter,
-    /// Bodies of requests that came too slowly.
+    /// Bodies of requests that were malformed or came too slowly.
     bodies_refused: Counter,
     /// Sockets of trusted proxies that did not begin with a PROXY header.
     proxy_headers_refused: Counter,

@@ -98,8 +98,11 @@ impl Core {
         let Kind::Client(client) = &socket.kind else { return false };
         let from = Transport { connection: client.connection, socket: key };
         let hub = client.hub;
-        // What it has said is still to be heard, or what it was sent is still to be taken.
-        if socket.unread.is_some() || self.hubs.slots[hub as usize].hub.is_behind(client.connection) {
+        // What it has said is still to be heard, or what it was sent is still to be taken: by its socket, or from its
+        // session. A goodbye behind that would be cut by its deadline, however long the window is.
+        let is_behind =
+            socket.outbox.is_some() || self.hubs.slots[hub as usize].hub.is_behind(client.connection);
+        if socket.unread.is_some() || is_behind {
             return false;
         }
         self.feed(hub, Input::Drain(from));

@@ -15,9 +15,9 @@ use arc_swap::ArcSwap;
 use glommio::{CpuSet, LocalExecutorPoolBuilder, PoolPlacement, PoolThreadHandles};
 use ringhub_hub::{CoreId, CoreSet};
 use ringhub_relay::exchange::Exchange;
+use ringhub_relay::vital;
 use std::collections::HashSet;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
@@ -207,7 +207,8 @@ impl Control {
 
 fn host_core(parts: CoreParts, ready: &mpsc::Sender<Result<(), StartError>>) {
     let core = parts.id;
-    let run = AssertUnwindSafe(|| match Core::new(parts) {
+    // Half-changed state must not live on (rule 8).
+    vital::guarded(format_args!("core {}", core.0), || match Core::new(parts) {
         Ok(running) => {
             // The starter may have given up on another core already; its stop comes by the bell.
             let _ = ready.send(Ok(()));
@@ -217,11 +218,6 @@ fn host_core(parts: CoreParts, ready: &mpsc::Sender<Result<(), StartError>>) {
             let _ = ready.send(Err(StartError::Ring { core: core.0, lack: why(&error) }));
         }
     });
-    if catch_unwind(run).is_err() {
-        // Half-changed state must not live on (rule 8). The panic's own message stands above this line.
-        eprintln!("ringhub: core {} panicked; the process ends so that it can be restarted", core.0);
-        std::process::abort();
-    }
 }
 
 /// One CPU per core among those this process may use; more cores than CPUs share them all.

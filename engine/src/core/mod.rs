@@ -37,7 +37,7 @@ pub(crate) mod sleep;
 pub(crate) mod socket;
 // Miri has no io_uring.
 #[cfg(all(test, not(miri)))]
-mod tests;
+pub(crate) mod tests;
 pub(crate) mod timer;
 pub(crate) mod turn;
 

@@ -3,9 +3,10 @@
 mod cuts;
 mod faults;
 mod harness;
-mod panics;
+pub(crate) mod panics;
 mod pressure;
 mod races;
+mod stops;
 
 use self::harness::*;
 use crate::core::Mode;

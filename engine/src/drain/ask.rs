@@ -13,12 +13,14 @@ const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
 /// Most bytes of an answer.
 const ANSWER_BYTES_MAX: u64 = 64 << 10;
 
-/// Has the server at `admin` drain; returns when it does not answer any more. `say` gets a line of progress whenever
-/// there is some.
+/// Looks in a row that get no answer before it is given up: a server that is busy is not one that is gone.
+const UNANSWERED_MAX: u32 = 6;
+
+/// Has the server at `admin` drain; returns when it is gone. `say` gets a line of progress whenever there is some.
 ///
 /// # Errors
 ///
-/// Why the server was not asked, for the operator.
+/// Why the server was not asked, or cannot be followed any more, for the operator.
 pub(crate) fn drain(admin: &Address, mut say: impl FnMut(&str)) -> Result<(), String> {
     if admin.scheme == Scheme::Tls {
         return Err(format!(
@@ -30,24 +32,51 @@ pub(crate) fn drain(admin: &Address, mut say: impl FnMut(&str)) -> Result<(), St
     if status != 202 {
         return Err(format!("the server at {admin} does not drain: {status} {body}"));
     }
-    let mut shown = String::new();
-    let mut body = Some(body);
-    while let Some(progress) = body {
+    let mut progress = parsed(&body);
+    let (mut shown, mut unanswered) = (String::new(), 0);
+    // A server that does not drain is the next one, which was started behind the same address.
+    while progress["draining"] == true {
         let line = line(&progress);
         if line != shown {
             say(&line);
             shown = line;
         }
         std::thread::sleep(ASK_EVERY);
-        body = call(admin.socket, "GET").ok().filter(|(status, _)| *status == 200).map(|(_, body)| body);
+        match call(admin.socket, "GET") {
+            Ok((200, body)) => (progress, unanswered) = (parsed(&body), 0),
+            Ok((status, body)) => {
+                return Err(format!("the server at {admin} does not say how far it is: {status} {body}"));
+            }
+            Err(error) if is_gone(&error) => break,
+            Err(error) => {
+                unanswered += 1;
+                if unanswered == UNANSWERED_MAX {
+                    return Err(format!(
+                        "the server at {admin} drains, but does not answer any more: {error}"
+                    ));
+                }
+            }
+        }
     }
     say("the server has closed its connections and ends");
     Ok(())
 }
 
+/// Whether nobody is there any more, rather than somebody who does not answer.
+fn is_gone(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, UnexpectedEof};
+    matches!(
+        error.kind(),
+        ConnectionRefused | ConnectionReset | ConnectionAborted | BrokenPipe | UnexpectedEof
+    )
+}
+
+fn parsed(body: &str) -> Value {
+    serde_json::from_str(body).unwrap_or_default()
+}
+
 /// What an answer says, for people.
-fn line(body: &str) -> String {
-    let progress: Value = serde_json::from_str(body).unwrap_or_default();
+fn line(progress: &Value) -> String {
     let number = |name: &str| super::grouped(progress[name].as_u64().unwrap_or_default());
     format!("draining: {} of {} connections left", number("connectionsLeft"), number("connections"))
 }
@@ -63,6 +92,9 @@ fn call(admin: SocketAddr, method: &str) -> io::Result<(u16, String)> {
     socket.write_all(head.as_bytes())?;
     let mut answer = Vec::new();
     socket.take(ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
+    if answer.is_empty() {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
     let answer = String::from_utf8_lossy(&answer);
     let parts = answer.split_once("\r\n\r\n").and_then(|(head, body)| {
         let status = head.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
@@ -79,37 +111,80 @@ mod tests {
     #[test]
     fn what_progress_reads_like() {
         let body = r#"{"draining":true,"connections":10000,"connectionsLeft":4210}"#;
-        assert_eq!(line(body), "draining: 4,210 of 10,000 connections left");
+        assert_eq!(line(&parsed(body)), "draining: 4,210 of 10,000 connections left");
     }
 
-    /// A server that answers the first call so, and is gone.
-    fn answering(answer: &'static str) -> Address {
+    const ACCEPTED: &str =
+        "HTTP/1.1 202 Accepted\r\n\r\n{\"draining\":true,\"connections\":2,\"connectionsLeft\":1}";
+
+    /// Servers that answer one call each so, one after another, and then nobody. An empty answer is an end within the
+    /// call.
+    fn answering<const N: usize>(answers: [&'static str; N]) -> Address {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let address = Address::plain(listener.local_addr().unwrap());
         std::thread::spawn(move || {
-            let mut socket = listener.accept().unwrap().0;
-            drop(listener);
-            let mut head = [0; 1024];
-            assert!(socket.read(&mut head).unwrap() > 0 && head.starts_with(b"POST /drain HTTP/1.1\r\n"));
-            socket.write_all(answer.as_bytes()).unwrap();
+            let mut listener = Some(listener);
+            for (at, answer) in answers.into_iter().enumerate() {
+                let mut socket = listener.as_ref().unwrap().accept().unwrap().0;
+                if at + 1 == N {
+                    listener = None;
+                }
+                let mut head = [0; 1024];
+                let method: &[u8] =
+                    if at == 0 { b"POST /drain HTTP/1.1\r\n" } else { b"GET /drain HTTP/1.1\r\n" };
+                assert!(socket.read(&mut head).unwrap() > 0 && head.starts_with(method));
+                socket.write_all(answer.as_bytes()).unwrap();
+            }
         });
         address
     }
 
+    fn followed(admin: &Address) -> (Result<(), String>, Vec<String>) {
+        let mut lines = Vec::new();
+        let outcome = drain(admin, |line| lines.push(line.to_owned()));
+        (outcome, lines)
+    }
+
     #[test]
     fn it_follows_a_server_to_its_end_and_says_what_is_in_the_way() {
-        let mut lines = Vec::new();
-        let good = answering("HTTP/1.1 202 Accepted\r\n\r\n{\"connections\":2,\"connectionsLeft\":1}");
-        drain(&good, |line| lines.push(line.to_owned())).unwrap();
-        assert_eq!(
-            lines,
-            ["draining: 1 of 2 connections left", "the server has closed its connections and ends"]
-        );
+        for end in [answering([ACCEPTED]), answering([ACCEPTED, ""])] {
+            let (outcome, lines) = followed(&end);
+            outcome.unwrap();
+            assert_eq!(
+                lines,
+                ["draining: 1 of 2 connections left", "the server has closed its connections and ends"]
+            );
+        }
         for (answer, words) in [("HTTP/1.1 403 Forbidden\r\n\r\nno", "403 no"), ("SSH-2.0\r\n", "not HTTP")] {
-            let error = drain(&answering(answer), |_| {}).unwrap_err();
+            let error = drain(&answering([answer]), |_| {}).unwrap_err();
             assert!(error.contains(words), "{error}");
         }
         let tls = Address::parse("https://127.0.0.1:1").unwrap();
         assert!(drain(&tls, |_| {}).unwrap_err().contains("SIGTERM"));
+    }
+
+    /// It followed the next server without an end.
+    #[test]
+    fn a_server_that_was_started_behind_the_same_address_is_not_followed() {
+        let (outcome, lines) =
+            followed(&answering([ACCEPTED, "HTTP/1.1 200 OK\r\n\r\n{\"draining\":false,\"connections\":0}"]));
+        outcome.unwrap();
+        assert_eq!(lines.last().unwrap(), "the server has closed its connections and ends");
+    }
+
+    /// It said that such a server had ended, and was content.
+    #[test]
+    fn a_server_that_answers_otherwise_has_not_ended() {
+        let (outcome, lines) = followed(&answering([ACCEPTED, "HTTP/1.1 503 Busy\r\n\r\nlater"]));
+        assert!(outcome.unwrap_err().contains("503 later") && lines.len() == 1, "{lines:?}");
+        // One answer that cannot be read is passed over, and the next is looked at.
+        let (outcome, lines) = followed(&answering([ACCEPTED, "?", ""]));
+        outcome.unwrap();
+        assert_eq!(lines.len(), 2);
+        let nothing = ["?"; UNANSWERED_MAX as usize];
+        let (outcome, _) = followed(&answering([
+            ACCEPTED, nothing[0], nothing[1], nothing[2], nothing[3], nothing[4], nothing[5],
+        ]));
+        assert!(outcome.unwrap_err().contains("does not answer any more"));
     }
 }

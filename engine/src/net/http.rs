@@ -10,7 +10,7 @@
 //! service allows; output, what [`ANSWER_BYTES_MAX`] lets be answered at one go.
 
 use super::patience::{ANSWER_BYTES_MAX, Awaits, Stage};
-use super::{HttpAnswer, HttpCall, HttpHandler, HttpProgress};
+use super::{HttpAnswer, HttpCall, HttpHandler, HttpProgress, Refused};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -154,7 +154,7 @@ impl HttpConnection {
                         // A request has one answer; of one that has it, the body does not matter any more.
                         Err(_) if self.answered.get() > *answered_before => self.pending.clear(),
                         Err(fault) => {
-                            self.refuse(fault);
+                            self.refuse(fault, Refused::Body, progress);
                             return true;
                         }
                     }
@@ -177,7 +177,7 @@ impl HttpConnection {
             Ok(Some(head)) => head,
             Ok(None) => return false,
             Err(fault) => {
-                self.refuse(fault);
+                self.refuse(fault, Refused::Head, progress);
                 return true;
             }
         };
@@ -186,7 +186,8 @@ impl HttpConnection {
                 progress.upgrade = Some(std::mem::take(&mut self.pending));
                 self.phase = Phase::Closed;
             } else {
-                self.refuse(HeadFault { status: 400, reason: "no WebSocket is served on this address" });
+                let fault = HeadFault { status: 400, reason: "no WebSocket is served on this address" };
+                self.refuse(fault, Refused::Upgrade, progress);
             }
             return true;
         }
@@ -199,9 +200,10 @@ impl HttpConnection {
     }
 
     /// Ends the connection with an answer of our own, behind what was answered before.
-    fn refuse(&mut self, fault: HeadFault) {
+    fn refuse(&mut self, fault: HeadFault, refused: Refused, progress: &mut HttpProgress) {
         write_fault(&mut self.pipe.borrow_mut().output, fault.status, &[], fault.reason);
         self.phase = Phase::Closed;
+        progress.refused = Some(refused);
     }
 }
 

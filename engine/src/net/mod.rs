@@ -80,6 +80,19 @@ pub(crate) struct HttpProgress {
     /// The next request is a WebSocket upgrade: everything not yet read, its head first. The handler is
     /// dropped when the output is sent.
     pub(crate) upgrade: Option<Vec<u8>>,
+    /// What of the peer's the output refuses and ends the connection for.
+    pub(crate) refused: Option<Refused>,
+}
+
+/// What a connection is ended for, by an answer of our own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// A request's head is at fault.
+    Head,
+    /// A request's body is.
+    Body,
+    /// A WebSocket is wanted where there are none.
+    Upgrade,
 }
 
 /// Something only cores can answer.

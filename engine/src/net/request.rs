@@ -7,10 +7,10 @@ use crate::core::mesh::{Moved, Note, Session};
 use crate::core::socket::{Echo, Kind, Socket};
 use crate::core::turn::Core;
 use crate::net::gate::{Admission, Admitted, UpgradeRequest};
-use crate::net::http::{write_error, write_fault};
+use crate::net::http::write_fault;
 use crate::net::patience::{Awaits, Http};
 use crate::net::peer::{Named, Via};
-use crate::net::{HttpAnswer, HttpCall, Listener, OwnedContent};
+use crate::net::{HttpAnswer, HttpCall, Listener, OwnedContent, Refused};
 use ringhub_hub::effect::Introduction;
 use ringhub_hub::{Arrival, Connect, Input, Pass, Recover, SocketKey};
 use ringhub_protocol::forwarded;
@@ -29,9 +29,12 @@ const PROGRESS_MAX: usize = 1000;
 enum Asked {
     More,
     Http,
+    /// The head is at fault.
     Refuse {
         response: Vec<u8>,
     },
+    /// It is a sound upgrade, which is refused.
+    TurnAway(ErrorBody),
     Echo {
         prologue: Vec<u8>,
         consumed: usize,
@@ -87,6 +90,7 @@ impl Core {
                 self.io.send(key, response.into());
                 self.io.finish(key);
             }
+            Asked::TurnAway(body) => self.refuse(key, &body),
             Asked::Echo { prologue, consumed, deflate } => {
                 self.io.send(key, prologue.into());
                 unread.drain(..consumed);
@@ -142,9 +146,7 @@ impl Core {
         let consumed = head.consumed;
         if !self.has_room_for(key) {
             let message = "The server has no room for more connections.";
-            let mut response = Vec::new();
-            write_error(&mut response, &ErrorBody::new(ErrorCode::ServiceUnavailable, message));
-            return Asked::Refuse { response };
+            return Asked::TurnAway(ErrorBody::new(ErrorCode::ServiceUnavailable, message));
         }
         if self.mode == Mode::Echo {
             let deflate = DeflateOffer::choose(&request.deflate, WINDOW_BITS_MIN);
@@ -170,11 +172,7 @@ impl Core {
             Admission::RecoverBad { echoed } => {
                 Asked::RecoverBad { prologue: accept(echoed.as_deref(), None) }
             }
-            Admission::Refuse(body) => {
-                let mut response = Vec::new();
-                write_error(&mut response, &body);
-                Asked::Refuse { response }
-            }
+            Admission::Refuse(body) => Asked::TurnAway(body),
         }
     }
 
@@ -342,6 +340,15 @@ impl Core {
             }
             let progress = http.handler.poll(unix);
             http.answered(epoch, progress.output.len());
+            if let Some(refused) = progress.refused {
+                let counters = &self.io.shared.counters;
+                match refused {
+                    Refused::Head => &counters.heads_refused,
+                    Refused::Body => &counters.bodies_refused,
+                    Refused::Upgrade => &counters.upgrades_refused,
+                }
+                .add(1);
+            }
             let deadline = http.deadline(self.now, &self.settings.sockets);
             let awaits = http.handler.stage().awaits;
             self.io.deadlines.set(key.slot, deadline);

@@ -2,12 +2,13 @@
 //!
 //! Much of what is logged was sent by somebody: names, hosts, audiences, answers of handlers. What must stay true
 //! of every field: it begins no new line and moves no terminal's cursor, it is valid UTF-8, and it is cut at
-//! [`FIELD_BYTES_MAX`]. How many fields an event has is in the code, so a line has a bound as well.
+//! [`FIELD_BYTES_MAX`]. How many fields an event has is in the code, so a line has a bound as well. A field's value does
+//! not look like another field: in text, what could stands in quotes, and backslashes are always escaped.
 
 use crate::config::LogFormat;
 use std::fmt::{self, Debug, Write};
-use tracing::Event;
 use tracing::field::{Field, Visit};
+use tracing::{Event, Level};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
@@ -30,27 +31,43 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        let mut time = String::new();
-        SystemTime.format_time(&mut Writer::new(&mut time))?;
         let mut fields = Fields::new(self.0);
         event.record(&mut fields);
         let (level, metadata) = (event.metadata().level(), event.metadata());
         // Records of crates that log otherwise have their own target in a field.
         let target = fields.target.as_deref().unwrap_or_else(|| metadata.target());
-        let (message, rest) = (&fields.message, &fields.rest);
-        match self.0 {
-            LogFormat::Text => writeln!(writer, "{time} {level:>5} {target}: {message}{rest}"),
-            LogFormat::Json => writeln!(
-                writer,
-                r#"{{"timestamp":"{time}","level":"{level}","target":"{target}","message":"{message}","fields":{{{rest}}}}}"#
-            ),
-        }
+        writer.write_str(&assembled(self.0, *level, target, &fields.message, &fields.rest)?)
     }
+}
+
+/// An event without fields, written; for what cannot be an event of `tracing`'s.
+pub(super) fn line(format: LogFormat, level: Level, target: &str, message: fmt::Arguments<'_>) -> String {
+    assembled(format, level, target, &written(Style::of_message(format), message), "").unwrap_or_default()
+}
+
+/// A line of what is written already.
+fn assembled(
+    format: LogFormat,
+    level: Level,
+    target: &str,
+    message: &str,
+    rest: &str,
+) -> Result<String, fmt::Error> {
+    let mut time = String::new();
+    SystemTime.format_time(&mut Writer::new(&mut time))?;
+    Ok(match format {
+        LogFormat::Text => format!("{time} {level:>5} {target}: {message}{rest}\n"),
+        LogFormat::Json => {
+            format!(
+                r#"{{"timestamp":"{time}","level":"{level}","target":"{target}","message":"{message}","fields":{{{rest}}}}}"#
+            ) + "\n"
+        }
+    })
 }
 
 /// A text of anybody on one line, harmless and bounded, as records have it.
 pub(crate) fn harmless(text: &str) -> String {
-    written(LogFormat::Text, format_args!("{text}"))
+    written(Style::Bare, format_args!("{text}"))
 }
 
 /// The fields of an event, written.
@@ -68,14 +85,18 @@ impl Fields {
     }
 
     fn add(&mut self, field: &Field, value: fmt::Arguments<'_>, is_text: bool) {
-        let value = written(self.format, value);
         match (field.name(), self.format) {
-            ("message", _) => self.message = value,
-            ("log.target", _) => self.target = Some(value),
+            ("message", format) => self.message = written(Style::of_message(format), value),
+            ("log.target", format) => self.target = Some(written(Style::of_message(format), value)),
             // Where in other crates' code: of no use here.
             (name, _) if name.starts_with("log.") => {}
-            (name, LogFormat::Text) => self.rest += &format!(" {name}={value}"),
+            (name, LogFormat::Text) => {
+                let value = written(Style::Quoted, value);
+                let quote = if is_text || needs_quotes(&value) { "\"" } else { "" };
+                self.rest += &format!(" {name}={quote}{value}{quote}");
+            }
             (name, LogFormat::Json) => {
+                let value = written(Style::Json, value);
                 let comma = if self.rest.is_empty() { "" } else { "," };
                 let quote = if is_text { "\"" } else { "" };
                 self.rest += &format!(r#"{comma}"{name}":{quote}{value}{quote}"#);
@@ -84,19 +105,19 @@ impl Fields {
     }
 }
 
+/// Whether it could be taken for more than one value, or for none.
+fn needs_quotes(value: &str) -> bool {
+    value.is_empty() || value.contains(|char: char| char.is_whitespace() || matches!(char, '"' | '\\'))
+}
+
 impl Visit for Fields {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        self.add(field, format_args!("{value:?}"), true);
+        // Text in JSON, whatever it is; in our own format only if it does not stand by itself.
+        self.add(field, format_args!("{value:?}"), self.format == LogFormat::Json);
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        match (field.name(), self.format) {
-            // In quotes, so that one sees where it ends.
-            (name, LogFormat::Text) if name != "message" && !name.starts_with("log.") => {
-                self.add(field, format_args!("{value:?}"), true);
-            }
-            _ => self.add(field, format_args!("{value}"), true),
-        }
+        self.add(field, format_args!("{value}"), true);
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
@@ -112,9 +133,29 @@ impl Visit for Fields {
     }
 }
 
+/// What is escaped, besides what is harmful.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Style {
+    /// Backslashes.
+    Bare,
+    /// And quotes.
+    Quoted,
+    /// As a string of JSON.
+    Json,
+}
+
+impl Style {
+    fn of_message(format: LogFormat) -> Self {
+        match format {
+            LogFormat::Text => Self::Bare,
+            LogFormat::Json => Self::Json,
+        }
+    }
+}
+
 /// A value as it stands in a record, without quotes around it.
-fn written(format: LogFormat, value: fmt::Arguments<'_>) -> String {
-    let mut bounded = Bounded { format, text: String::new(), is_full: false };
+fn written(style: Style, value: fmt::Arguments<'_>) -> String {
+    let mut bounded = Bounded { style, text: String::new(), is_full: false };
     // It fails when it is full, so that nobody goes on writing what is cut off.
     let _ = bounded.write_fmt(value);
     if bounded.is_full {
@@ -125,7 +166,7 @@ fn written(format: LogFormat, value: fmt::Arguments<'_>) -> String {
 
 /// Takes so much and no more, with everything harmful escaped.
 struct Bounded {
-    format: LogFormat,
+    style: Style,
     text: String,
     is_full: bool,
 }
@@ -148,18 +189,16 @@ impl Write for Bounded {
 
 impl Bounded {
     fn write_escaped(&mut self, char: char) -> fmt::Result {
-        match (char, self.format) {
+        match (char, self.style) {
             ('\n', _) => self.text.push_str(r"\n"),
             ('\r', _) => self.text.push_str(r"\r"),
             ('\t', _) => self.text.push_str(r"\t"),
-            ('"' | '\\', LogFormat::Json) => self.text.extend(['\\', char]),
-            (_, LogFormat::Text) if is_harmful(char) => {
-                return write!(self.text, "{}", char.escape_unicode());
-            }
+            ('\\', _) | ('"', Style::Quoted | Style::Json) => self.text.extend(['\\', char]),
             // All of them are in the basic plane: one unit each.
-            (_, LogFormat::Json) if is_harmful(char) => {
+            (_, Style::Json) if is_harmful(char) => {
                 return write!(self.text, "\\u{:04x}", u32::from(char));
             }
+            _ if is_harmful(char) => return write!(self.text, "{}", char.escape_unicode()),
             _ => self.text.push(char),
         }
         Ok(())
@@ -215,7 +254,28 @@ mod tests {
         let log = logged(LogFormat::Text, || tracing::info!(hub = "chat", n = -1, at = %"x y", "it \"is\""));
         let (time, rest) = log.split_once("  INFO ").unwrap();
         assert!(time.ends_with('Z') && time.contains('T'), "{log}");
-        assert_eq!(rest, "ringhub::trace::record::tests: it \"is\" hub=\"chat\" n=-1 at=x y\n");
+        assert_eq!(rest, "ringhub::trace::record::tests: it \"is\" hub=\"chat\" n=-1 at=\"x y\"\n");
+    }
+
+    /// What was shown with `%` stood there as it was, and a backslash meant nothing.
+    #[test]
+    fn a_value_does_not_look_like_another_field() {
+        for (value, shown) in [
+            ("x", "x"),
+            ("https://a/?b=c", "https://a/?b=c"),
+            ("x user=\"root\"", r#""x user=\"root\"""#),
+            ("x\u{3000}user=root", "\"x\u{3000}user=root\""),
+            ("", "\"\""),
+            ("a\nb", r#""a\nb""#),
+            (r"a\nb", r#""a\\nb""#),
+        ] {
+            let log = logged(LogFormat::Text, || tracing::info!(shown = %value, n = 1, "said"));
+            assert!(log.ends_with(&format!("tests: said shown={shown} n=1\n")), "{log}");
+            // Text always stands in quotes.
+            let inner = shown.strip_prefix('"').and_then(|shown| shown.strip_suffix('"')).unwrap_or(shown);
+            let log = logged(LogFormat::Text, || tracing::info!(text = value, "said"));
+            assert!(log.ends_with(&format!("tests: said text=\"{inner}\"\n")), "{log}");
+        }
     }
 
     #[test]
@@ -252,22 +312,19 @@ mod tests {
         }
         assert_eq!(
             harmless(HOSTILE),
-            "a\\nb\\r\\nc\\u{1b}[31m\\u{7}\\u{0}\\u{7f}\\u{85}\\u{9b}2J\\u{2028}\\u{2029}\\u{202e}\\u{feff}\"\\é😀"
+            "a\\nb\\r\\nc\\u{1b}[31m\\u{7}\\u{0}\\u{7f}\\u{85}\\u{9b}2J\\u{2028}\\u{2029}\\u{202e}\\u{feff}\"\\\\é😀"
         );
     }
 
     /// At the bound, whole characters and whole escapes are left.
     #[test]
     fn fields_are_cut_at_their_bound() {
-        for (piece, format) in [
-            ("x", LogFormat::Text),
-            ("😀", LogFormat::Text),
-            ("\x1b", LogFormat::Text),
-            ("\"", LogFormat::Json),
-        ] {
+        for (piece, style) in
+            [("x", Style::Bare), ("😀", Style::Bare), ("\x1b", Style::Bare), ("\"", Style::Quoted)]
+        {
             let long = piece.repeat(1 << 20);
-            let text = written(format, format_args!("{long}"));
-            let one = written(format, format_args!("{piece}"));
+            let text = written(style, format_args!("{long}"));
+            let one = written(style, format_args!("{piece}"));
             let kept = text.strip_suffix('…').expect("cut");
             assert_eq!(kept.replace(&one, ""), "");
             assert!(
@@ -277,7 +334,7 @@ mod tests {
             );
         }
         let whole = "x".repeat(FIELD_BYTES_MAX - 3);
-        assert_eq!(written(LogFormat::Text, format_args!("{whole}")), whole);
+        assert_eq!(written(Style::Bare, format_args!("{whole}")), whole);
         let log =
             logged(LogFormat::Json, || tracing::warn!(a = "\n".repeat(1 << 20), "{}", "m".repeat(1 << 20)));
         let record: Value = serde_json::from_str(&log).expect("cut JSON is JSON");

@@ -85,7 +85,7 @@ fn a_401_makes_the_token_forgotten_and_the_event_is_sent_once_more() {
 }
 
 #[test]
-fn a_token_is_renewed_before_its_end() {
+fn a_token_that_runs_out_is_replaced() {
     let (handler, endpoint) = (Handler::start(|_| status(204)), endpoint(1));
     let world = World::start();
     let client = Client::new(&bearer(&handler, &endpoint));

@@ -157,6 +157,21 @@ impl Running {
         gate: impl Fn(&str) + Send + Sync + 'static,
         change: impl FnOnce(&mut Settings),
     ) -> Self {
+        Self::started(mode, tls, Open(Box::new(gate)), Arc::new(NoHttp), change)
+    }
+
+    /// Lets everybody in, and has its requests answered by `http`.
+    pub(super) fn answering(http: Arc<dyn HttpFactory>) -> Self {
+        Self::started(Mode::Serve, None, Open(Box::new(|_| {})), http, |_| {})
+    }
+
+    fn started(
+        mode: Mode,
+        tls: Option<Arc<TlsConfigStore>>,
+        gate: Open,
+        http: Arc<dyn HttpFactory>,
+        change: impl FnOnce(&mut Settings),
+    ) -> Self {
         let mut settings = Settings {
             listen: vec![Address::plain(([127, 0, 0, 1], 0))],
             admin_listen: vec![],
@@ -169,8 +184,7 @@ impl Running {
         change(&mut settings);
         let shared: Vec<_> = (0..settings.cores).map(|_| Arc::default()).collect();
         let exchange = Arc::new(Exchange::new(settings.cores));
-        let gate = Arc::new(Open(Box::new(gate)));
-        let server = start(settings, mode, gate, Arc::new(NoHttp), tls, exchange, &shared).unwrap();
+        let server = start(settings, mode, Arc::new(gate), http, tls, exchange, &shared).unwrap();
         Self { server, shared }
     }
 

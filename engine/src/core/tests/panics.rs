@@ -1,7 +1,10 @@
 //! What a panic ends (`reliability` check 82): a connection, or the process, never half a core.
 
 use super::*;
+use crate::config::LogFormat;
 use crate::core::faults::Faults;
+use crate::trace;
+use serde_json::Value;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 
@@ -23,64 +26,96 @@ fn a_panic_while_decoding_ends_one_client_with_1011() {
     running.stop();
 }
 
-/// Set for the process of [`the_process_that_panics`], to why.
-const IS_CHILD: &str = "RINGHUB_TEST_PANICS";
+/// Names what a process of ours is to do: a test, and one of its cases.
+const CHILD: &str = "RINGHUB_TEST_PANICS";
 
-/// What a process said that panicked because of `why`: above its last line, which is for the operator.
-fn last_words(why: &str) -> String {
+/// In the test of this name: runs it again, in a process that must end at once, with a last line about `who`. In that
+/// process: does `act`, and waits for the end. Returns what it said on standard error.
+pub(crate) fn ends_the_process(test: &str, who: &str, act: impl FnOnce()) -> String {
+    ends_with_last_words(test, "", who, "raised by a test", act)
+}
+
+/// The same for a `case` of the test, which says `why`.
+fn ends_with_last_words(test: &str, case: &str, who: &str, why: &str, act: impl FnOnce()) -> String {
+    let name = format!("{test} {case}");
+    if let Ok(child) = std::env::var(CHILD) {
+        if child == name {
+            act();
+            // Far longer than it takes, so that a guard that does not hold is a failure and not a hang.
+            std::thread::sleep(Duration::from_secs(60));
+        }
+        return String::new();
+    }
     let child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "core::tests::panics::the_process_that_panics", "--nocapture"])
-        .env(IS_CHILD, why)
-        .env("RUST_BACKTRACE", "0")
+        .args(["--exact", test, "--nocapture"])
+        .env(CHILD, name)
         .stdin(Stdio::null())
         .output()
         .unwrap();
-    let log = String::from_utf8_lossy(&child.stderr).into_owned();
-    assert_eq!(child.status.signal(), Some(libc::SIGABRT), "{why}: {log}");
-    let (above, last) = log.trim_end().rsplit_once('\n').unwrap_or_default();
+    let log = String::from_utf8(child.stderr).unwrap();
+    assert_eq!(child.status.signal(), Some(libc::SIGABRT), "{case}: {log}");
+    let last = log.lines().last().unwrap_or_default();
     assert!(
-        last.starts_with("ringhub: core ") && last.ends_with("so that it can be restarted"),
-        "{why}: {log}"
+        last.contains(&format!("{who} panicked; the process ends so that it can be restarted")),
+        "the last line is for the operator: {log}"
     );
-    above.to_owned()
+    assert!(log.contains(why), "above it stands why: {log}");
+    log
 }
 
 /// Anywhere else in the loop: the process, at once, with a last line that says so.
 #[test]
 fn a_panic_in_the_loop_ends_the_process() {
-    let log = last_words("a request");
-    assert!(log.contains("raised by a test"), "{log}");
+    ends_the_process(
+        "core::tests::panics::a_panic_in_the_loop_ends_the_process",
+        "core 0",
+        panic_in_the_loop,
+    );
 }
 
 /// A ring that cannot be entered any more is of no use to anybody (io_uring_enter(2), "Errors"; check 80). What it may
 /// fail with and be entered again is tried in `faults`.
 #[test]
 fn a_ring_that_cannot_be_entered_ends_the_process() {
+    let test = "core::tests::panics::a_ring_that_cannot_be_entered_ends_the_process";
     for errno in
         [libc::EBADF, libc::EBADFD, libc::EFAULT, libc::EINVAL, libc::ENXIO, libc::EEXIST, libc::EPERM]
     {
-        let log = last_words(&errno.to_string());
-        assert!(log.contains(&format!("io_uring_enter failed for good: errno Some({errno})")), "{log}");
+        let why = format!("io_uring_enter failed for good: errno Some({errno})");
+        ends_with_last_words(test, &errno.to_string(), "core 0", &why, || {
+            let faults = Faults::new();
+            let running = Running::new(Mode::Serve, |settings| settings.ring.faults = Some(faults));
+            let mut bystander = running.connect();
+            faults.fail_enters(1, errno);
+            running.server.control().wake();
+            // Nobody tells it anything.
+            let _ = bystander.next();
+        });
     }
 }
 
-/// A process of its own, or nothing.
+/// The standard hook wrote what peers may have had a part in as it was, and broke a log of JSON.
 #[test]
-fn the_process_that_panics() {
-    let Ok(why) = std::env::var(IS_CHILD) else { return };
-    let faults = Faults::new();
-    let gate = |target: &str| assert!(!target.contains("panic"), "raised by a test");
-    let running = Running::gated(Mode::Serve, None, gate, |settings| {
-        settings.cores = 2;
-        settings.ring.faults = Some(faults);
+fn a_panic_is_a_record_of_the_log_and_so_are_the_last_words() {
+    let test = "core::tests::panics::a_panic_is_a_record_of_the_log_and_so_are_the_last_words";
+    let log = ends_the_process(test, "core 0", || {
+        // A filter that would keep them back.
+        trace::start("ringhub::nothing=info", LogFormat::Json, Arc::default()).unwrap();
+        panic_in_the_loop();
     });
-    let _bystander = running.connect();
+    let records: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).expect(&log)).collect();
+    let messages: Vec<&str> = records.iter().map(|record| record["message"].as_str().unwrap()).collect();
+    assert!(messages[0].ends_with("raised by a test\n\u{1b}[31m"), "{log}");
+    assert!(records.iter().all(|record| record["level"] == "ERROR"), "{log}");
+}
+
+/// On one core, whose client waits for the end of the process.
+fn panic_in_the_loop() {
+    let gate = |target: &str| assert!(!target.contains("panic"), "raised by a test\n\u{1b}[31m");
+    let running = Running::gated(Mode::Serve, None, gate, |_| {});
+    let mut bystander = running.connect();
     let mut stream = TcpStream::connect(running.address()).unwrap();
-    match why.parse() {
-        Ok(errno) => faults.fail_enters(1, errno),
-        Err(_) => stream.write_all(&upgrade("/client/hubs/chat?panic", None)).unwrap(),
-    }
-    running.server.control().wake();
-    // Nobody tells it anything: it waits for the end of the process.
-    std::thread::sleep(Duration::from_secs(20));
+    stream.write_all(&upgrade("/client/hubs/chat?panic", None)).unwrap();
+    // Nobody tells it anything.
+    let _ = bystander.next();
 }
