@@ -197,9 +197,13 @@ impl Decoder {
         }
     }
 
-    /// Bytes that are kept of an unfinished message.
+    /// Memory that is kept for an unfinished message, in bytes: what ending it gives back, whatever its frames have
+    /// announced.
     pub fn held_bytes(&self) -> usize {
-        self.partial.as_ref().and_then(|partial| partial.message.as_ref()).map_or(0, |message| message.bytes)
+        self.partial
+            .as_ref()
+            .and_then(|partial| partial.message.as_ref())
+            .map_or(0, |message| message.body.capacity())
     }
 
     /// Takes bytes until something is found or the input is used up.
@@ -445,6 +449,16 @@ enum Body {
     Deflated(Opcode, Vec<u8>),
 }
 
+impl Body {
+    /// Bytes it has room for.
+    fn capacity(&self) -> usize {
+        match self {
+            Self::Text(text, _) => text.capacity(),
+            Self::Binary(bytes) | Self::Deflated(_, bytes) => bytes.capacity(),
+        }
+    }
+}
+
 impl Partial {
     fn is_empty(&self) -> bool {
         self.header_len == 0 && self.frame.is_none() && self.message.is_none() && self.control_len == 0
@@ -565,11 +579,7 @@ mod tests {
 
     /// Heap bytes of the message being collected; `None` when the decoder owns no heap at all.
     fn collected_capacity(decoder: &Decoder) -> Option<usize> {
-        decoder.partial.as_deref().map(|partial| match &partial.message {
-            None => 0,
-            Some(Message { body: Body::Text(text, _), .. }) => text.capacity(),
-            Some(Message { body: Body::Binary(bytes) | Body::Deflated(_, bytes), .. }) => bytes.capacity(),
-        })
+        decoder.partial.is_some().then(|| decoder.held_bytes())
     }
 
     #[test]
@@ -647,6 +657,20 @@ mod tests {
                 let capacity = collected_capacity(&decoder).expect("a frame is open");
                 assert!(capacity <= 2 * received + 8, "{capacity} for {received} bytes");
             }
+        }
+    }
+
+    /// A client that had announced a megabyte and sent a byte of it was closed first for want of memory, and nothing
+    /// was free.
+    #[test]
+    fn what_is_held_is_what_came_and_not_what_was_announced() {
+        for first in [0x81, 0x82, 0xc1] {
+            let mut decoder = Decoder::deflated();
+            let mut frame = client_frame(first, &[b'x'; 1 << 20]);
+            decoder.next(&mut frame[..15], &LIMITS).expect("legal");
+            assert!((1..=8).contains(&decoder.held_bytes()), "{}", decoder.held_bytes());
+            decoder.next(&mut frame[15..60 << 10], &LIMITS).expect("legal");
+            assert!((50 << 10..=120 << 10).contains(&decoder.held_bytes()), "{}", decoder.held_bytes());
         }
     }
 
