@@ -27,6 +27,13 @@ impl Run {
     fn end(&self) -> u64 {
         self.first_id + u64::from(self.count)
     }
+
+    /// Whether any of its messages is worth sending at `now`.
+    fn keeps_any(&self, now: Time) -> bool {
+        let mut places = self.from..self.from + self.count;
+        self.batch.expires > now
+            || places.any(|index| self.batch.until(index).is_none_or(|until| until > now))
+    }
 }
 
 /// Control bytes that wait for the socket, to be sent once `after` has been.
@@ -140,6 +147,11 @@ impl Session {
         }
         // Confirmed but not yet sent on this socket: it arrived over an earlier one.
         self.sent = self.sent.max(id);
+    }
+
+    /// Whether the log has anything that is worth sending at `now`.
+    pub(crate) fn keeps_any(&self, now: Time) -> bool {
+        self.messages > 0 && (self.expires > now || self.log.iter().any(|run| run.keeps_any(now)))
     }
 
     /// Whether messages or controls wait in here rather than in the turn.
