@@ -190,7 +190,7 @@ impl Memory {
                     core_max >> 20
                 );
             }
-            // What was freed is seen at the next look, and not at once: the allocator gives it back when it likes.
+            // What was freed is seen at the next look, for cores give it back when they hear of that.
             let own_excess = if is_over { held.saturating_sub(low(core_max)) } else { 0 };
             let relief = if look.is_multiple_of(2) { share(excess, mine, all).max(own_excess) } else { 0 };
             let has_ended = !is_near && core.pressure.look() > 0;
@@ -200,6 +200,16 @@ impl Memory {
             }
         }
         is_told
+    }
+}
+
+/// Gives back to the system what this thread has freed. The allocator keeps it for later, which may be long after
+/// somebody was closed so that it be free: until then everybody would look like too much.
+pub(crate) fn give_back() {
+    #[cfg(feature = "mimalloc")]
+    // SAFETY: any thread may call it at any time; it takes no pointer and touches nothing that is in use.
+    unsafe {
+        libmimalloc_sys::mi_collect(true);
     }
 }
 

@@ -8,6 +8,7 @@
 
 use crate::core::socket::{Kind, Socket};
 use crate::core::turn::Core;
+use crate::memory::give_back;
 use ringhub_hub::{ConnectionKey, Input, SocketKey};
 use std::cmp::Reverse;
 
@@ -49,6 +50,10 @@ impl Core {
                 client.slowed = false;
                 self.resume.push_back(key);
             }
+        }
+        if self.short_of_memory {
+            // What the last look freed.
+            give_back();
         }
         let waiting = if look > 0 { self.waiting() } else { Vec::new() };
         let all: usize = waiting.iter().map(|(_, bytes)| bytes).sum();
