@@ -264,7 +264,7 @@ impl Session {
             }
             let run = &self.log[at];
             let index = run.from + (self.sent + 1 - run.first_id) as u32;
-            if !out.is_empty() && out.len() + run.batch.bytes(index, 1) > bytes_max {
+            if !out.is_empty() && out.len() + run.batch.written_len(index, self.deflate) > bytes_max {
                 return dropped;
             }
             self.sent += 1;

@@ -101,8 +101,8 @@ pub(crate) struct Stream {
     pub(crate) end_marks: [u32; Format::COUNT],
     /// By format: the frames that receivers share, frozen by a flush; nothing of reliable ones.
     pub(crate) plain: [Chunk; Format::COUNT],
-    /// By reliable format, for both who can inflate and who cannot: the same for replay logs, each with its first entry: one that has
-    /// everything, or, while the stream is held, what each flush needed of it.
+    /// By reliable format, for both who can inflate and who cannot: the same for replay logs, each with its first
+    /// entry: one that has everything, or, while the stream is held, what each flush needed of it.
     batches: [Vec<(u32, Rc<Batch>)>; 2],
 }
 

@@ -120,7 +120,8 @@ counters! {
     outbox_bytes: Gauge,
     /// Messages dropped from outboxes because their time was over.
     messages_expired: Counter,
-    /// Bytes that wait for clients or to be taken from them; counted while memory is short, or a core may hold too much.
+    /// Bytes that wait for clients or to be taken from them; counted while memory is short, or a core may hold too
+    /// much.
     queued_bytes: Gauge,
     /// Whether the core refuses new work, because memory is short or it holds more than its share: 1 then.
     core_memory_short: Gauge,
