@@ -82,7 +82,7 @@ impl Header {
     /// 1002 for reserved bits (but that mark), reserved opcodes, an unmasked frame, a control frame that is
     /// fragmented or over 125 bytes, a length that is not the shortest form or has its top bit set; each with
     /// the first byte that shows it.
-    #[inline]
+    #[inline(always)]
     pub fn parse(bytes: &[u8], deflate: bool) -> Result<Option<Self>, Fault> {
         let Some(&first) = bytes.first() else { return Ok(None) };
         if first & RESERVED != 0 {
