@@ -4,16 +4,21 @@
 //!
 //! - new clients and REST sends are answered 503, publications with an ack id `InternalServerError`;
 //! - whoever publishes without one is read from once a look, so that nothing is lost without a word;
-//! - at every second look clients for which the most bytes wait are closed with 1008, the worst first: each core frees
-//!   its share, by what waits there, of what is too much.
+//! - at every second look clients for which the most bytes wait are closed with 1008, the worst first, and requests
+//!   that came in part are answered 503: each core frees its share, by what waits there, of what is too much.
 //!
 //! Sessions are recovered, acks and leaves are heard as ever: they are what makes room. It is over a sixteenth below
 //! the bound, so that it does not come and go with every message.
 //!
+//! What waits in one core has a bound, too: its equal share of the process's. A core over its share does all that by
+//! itself while the others go on. Cores count what waits only when the process uses so much that one could be over:
+//! counting is a walk. Bytes that many wait for are counted for each of them, so a core is never taken to hold more
+//! than its part, by what it counted, of what the process uses.
+//!
 //! What is measured goes with what bounds it: a bound that the configuration names is for the memory the process
-//! holds; without one it is nine tenths of the control group's limit, for what the group uses (which includes buffers
-//! of sockets), or, if that has none, of the machine's memory. A limit on address space is not looked at: it counts
-//! what is reserved too, and says nothing of what is used.
+//! holds; without one, or where that is less, it is nine tenths of the control group's limit, for what the group uses
+//! (which includes buffers of sockets), or, if that has none, of the machine's memory. A limit on address space is not
+//! looked at: it counts what is reserved too, and says nothing of what is used.
 
 use crate::core::counters::CoreShared;
 use crate::process::ProcessCounts;
@@ -21,7 +26,7 @@ use arc_swap::ArcSwap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// How often it is looked at.
@@ -29,22 +34,28 @@ pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// A limit above this is none: what version 1 of control groups says for that.
 const LIMIT_MAX: u64 = 1 << 60;
 
+/// What those are told whose work is refused.
+pub(crate) const SHORT_OF_MEMORY: &str = "The server is short of memory.";
+/// While nothing is short, cores count at every so-many-th look.
+const CALM_LOOKS: u64 = 4;
+
 /// What one core is told of memory, by the thread that watches it.
 #[derive(Debug, Default)]
 pub(crate) struct Pressure {
     look: AtomicU64,
+    is_on: AtomicBool,
     relief_bytes: AtomicU64,
 }
 
 impl Pressure {
-    /// Which look it is since memory became short, from 1 on; 0 when there is enough.
+    /// At which look the core is to count what waits, and to do what the rest says; 0 while it need not.
     pub(crate) fn look(&self) -> u64 {
         self.look.load(Ordering::Acquire)
     }
 
-    /// Whether memory is short.
+    /// Whether memory is short, the process's or the core's share of it.
     pub(crate) fn is_on(&self) -> bool {
-        self.look() > 0
+        self.is_on.load(Ordering::Acquire)
     }
 
     /// Bytes the core is to free in this look.
@@ -53,8 +64,9 @@ impl Pressure {
     }
 
     /// Tells the core; only the watching thread may.
-    pub(crate) fn set(&self, look: u64, relief_bytes: u64) {
+    pub(crate) fn set(&self, look: u64, is_on: bool, relief_bytes: u64) {
         self.relief_bytes.store(relief_bytes, Ordering::Relaxed);
+        self.is_on.store(is_on, Ordering::Release);
         self.look.store(look, Ordering::Release);
     }
 }
@@ -63,6 +75,8 @@ impl Pressure {
 pub(crate) struct Memory {
     bound: ArcSwap<Bound>,
     process: Arc<ProcessCounts>,
+    /// Which look it is since the cores count, from 1 on; 0 while they need not. The watching thread's alone.
+    look: AtomicU64,
 }
 
 /// How much may be used, and of what.
@@ -82,37 +96,48 @@ enum Meter {
 }
 
 impl Bound {
-    /// As configured, or by what bounds the process from outside.
+    /// As configured, or by what bounds the process from outside, whichever is less.
     pub(crate) fn new(configured: Option<u64>) -> Self {
-        if let Some(bytes_max) = configured {
-            return Self { meter: Meter::Resident, bytes_max };
-        }
         let machine = machine_bytes(&fs::read_to_string("/proc/meminfo").unwrap_or_default());
         let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-        let (meter, limit) = match group(&groups, Path::new("/sys/fs/cgroup")) {
-            Some((meter, limit)) if limit <= machine => (meter, limit),
-            _ => (Meter::Resident, machine),
-        };
-        Self { meter, bytes_max: limit / 10 * 9 }
+        Self::of(configured, machine, group(&groups, Path::new("/sys/fs/cgroup")))
     }
 
-    /// Where a shortage ends, in bytes used.
-    fn low(&self) -> u64 {
-        self.bytes_max - self.bytes_max / 16
+    fn of(configured: Option<u64>, machine: u64, group: Option<(Meter, u64)>) -> Self {
+        let (meter, limit) =
+            group.filter(|(_, limit)| *limit <= machine).unwrap_or((Meter::Resident, machine));
+        let outside = Self { meter, bytes_max: limit / 10 * 9 };
+        match configured {
+            Some(bytes_max) if bytes_max <= outside.bytes_max => Self { meter: Meter::Resident, bytes_max },
+            Some(bytes_max) => {
+                // The kernel would end the process long before.
+                tracing::warn!(
+                    "limits.memory_bytes_max is {} MiB, and {} MiB are all there is: the bound is nine tenths of that",
+                    bytes_max >> 20,
+                    limit >> 20
+                );
+                outside
+            }
+            None => outside,
+        }
     }
+}
 
-    /// The number of the next look at that use, given that of the last one.
-    fn next_look(&self, look: u64, used: u64) -> u64 {
-        let is_short = used >= if look > 0 { self.low() } else { self.bytes_max };
-        if is_short { look + 1 } else { 0 }
-    }
+/// Where a shortage ends, in bytes used.
+fn low(bytes_max: u64) -> u64 {
+    bytes_max - bytes_max / 16
+}
+
+/// Whether that use is a shortage, given whether it was one before.
+fn is_short(used: u64, bytes_max: u64, was_short: bool) -> bool {
+    used >= if was_short { low(bytes_max) } else { bytes_max }
 }
 
 impl Memory {
     /// A watch that goes by `bound`.
     pub(crate) fn new(bound: Bound, process: Arc<ProcessCounts>) -> Self {
         tracing::debug!("memory is bounded at {} MiB ({:?})", bound.bytes_max >> 20, bound.meter);
-        Self { bound: ArcSwap::from_pointee(bound), process }
+        Self { bound: ArcSwap::from_pointee(bound), process, look: AtomicU64::new(0) }
     }
 
     /// From now on this holds.
@@ -120,40 +145,77 @@ impl Memory {
         self.bound.store(Arc::new(bound));
     }
 
-    /// Looks once; true if the cores are to hear of it: memory is short, or was until now.
+    /// Looks once; true if cores are to hear of it: they are to count, memory is short, or was until now.
     pub(crate) fn look(&self, cores: &[Arc<CoreShared>]) -> bool {
         let bound = self.bound.load();
         // What cannot be read is no reason to refuse anything.
-        let used = bound.meter.read().unwrap_or_default();
+        self.look_at(bound.meter.read().unwrap_or_default(), bound.bytes_max, cores)
+    }
+
+    fn look_at(&self, used: u64, bytes_max: u64, cores: &[Arc<CoreShared>]) -> bool {
+        let core_max = bytes_max / cores.len().max(1) as u64;
+        let was_short = self.process.memory_short.get() > 0;
+        let is_process_short = is_short(used, bytes_max, was_short);
         self.process.memory_used_bytes.set(used);
-        self.process.memory_bytes_max.set(bound.bytes_max);
-        let before = cores.first().map_or(0, |core| core.pressure.look());
-        let look = bound.next_look(before, used);
-        self.process.memory_short.set(u64::from(look > 0));
-        match (before, look) {
-            (0, 1..) => tracing::warn!(
+        self.process.memory_bytes_max.set(bytes_max);
+        self.process.memory_core_bytes_max.set(core_max);
+        self.process.memory_short.set(u64::from(is_process_short));
+        match (was_short, is_process_short) {
+            (false, true) => tracing::warn!(
                 "memory is short: {} of {} MiB are used; new clients and sends are refused",
                 used >> 20,
-                bound.bytes_max >> 20
+                bytes_max >> 20
             ),
-            (1.., 0) => tracing::info!("memory is not short any more: {} MiB are used", used >> 20),
+            (true, false) => tracing::info!("memory is not short any more: {} MiB are used", used >> 20),
             _ => {}
         }
+
+        // Below that no core can be over its share.
+        let is_near = is_process_short || used >= low(core_max);
+        let look = if is_near { self.look.load(Ordering::Relaxed) + 1 } else { 0 };
+        self.look.store(look, Ordering::Relaxed);
         let queued: Vec<u64> = cores.iter().map(|core| core.counters.queued_bytes.get()).collect();
-        let excess = used.saturating_sub(bound.low());
-        for (core, relief) in cores.iter().zip(shares(look, excess, &queued)) {
-            core.pressure.set(look, relief);
+        let excess = if is_process_short { used.saturating_sub(low(bytes_max)) } else { 0 };
+        let all = queued.iter().sum();
+        let mut is_told = false;
+        for ((number, core), &mine) in cores.iter().enumerate().zip(&queued) {
+            let was_on = core.pressure.is_on();
+            let held = share(used, mine, all).min(mine);
+            let is_over = is_near && is_short(held, core_max, was_on);
+            let is_on = is_process_short || is_over;
+            if is_over && !was_on && !is_process_short {
+                tracing::warn!(
+                    "memory is short in core {number}: {} of {} MiB wait there; new clients and sends are refused",
+                    held >> 20,
+                    core_max >> 20
+                );
+            }
+            // What was freed is seen at the next look, for cores give it back when they hear of that.
+            let own_excess = if is_over { held.saturating_sub(low(core_max)) } else { 0 };
+            let relief = if look.is_multiple_of(2) { share(excess, mine, all).max(own_excess) } else { 0 };
+            let has_ended = !is_near && core.pressure.look() > 0;
+            if is_on || was_on || has_ended || look % CALM_LOOKS == 1 {
+                core.pressure.set(look, is_on, relief);
+                is_told = true;
+            }
         }
-        before > 0 || look > 0
+        is_told
     }
 }
 
-/// What each core is to free, at every second look: at the first nobody knows yet what waits where, and it may be over
-/// by the next; and what was freed is not seen at once, for the allocator gives it back when it likes.
-fn shares(look: u64, excess: u64, queued: &[u64]) -> impl Iterator<Item = u64> {
-    let all: u64 = queued.iter().sum();
-    let share = move |mine: u64| (u128::from(excess) * u128::from(mine) / u128::from(all.max(1))) as u64;
-    queued.iter().map(move |&mine| if look > 0 && look.is_multiple_of(2) { share(mine) } else { 0 })
+/// Gives back to the system what this thread has freed. The allocator keeps it for later, which may be long after
+/// somebody was closed so that it be free: until then everybody would look like too much.
+pub(crate) fn give_back() {
+    #[cfg(feature = "mimalloc")]
+    // SAFETY: any thread may call it at any time; it takes no pointer and touches nothing that is in use.
+    unsafe {
+        libmimalloc_sys::mi_collect(true);
+    }
+}
+
+/// Of so many bytes the part of a core, by what waits there.
+fn share(bytes: u64, mine: u64, all: u64) -> u64 {
+    (u128::from(bytes) * u128::from(mine) / u128::from(all.max(1))) as u64
 }
 
 impl Meter {
@@ -199,16 +261,19 @@ fn group(groups: &str, root: &Path) -> Option<(Meter, u64)> {
     let (mut tightest, mut found) = (LIMIT_MAX, None);
     for line in groups.lines() {
         let [_, controllers, path] = line.splitn(3, ':').collect::<Vec<_>>()[..] else { continue };
-        let (root, limit, used, idle) = match controllers {
-            "" => (root.to_owned(), "memory.max", "memory.current", "inactive_file"),
+        let (root, limits, used, idle) = match controllers {
+            // Over the second the kernel ends nobody: it holds everybody up.
+            "" => (root.to_owned(), &["memory.max", "memory.high"][..], "memory.current", "inactive_file"),
             _ if controllers.split(',').any(|controller| controller == "memory") => {
-                (root.join("memory"), "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+                let limits = &["memory.limit_in_bytes"][..];
+                (root.join("memory"), limits, "memory.usage_in_bytes", "total_inactive_file")
             }
             _ => continue,
         };
         let own = root.join(path.trim_start_matches('/'));
         for folder in own.ancestors().take_while(|folder| folder.starts_with(&root)) {
-            if let Some(bytes) = number(&folder.join(limit)).filter(|bytes| *bytes < tightest) {
+            let limit = limits.iter().filter_map(|limit| number(&folder.join(limit))).min();
+            if let Some(bytes) = limit.filter(|bytes| *bytes < tightest) {
                 tightest = bytes;
                 found =
                     Some(Meter::Group { used: folder.join(used), stat: folder.join("memory.stat"), idle });
@@ -224,44 +289,114 @@ mod tests {
 
     #[test]
     fn a_shortage_is_entered_at_the_bound_and_left_below_it() {
-        let bound = Bound { meter: Meter::Resident, bytes_max: 1600 };
-        assert_eq!(bound.low(), 1500);
-        let looks: Vec<u64> = [1599, 1600, 1700, 1599, 1500, 1499, 1599, 1600]
+        assert_eq!(low(1600), 1500);
+        let shortages: Vec<bool> = [1599, 1600, 1700, 1599, 1500, 1499, 1599, 1600]
             .into_iter()
-            .scan(0, |look, used| {
-                *look = bound.next_look(*look, used);
-                Some(*look)
+            .scan(false, |was_short, used| {
+                *was_short = is_short(used, 1600, *was_short);
+                Some(*was_short)
             })
             .collect();
-        assert_eq!(looks, [0, 1, 2, 3, 4, 0, 0, 1]);
+        assert_eq!(shortages, [false, true, true, true, true, false, false, true]);
+    }
+
+    /// Two cores, and a watch over them of which a test says what it sees.
+    struct Watched {
+        cores: [Arc<CoreShared>; 2],
+        process: Arc<ProcessCounts>,
+        memory: Memory,
+    }
+
+    impl Watched {
+        fn new() -> Self {
+            let process = Arc::new(ProcessCounts::default());
+            let memory = Memory::new(Bound { meter: Meter::Resident, bytes_max: 1600 }, process.clone());
+            Self { cores: Default::default(), process, memory }
+        }
+
+        /// Of a use and what waits in the cores: whether they are told, and what each of them then is to free, if
+        /// memory is short for it.
+        fn look(&self, used: u64, queued: [u64; 2]) -> (bool, [Option<u64>; 2]) {
+            for (core, queued) in self.cores.iter().zip(queued) {
+                core.counters.queued_bytes.set(queued);
+            }
+            let is_told = self.memory.look_at(used, 1600, &self.cores);
+            let each = self.cores.each_ref().map(|core| &core.pressure);
+            (is_told, each.map(|pressure| pressure.is_on().then_some(pressure.relief_bytes())))
+        }
     }
 
     #[test]
     fn cores_free_their_share_of_what_is_too_much_once_it_is_known() {
-        let of = |look, queued: &[u64]| shares(look, 1000, queued).collect::<Vec<_>>();
-        assert_eq!(of(1, &[300, 100]), [0, 0]);
-        assert_eq!(of(2, &[300, 100]), [750, 250]);
-        assert_eq!(of(3, &[300, 100]), [0, 0], "what was freed is to be seen first");
-        assert_eq!(of(0, &[300, 100]), [0, 0]);
-        assert_eq!(of(2, &[0, 0]), [0, 0]);
-        assert_eq!(of(10, &[u64::MAX / 4, u64::MAX / 4]), [500, 500]);
+        let watched = Watched::new();
+        assert_eq!(watched.look(700, [300, 100]), (false, [None, None]));
+        assert_eq!(watched.look(2500, [300, 100]), (true, [Some(0), Some(0)]), "what waits is to be counted");
+        assert_eq!(watched.look(2500, [300, 100]), (true, [Some(750), Some(250)]));
+        assert_eq!(
+            watched.look(2500, [300, 100]),
+            (true, [Some(0), Some(0)]),
+            "it is to be seen what was freed"
+        );
+        assert_eq!(watched.look(2500, [0, 0]), (true, [Some(0), Some(0)]));
+        assert_eq!(watched.cores[0].pressure.look(), 4);
+        assert_eq!(watched.look(700, [0, 0]), (true, [None, None]), "who waits for the end of it is to hear");
+        assert_eq!(watched.look(700, [0, 0]), (false, [None, None]));
+        assert_eq!(watched.cores[0].pressure.look(), 0);
+        assert_eq!(share(1000, 1 << 62, 1 << 63), 500);
+    }
+
+    /// One core with half of all that may be used, in things that wait, refuses and frees while the other goes on.
+    #[test]
+    fn a_core_over_its_share_is_short_by_itself() {
+        let watched = Watched::new();
+        // Near enough to count, and then now and then.
+        let told: Vec<bool> = (0..9).map(|_| watched.look(1000, [700, 100]).0).collect();
+        assert_eq!(told, [true, false, false, false, true, false, false, false, true]);
+        assert_eq!(watched.process.memory_core_bytes_max.get(), 800);
+        // By then 850 wait in the first; at every second look it frees what is above its low mark.
+        let looks: Vec<_> = (0..3).map(|_| watched.look(1000, [850, 100]).1).collect();
+        assert_eq!(looks, [[Some(100), None], [Some(0), None], [Some(100), None]]);
+        assert_eq!(watched.process.memory_short.get(), 0);
+        assert_eq!(watched.look(1000, [760, 100]).1, [Some(0), None], "until it is a sixteenth below");
+        assert_eq!(watched.look(1000, [740, 100]), (true, [None, None]));
+        // What is counted for many may be more than all there is: a core holds no more than its part of that.
+        assert_eq!(watched.look(1000, [7000, 3000]).1, [None, None]);
+        assert_eq!(watched.look(1200, [7000, 3000]).1[0], Some(90), "seven tenths of 1,200");
+        // And nothing is counted, or short, once so little is used.
+        assert_eq!(watched.look(700, [7000, 3000]), (true, [None, None]));
+        assert_eq!(watched.look(700, [7000, 3000]), (false, [None, None]));
     }
 
     #[test]
     fn the_watch_tells_every_core_and_everybody_who_looks() {
         let cores: [Arc<CoreShared>; 2] = Default::default();
         let process = Arc::new(ProcessCounts::default());
-        let memory = Memory::new(Bound::new(Some(1)), process.clone());
-        cores[1].counters.queued_bytes.set(64 << 20);
-        assert!(memory.look(&cores) && memory.look(&cores), "it holds more than a byte");
+        let memory = Memory::new(Bound { meter: Meter::Resident, bytes_max: 2 }, process.clone());
+        cores[1].counters.queued_bytes.set(1 << 50);
+        assert!(memory.look(&cores) && memory.look(&cores), "it holds more than two bytes");
         assert_eq!(cores.each_ref().map(|core| core.pressure.look()), [2, 2]);
         let used = process.memory_used_bytes.get();
         assert_eq!(cores.each_ref().map(|core| core.pressure.relief_bytes()), [0, used - 1]);
-        assert_eq!((process.memory_bytes_max.get(), process.memory_short.get()), (1, 1));
-        memory.set_bound(Bound::new(Some(LIMIT_MAX)));
+        assert_eq!((process.memory_bytes_max.get(), process.memory_short.get()), (2, 1));
+        memory.set_bound(Bound { meter: Meter::Resident, bytes_max: LIMIT_MAX });
         assert!(memory.look(&cores) && !cores[0].pressure.is_on(), "who waits for the end of it is to hear");
         assert!(!memory.look(&cores));
         assert_eq!(process.memory_short.get(), 0);
+    }
+
+    /// A bound of 4 GiB in a container of 2 was never reached: the kernel killed the process first.
+    #[test]
+    fn what_is_configured_holds_only_within_what_there_is() {
+        let group = Meter::Group { used: "used".into(), stat: "stat".into(), idle: "idle" };
+        let of = |configured, limit| {
+            let bound = Bound::of(configured, 10_000, Some((group.clone(), limit)));
+            (bound.meter == group, bound.bytes_max)
+        };
+        assert_eq!(of(Some(4_000), 2_000), (true, 1_800));
+        assert_eq!(of(Some(1_800), 2_000), (false, 1_800));
+        assert_eq!(of(None, 2_000), (true, 1_800));
+        assert_eq!(of(None, 20_000), (false, 9_000), "a limit above what the machine has is none");
+        assert_eq!(Bound::of(Some(20_000), 10_000, None), Bound { meter: Meter::Resident, bytes_max: 9_000 });
     }
 
     #[test]
@@ -301,6 +436,8 @@ mod tests {
         let groups = "5:cpu,cpuacct:/x\n4:memory:/docker/0123\n0::/elsewhere\n";
         let (meter, limit) = group(groups, root).unwrap();
         assert_eq!((limit, meter.read()), (500, Some(0)));
+        put("a/memory.high", "700\n");
+        assert_eq!(group("0::/a/b\n", root).unwrap().1, 700, "who is over that one is held up");
         put("memory/memory.limit_in_bytes", "9223372036854771712\n");
         assert_eq!(group(groups, root), None);
         fs::remove_dir_all(root).unwrap();

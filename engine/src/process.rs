@@ -65,6 +65,8 @@ counts! {
     memory_used_bytes: Gauge,
     /// Bytes at which new work is refused.
     memory_bytes_max: Gauge,
+    /// Bytes that may wait in one core before it refuses new work.
+    memory_core_bytes_max: Gauge,
     /// Whether memory is short and new work is refused: 1 then.
     memory_short: Gauge,
     /// Whether the server drains: 1 then. How many connections are left is `connections`, summed over the cores.

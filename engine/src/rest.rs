@@ -7,6 +7,7 @@
 use crate::auth::{Access, TokenRequest, Verifier};
 use crate::core::counters::CoreShared;
 use crate::drain::Drain;
+use crate::memory::SHORT_OF_MEMORY;
 use crate::net::http::{Answerer, Asker, Reply};
 use crate::net::peer::{Named, Via};
 use crate::net::{HttpAnswer, HttpCall, OwnedContent};
@@ -196,7 +197,7 @@ impl RestApi {
             return Ok(());
         }
         shared.counters.memory_sends_refused.add(1);
-        Err(ErrorBody::new(ErrorCode::ServiceUnavailable, "The server is short of memory.").into())
+        Err(ErrorBody::new(ErrorCode::ServiceUnavailable, SHORT_OF_MEMORY).into())
     }
 
     fn health(&self) -> Reply {

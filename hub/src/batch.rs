@@ -89,6 +89,14 @@ impl Batch {
         }
     }
 
+    /// Bytes of a message as it is written: of its body, or of its payload.
+    pub(crate) fn written_len(&self, index: u32, deflate: bool) -> usize {
+        match self.form(index, deflate) {
+            Form::Plain(body) => body.len(),
+            Form::Deflated(_, payload, _) => payload.len(),
+        }
+    }
+
     /// Bytes between the id and the end of a message's frame.
     pub(crate) fn behind_id(&self, index: u32, deflate: bool) -> usize {
         let behind = self.encoding.behind_id();

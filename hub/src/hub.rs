@@ -414,12 +414,13 @@ impl Hub {
         session.is_some_and(|session| session.congested || session.behind())
     }
 
-    /// Whether a session without a socket keeps messages that its client has not confirmed: it comes back for them.
-    pub fn is_awaited(&self) -> bool {
+    /// Whether a session without a socket keeps messages that its client has not confirmed and that are worth sending
+    /// at `now`: it comes back for them.
+    pub fn is_awaited(&self, now: Time) -> bool {
         self.suspended.iter().any(|&(until, key)| {
             let hot = self.find(key).map(|slot| self.hot[slot as usize]);
             let session = hot.and_then(|hot| self.sessions.get(hot.session as usize));
-            session.is_some_and(|session| session.until == Some(until) && session.messages > 0)
+            session.is_some_and(|session| session.until == Some(until) && session.keeps_any(now))
         })
     }
 

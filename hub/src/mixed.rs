@@ -216,7 +216,7 @@ impl Flush<'_> {
             data_count += 1;
             if sendable && position <= connection.cut {
                 session.sent = id;
-                if batch.bytes(index, 1) > DIRECT_COPY_BYTES_MAX {
+                if batch.written_len(index, session.deflate) > DIRECT_COPY_BYTES_MAX {
                     // Behind what was copied so far.
                     let end = arena.chunk.len() as u32;
                     if end > start {

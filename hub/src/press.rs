@@ -2,6 +2,9 @@
 //!
 //! What a message becomes depends on it alone: nothing is taken over from an earlier one. So the codec may be
 //! shared with all other hubs of the core.
+//!
+//! Both forms of a message are made in scratch, and only the one that is sent is copied into a turn's log: what the
+//! log's buffers grow by is what receivers keep alive.
 
 use ringhub_protocol::ws::extension::WINDOW_BITS_MAX;
 use ringhub_protocol::ws::{Deflater, Opcode, frame};
@@ -29,11 +32,13 @@ pub(crate) struct Press {
     /// Shorter messages stay as they are.
     pub(crate) bytes_min: usize,
     pub(crate) pressed: Pressed,
-    /// Reused.
-    scratch: Vec<u8>,
+    /// Scratch for a message as it is.
+    plain: Vec<u8>,
+    /// Scratch for what it becomes.
+    payload: Vec<u8>,
 }
 
-/// Capacity of the scratch that is kept.
+/// Capacity of each scratch that is kept from turn to turn.
 const SCRATCH_BYTES_KEPT: usize = 64 << 10;
 
 impl Press {
@@ -41,35 +46,46 @@ impl Press {
         Self { bytes_min, ..Self::default() }
     }
 
-    /// Appends the payload of `message` to `out`; false, with nothing appended, if it is to stay as it is.
-    pub(crate) fn deflate(&mut self, out: &mut Vec<u8>, message: &[u8]) -> bool {
-        let start = out.len();
+    /// The payload of `message`; none if it is to stay as it is.
+    pub(crate) fn deflate(&mut self, message: &[u8]) -> Option<&[u8]> {
+        self.payload.clear();
         let is_shorter = message.len() >= self.bytes_min
-            && self.deflater.borrow_mut().deflate(out, message, WINDOW_BITS_MAX);
-        if is_shorter {
-            self.pressed.messages += 1;
-            self.pressed.bytes_in += message.len() as u64;
-            self.pressed.bytes_out += (out.len() - start) as u64;
+            && self.deflater.borrow_mut().deflate(&mut self.payload, message, WINDOW_BITS_MAX);
+        if !is_shorter {
+            return None;
         }
-        is_shorter
+        self.pressed.messages += 1;
+        self.pressed.bytes_in += message.len() as u64;
+        self.pressed.bytes_out += self.payload.len() as u64;
+        Some(&self.payload)
     }
 
-    /// Deflates the plain frame that stands at the end of `out` from `start` on, if that is worth it.
-    pub(crate) fn deflate_frame(&mut self, out: &mut Vec<u8>, opcode: Opcode, start: usize) {
-        let mut payload = std::mem::take(&mut self.scratch);
-        payload.clear();
-        // The header says how long it is itself by its second byte.
-        let header_len = match out[start + 1] {
-            126 => 4,
-            127 => 10,
-            _ => 2,
-        };
-        if self.deflate(&mut payload, &out[start + header_len..]) {
-            out.truncate(start);
-            frame::write_frame(out, opcode, &payload);
-            frame::mark_deflated(out, start);
+    /// Appends the frame of the message that `write` appends to what it is given: deflated, if that is worth it.
+    pub(crate) fn write_frame(
+        &mut self,
+        out: &mut Vec<u8>,
+        opcode: Opcode,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let mut plain = std::mem::take(&mut self.plain);
+        plain.clear();
+        write(&mut plain);
+        let start = out.len();
+        match self.deflate(&plain) {
+            Some(payload) => {
+                frame::write_frame(out, opcode, payload);
+                frame::mark_deflated(out, start);
+            }
+            None => frame::write_frame(out, opcode, &plain),
         }
-        payload.shrink_to(SCRATCH_BYTES_KEPT);
-        self.scratch = payload;
+        self.plain = plain;
+    }
+
+    /// Gives back the memory that large messages took.
+    pub(crate) fn release(&mut self) {
+        for scratch in [&mut self.plain, &mut self.payload] {
+            scratch.clear();
+            scratch.shrink_to(SCRATCH_BYTES_KEPT);
+        }
     }
 }

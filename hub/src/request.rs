@@ -1,5 +1,6 @@
 //! Requests of clients: joining, leaving, publishing, and their acks.
 
+use crate::connection::Formats;
 use crate::conversation::Purpose;
 use crate::effect::CloseCategory;
 use crate::encoding::Told;
@@ -125,7 +126,8 @@ impl Hub {
         if let Some(&index) = self.group_index.get(group) {
             let Self { turn, groups, connections, .. } = self;
             let group = &mut groups[index as usize];
-            if group.len() > 0 {
+            // It has members here.
+            if group.formats != Formats::default() {
                 let stream = turn.publish(index, group, sender, content);
                 if no_echo && connections[slot as usize].membership(index).is_ok() {
                     stream.excluded.push((slot, stream.entries.len() as u32 - 1));

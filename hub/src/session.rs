@@ -27,6 +27,13 @@ impl Run {
     fn end(&self) -> u64 {
         self.first_id + u64::from(self.count)
     }
+
+    /// Whether any of its messages is worth sending at `now`.
+    fn keeps_any(&self, now: Time) -> bool {
+        let mut places = self.from..self.from + self.count;
+        self.batch.expires > now
+            || places.any(|index| self.batch.until(index).is_none_or(|until| until > now))
+    }
 }
 
 /// Control bytes that wait for the socket, to be sent once `after` has been.
@@ -142,6 +149,11 @@ impl Session {
         self.sent = self.sent.max(id);
     }
 
+    /// Whether the log has anything that is worth sending at `now`.
+    pub(crate) fn keeps_any(&self, now: Time) -> bool {
+        self.messages > 0 && (self.expires > now || self.log.iter().any(|run| run.keeps_any(now)))
+    }
+
     /// Whether messages or controls wait in here rather than in the turn.
     pub(crate) fn behind(&self) -> bool {
         self.sent < self.last || !self.controls.is_empty() || !self.greeting.is_empty()
@@ -252,7 +264,7 @@ impl Session {
             }
             let run = &self.log[at];
             let index = run.from + (self.sent + 1 - run.first_id) as u32;
-            if !out.is_empty() && out.len() + run.batch.bytes(index, 1) > bytes_max {
+            if !out.is_empty() && out.len() + run.batch.written_len(index, self.deflate) > bytes_max {
                 return dropped;
             }
             self.sent += 1;

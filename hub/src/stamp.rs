@@ -68,11 +68,7 @@ impl<'a> Frames<'a> {
     /// `count` messages from place `from` on, for receivers that can inflate or cannot.
     pub(crate) fn new(batch: &'a Batch, from: u32, count: u32, deflate: bool) -> Self {
         let bytes = if deflate {
-            let written = |index| match batch.form(index, true) {
-                Form::Plain(body) => body.len(),
-                Form::Deflated(_, payload, _) => payload.len(),
-            };
-            (from..from + count).map(written).sum()
+            (from..from + count).map(|index| batch.written_len(index, true)).sum()
         } else {
             batch.bytes(from, count)
         };

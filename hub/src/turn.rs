@@ -11,7 +11,6 @@
 
 use crate::batch::{Batch, Deflated};
 use crate::connection::{Connection, Format, Formats};
-use crate::encoding::Encoding;
 use crate::envelope::Content;
 use crate::group::Group;
 use crate::press::Press;
@@ -102,8 +101,8 @@ pub(crate) struct Stream {
     pub(crate) end_marks: [u32; Format::COUNT],
     /// By format: the frames that receivers share, frozen by a flush; nothing of reliable ones.
     pub(crate) plain: [Chunk; Format::COUNT],
-    /// By reliable format, for both who can inflate and who cannot: the same for replay logs, each with its first entry: one that has
-    /// everything, or, while the stream is held, what each flush needed of it.
+    /// By reliable format, for both who can inflate and who cannot: the same for replay logs, each with its first
+    /// entry: one that has everything, or, while the stream is held, what each flush needed of it.
     batches: [Vec<(u32, Rc<Batch>)>; 2],
 }
 
@@ -341,12 +340,14 @@ impl Turn {
             let format = connections[slot as usize].format;
             let piece = *pieces[format as usize].get_or_insert_with(|| {
                 if let Some(encoding) = format.encoding().filter(|_| format.is_reliable()) {
-                    let (mut body, mut payload) = (Vec::new(), Vec::new());
+                    let mut body = Vec::new();
                     encode(&mut body, format.undeflated(), message, &mut self.body, &mut self.press);
-                    let is_deflated = format.is_deflated() && self.press.deflate(&mut payload, &body);
-                    let ends = |bytes: &Vec<u8>| vec![bytes.len() as u32];
-                    let deflated =
-                        is_deflated.then(|| Deflated { ends: ends(&payload), payloads: payload.into() });
+                    let ends = |bytes: &[u8]| vec![bytes.len() as u32];
+                    let payload = if format.is_deflated() { self.press.deflate(&body) } else { None };
+                    let deflated = payload.map(|payload| Deflated {
+                        payloads: Bytes::copy_from_slice(payload),
+                        ends: ends(payload),
+                    });
                     let deadline = content.until.map(|until| (0, until));
                     let (ends, deadlines) = (ends(&body), deadline.as_slice().into());
                     let batch = Batch::new(encoding, body.into(), ends, deadlines).with(deflated);
@@ -399,7 +400,7 @@ impl Turn {
                 Format::DeflatedReliableJson | Format::DeflatedReliableProtobuf => {
                     let plain = &before[format.undeflated() as usize];
                     let body = &plain.bytes[plain.start(entry as u32) as usize..];
-                    self.press.deflate(&mut encoded.bytes, body);
+                    encoded.bytes.extend_from_slice(self.press.deflate(body).unwrap_or_default());
                 }
                 _ => encode(&mut encoded.bytes, format, message, &mut self.body, &mut self.press),
             }
@@ -438,6 +439,7 @@ impl Turn {
         self.batches.clear();
         self.body.clear();
         self.body.shrink_to(BODY_BYTES_KEPT);
+        self.press.release();
         if self.open == 0 {
             self.position = 0;
         }
@@ -445,12 +447,23 @@ impl Turn {
     }
 }
 
-/// Takes a buffer's bytes out to be shared, leaving as much capacity behind for the next turn.
+/// Capacity that [`share`] leaves behind for the next turn at most.
+const SHARE_BYTES_KEPT: usize = 64 << 10;
+
+/// Takes a buffer's bytes out to be shared, leaving as much capacity behind for the next turn. Receivers keep what
+/// they share alive with all its capacity, which nothing counts: bytes with far more room than growing leaves, after
+/// a larger turn, are copied out of it.
 pub(crate) fn share(bytes: &mut Vec<u8>) -> Bytes {
     if bytes.is_empty() {
         return Bytes::new();
     }
-    let next = Vec::with_capacity(bytes.len().min(64 << 10));
+    if bytes.capacity() / 2 > bytes.len() {
+        let shared = Bytes::copy_from_slice(bytes);
+        bytes.clear();
+        bytes.shrink_to(shared.len().min(SHARE_BYTES_KEPT));
+        return shared;
+    }
+    let next = Vec::with_capacity(bytes.len().min(SHARE_BYTES_KEPT));
     std::mem::replace(bytes, next).into()
 }
 
@@ -472,12 +485,18 @@ fn encode(out: &mut Vec<u8>, format: Format, message: Message<'_>, body: &mut Ve
         }
         Format::ReliableJson | Format::DeflatedReliableJson => json::open_message(out, message),
         Format::ReliableProtobuf | Format::DeflatedReliableProtobuf => protobuf::data_body(out, message),
-        Format::DeflatedRaw | Format::DeflatedJson | Format::DeflatedProtobuf => {
-            let start = out.len();
-            encode(out, format.undeflated(), message, body, press);
-            let opcode = format.encoding().map_or_else(|| raw_opcode(data), Encoding::opcode);
-            press.deflate_frame(out, opcode, start);
+        Format::DeflatedRaw => {
+            press.write_frame(out, raw_opcode(data), |out| out.extend_from_slice(&data.plain()));
         }
+        Format::DeflatedJson => press.write_frame(out, Opcode::Text, |out| {
+            json::open_message(out, message);
+            out.push(b'}');
+        }),
+        Format::DeflatedProtobuf => press.write_frame(out, Opcode::Binary, |out| {
+            body.clear();
+            protobuf::data_body(body, message);
+            protobuf::data_message(out, body, None);
+        }),
     }
 }
 

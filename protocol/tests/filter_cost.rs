@@ -1,6 +1,9 @@
 //! Asking a filter about a connection allocates nothing, unless a function builds a string; and reading one, also one
-//! that is refused, takes memory and work in proportion to the text, whatever its shape. Work is counted in bytes
-//! allocated: every node, level and list of a filter is in an arena, so what is read again and again would show.
+//! that is refused, takes memory in proportion to the text, whatever its shape.
+//!
+//! It is memory that is counted. Most of the work shows in it: every node, level and list of a filter is in an arena,
+//! so what is read again and again would be there again and again. A loop that allocates nothing does not show here; it
+//! would as time, for the fuzzer's target `filter`.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

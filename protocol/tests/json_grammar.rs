@@ -269,6 +269,13 @@ fn expect_refused(request: &str) {
     assert_eq!(error.code.get(), 1007, "{request}");
 }
 
+/// Refused because this property comes twice, and for nothing else.
+#[track_caller]
+fn expect_twice(request: &str, name: &str) {
+    let error = json::parse(request).expect_err(request);
+    assert_eq!(error.to_string(), format!("The property '{name}' appears more than once."), "{request}");
+}
+
 #[test]
 fn values_of_the_grammar_are_taken() {
     let values = legal();
@@ -301,12 +308,24 @@ fn what_the_grammar_leaves_open_is_decided() {
         if taken { expect_taken(&value) } else { expect_refused(&as_data(&value)) }
     }
     // A known name that comes twice could be read in two ways; an unknown one is read in none.
-    for name in ["type", "group", "ackId", "data", "dataType", "noEcho", "metadata", "ttlSeconds"] {
-        expect_refused(&format!(r#"{{"type":"sendToGroup","group":"g","data":1,"{name}":1,"{name}":1}}"#));
+    let properties = [
+        ("type", r#""sendToGroup""#),
+        ("group", r#""g""#),
+        ("ackId", "1"),
+        ("data", "1"),
+        ("dataType", r#""json""#),
+        ("noEcho", "true"),
+        ("metadata", r#"{"a":"b"}"#),
+        ("ttlSeconds", "1"),
+    ];
+    let written = properties.map(|(name, value)| format!(r#""{name}":{value}"#)).join(",");
+    json::parse(&format!("{{{written}}}")).expect("each of them once");
+    for (name, value) in properties {
+        expect_twice(&format!(r#"{{{written},"{name}":{value}}}"#), name);
     }
     assert!(json::parse(r#"{"type":"ping","x":1,"x":2}"#).is_ok());
     // An escaped name is that name, so it comes twice, too.
-    expect_refused(r#"{"type":"joinGroup","group":"g","ackId":1,"\u0061ckId":2}"#);
+    expect_twice(r#"{"type":"joinGroup","group":"g","ackId":1,"\u0061ckId":2}"#, "ackId");
 }
 
 /// Every byte of some requests left out, doubled, or replaced by each byte that matters to the grammar.

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use ringhub_tests::{Client, Server, wait_until};
+use ringhub_tests::{Client, RawSocket, Server, masked_frame, wait_until};
 
 use crate::admin::metric;
 
@@ -31,8 +31,9 @@ fn bound(server: &Server, memory_bytes_max: usize, is_short: bool) {
     wait_until("it is seen whether memory is short", || is_short == is_short_of_memory(server));
 }
 
+/// Whether the process is, or a core by itself.
 fn is_short_of_memory(server: &Server) -> bool {
-    metric(server, &["ringhub_memory_short"]) == Some(1.0)
+    metric(server, &["ringhub_memory_short", "ringhub_core_memory_short"]) > Some(0.0)
 }
 
 #[test]
@@ -103,13 +104,12 @@ fn readers_that_stall_are_closed_before_memory_runs_out() {
     let bytes_max = server.process().resident_bytes() + (64 << 20);
     bound(&server, bytes_max, false);
     let mut peak = 0;
-    for client in stalled.iter().cycle() {
-        push(&server, client.id());
+    let mut readers = stalled.iter().cycle();
+    wait_until("readers that stall are closed", || {
+        push(&server, readers.next().expect("without end").id());
         peak = peak.max(server.process().resident_bytes());
-        if metric(&server, &["ringhub_clients_shed_total"]) > Some(0.0) {
-            break;
-        }
-    }
+        metric(&server, &["ringhub_clients_shed_total"]) > Some(0.0)
+    });
     // So much comes in between two looks on a busy machine.
     assert!(peak < bytes_max + (128 << 20), "{} of {} MiB", peak >> 20, bytes_max >> 20);
     wait_until("there is room again", || !is_short_of_memory(&server));
@@ -119,6 +119,54 @@ fn readers_that_stall_are_closed_before_memory_runs_out() {
     server.rest("POST", "/api/hubs/chat/groups/g/:send").text("x").expect(202);
     idle.expect_group_text("g", None, "x");
     server.connect(Client::json());
+}
+
+/// A member of a crowd of which each holds little: `bytes` of a message, or of a request's body, that is not whole.
+///
+/// None if there is no room for it any more.
+fn half_said(server: &Server, is_request: bool, bytes: usize) -> Option<RawSocket> {
+    let mut socket = server.raw();
+    if is_request {
+        let send = server.rest("POST", "/api/hubs/chat/:send").text(&"x".repeat(2 * bytes));
+        let whole = send.bytes();
+        socket.try_write(&whole[..whole.len() - bytes]).ok()?;
+    } else {
+        socket.write(Client::raw().request(server));
+        if socket.read_response().status != 101 {
+            return None;
+        }
+        socket.try_write(masked_frame(0x02, &vec![b'x'; bytes])).ok()?;
+    }
+    Some(socket)
+}
+
+/// Nobody of them holds much, and nobody counted them: they carried the process as far as they liked.
+#[test]
+fn a_crowd_that_holds_little_each_is_ended_before_memory_runs_out() {
+    const BYTES: usize = 60 << 10;
+    const ROOM: usize = 48 << 20;
+    for (is_request, shed) in [(false, "ringhub_clients_shed_total"), (true, "ringhub_requests_shed_total")] {
+        let mut server = start();
+        let mut idle = server.connect(Client::json().group("g"));
+        let bytes_max = server.process().resident_bytes() + ROOM;
+        bound(&server, bytes_max, false);
+        let (mut crowd, mut peak) = (Vec::new(), 0);
+        while crowd.len() * BYTES < 2 * ROOM && !is_short_of_memory(&server) {
+            for _ in 0..20 {
+                crowd.extend(half_said(&server, is_request, BYTES));
+            }
+            peak = peak.max(server.process().resident_bytes());
+        }
+        wait_until("somebody is ended", || metric(&server, &[shed]) > Some(0.0));
+        wait_until("there is room again", || !is_short_of_memory(&server));
+        assert!(peak < bytes_max + 2 * ROOM, "{} of {} MiB", peak >> 20, bytes_max >> 20);
+        let gone = metric(&server, &[shed]).unwrap_or_default();
+        println!("{gone} of {} ended, {} of {} MiB used at most", crowd.len(), peak >> 20, bytes_max >> 20);
+        assert!((gone as usize) < crowd.len(), "no more than needed");
+        server.rest("POST", "/api/hubs/chat/groups/g/:send").text("x").expect(202);
+        idle.expect_group_text("g", None, "x");
+        server.connect(Client::json());
+    }
 }
 
 /// A minute, or `RINGHUB_MEMORY_SECONDS`, in a control group of 128 MiB, pushed past its bound all the time: never

@@ -122,14 +122,19 @@ counters! {
     outbox_bytes: Gauge,
     /// Messages dropped from outboxes because their time was over.
     messages_expired: Counter,
-    /// Bytes that wait for clients or to be taken from them; counted while memory is short.
+    /// Bytes that wait for clients or to be taken from them; counted while memory is short, or a core may hold too
+    /// much.
     queued_bytes: Gauge,
+    /// Whether the core refuses new work, because memory is short or it holds more than its share: 1 then.
+    core_memory_short: Gauge,
     /// Upgrades answered 503 because memory was short.
     memory_upgrades_refused: Counter,
     /// REST sends answered 503 because memory was short.
     memory_sends_refused: Counter,
-    /// Clients closed because memory was short and many bytes waited for them.
+    /// Clients closed because memory was short and bytes waited for them, or were kept of an unfinished message.
     clients_shed: Counter,
+    /// Requests that had come in part and were answered 503 because memory was short.
+    requests_shed: Counter,
     /// Clients closed because their outbox was over its bound.
     slow_consumers: Counter,
     /// Clients closed because they broke RFC 6455 or their subprotocol.

@@ -112,7 +112,7 @@ impl Core {
     /// Once every client is gone there may be sessions that are worth waiting for.
     fn look_who_is_awaited(&self) {
         let is_empty = self.io.shared.counters.websockets.get() == 0;
-        let is_drained = is_empty && !self.hubs.slots.iter().any(|slot| slot.hub.is_awaited());
+        let is_drained = is_empty && !self.hubs.slots.iter().any(|slot| slot.hub.is_awaited(self.now));
         self.io.shared.drained.set(u64::from(is_drained));
     }
 }

@@ -94,7 +94,7 @@ impl Core {
             Hub::new(name.clone(), self.id, self.mesh.cores(), self.hash_seed, settings.limits, token);
         hub.set_routes(settings.routes);
         hub.set_deflater(self.deflater.clone());
-        hub.set_short_of_memory(self.pressure_look > 0);
+        hub.set_short_of_memory(self.short_of_memory);
         let number = self.hubs.slots.len() as u32;
         let keepalive_ms = settings.keepalive.as_millis() as u64;
         self.hubs.slots.push(HubSlot { hub, keepalive_ms, is_dirty: false, due: None });

@@ -271,9 +271,9 @@ impl Sockets {
         self.slots.len()
     }
 
-    /// All sockets.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Socket> {
-        self.slots.iter().map(|(_, socket)| socket)
+    /// All sockets, with their keys.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (SocketKey, &Socket)> {
+        self.slots.iter().map(|(slot, socket)| (self.key(slot as u32), socket))
     }
 
     /// Keys of all sockets.

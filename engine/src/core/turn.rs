@@ -97,6 +97,8 @@ pub(crate) struct Core {
     snapshot_at: Time,
     /// The last look at memory that was heeded.
     pub(crate) pressure_look: u64,
+    /// What it said: new work is refused.
+    pub(crate) short_of_memory: bool,
     /// Clients that are not read from until the next one.
     pub(crate) slowed: Vec<SocketKey>,
     /// There once the server drains.
@@ -186,6 +188,7 @@ impl Core {
             turn_bytes: 0,
             snapshot_at: now,
             pressure_look: 0,
+            short_of_memory: false,
             slowed: Vec::new(),
             drain: None,
             stopping: None,
@@ -458,7 +461,7 @@ impl Core {
                     taken += consumed;
                     let Some(said) = said else { continue };
                     messages += 1;
-                    if self.pressure_look > 0 && said.is_unacknowledged_publication() {
+                    if self.short_of_memory && said.is_unacknowledged_publication() {
                         self.slow_down(key);
                     }
                     match said {

@@ -297,6 +297,14 @@ impl HttpHandler for HttpConnection {
         };
         Stage { answered: self.answered.get(), awaits, body_bytes: self.body_bytes }
     }
+
+    fn held_bytes(&self) -> usize {
+        let pipe = self.pipe.borrow();
+        let buffers = self.pending.capacity() + pipe.input.capacity() + pipe.output.capacity();
+        // What hyper has of a body is kept until all of it has come.
+        let body = if self.stage().awaits == Awaits::Body { self.body_bytes as usize } else { 0 };
+        buffers + body
+    }
 }
 
 /// Where a request's body ends.

@@ -61,6 +61,11 @@ pub(crate) trait HttpHandler {
     /// How far the conversation is; decides how long it may stay there.
     fn stage(&self) -> Stage;
 
+    /// Bytes it holds of what has come and of what is to be sent; ending it gives them back.
+    fn held_bytes(&self) -> usize {
+        self.stage().body_bytes as usize
+    }
+
     /// Whether a request is in progress: received in part or not answered yet. An idle connection is closed
     /// after a while and at once when the server stops.
     fn is_busy(&self) -> bool {

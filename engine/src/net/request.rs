@@ -6,6 +6,7 @@ use crate::core::hubs::request_of;
 use crate::core::mesh::{Moved, Note, Session};
 use crate::core::socket::{Echo, Kind, Socket};
 use crate::core::turn::Core;
+use crate::memory::SHORT_OF_MEMORY;
 use crate::net::gate::{Admission, Admitted, UpgradeRequest};
 use crate::net::http::write_fault;
 use crate::net::patience::{Awaits, Http};
@@ -245,9 +246,9 @@ impl Core {
         if self.is_leaving() {
             return self.refuse(key, &refusal("The server is shutting down."));
         }
-        if self.pressure_look > 0 {
+        if self.short_of_memory {
             self.io.shared.counters.memory_upgrades_refused.add(1);
-            return self.refuse(key, &refusal("The server is short of memory."));
+            return self.refuse(key, &refusal(SHORT_OF_MEMORY));
         }
         let Some(hub) = self.hub(&hub) else {
             return self.refuse(key, &refusal("The server takes no more hubs."));
@@ -389,6 +390,15 @@ impl Core {
     pub(crate) fn time_out(&mut self, key: SocketKey) {
         let mut response = Vec::new();
         write_fault(&mut response, 408, &[], "the request did not come in time");
+        self.io.send(key, response.into());
+        self.io.finish(key);
+        self.io.set_close_deadline(key);
+    }
+
+    /// There is no memory for the rest of what the peer has begun.
+    pub(crate) fn give_up_request(&mut self, key: SocketKey) {
+        let mut response = Vec::new();
+        write_error(&mut response, &ErrorBody::new(ErrorCode::ServiceUnavailable, SHORT_OF_MEMORY));
         self.io.send(key, response.into());
         self.io.finish(key);
         self.io.set_close_deadline(key);

@@ -189,12 +189,12 @@ fn a_drain_knows_who_would_lose_something() {
     let (plain, reliable, away) = (bench.json(&["g"]), bench.reliable(&["g"]), bench.reliable(&["g"]));
     let publisher = bench.json(&[]);
     bench.handle(Input::SocketLost(away));
-    assert!(!bench.hub.is_awaited(), "nothing is kept for it");
+    assert!(!bench.hub.is_awaited(bench.now), "nothing is kept for it");
     bench.handle(Input::Congested(reliable));
     let publish = r#"{"type":"sendToGroup","group":"g","dataType":"text","data":"1"}"#;
     bench.say(publisher, publish);
     bench.flush();
-    assert!(bench.hub.is_awaited(), "a client comes back for what it has not confirmed");
+    assert!(bench.hub.is_awaited(bench.now), "a client comes back for what it has not confirmed");
     let is_behind = |bench: &Bench, of: Transport| bench.hub.is_behind(of.connection);
     assert!(!is_behind(&bench, plain) && !is_behind(&bench, publisher) && !is_behind(&bench, away));
     assert!(is_behind(&bench, reliable), "its socket takes nothing");
@@ -212,9 +212,15 @@ fn a_drain_knows_who_would_lose_something() {
         assert!(is_gone(&mut bench, client) && bench.texts(client).is_empty(), "once");
     }
     let id = id_of(&bench, away);
-    bench.recover(id, Subprotocol::ReliableJson);
-    bench.flush();
-    assert!(!bench.hub.is_awaited(), "it is there, and closed like everybody");
+    let back = Transport { socket: bench.recover(id, Subprotocol::ReliableJson), ..away };
+    assert!(!bench.hub.is_awaited(bench.now), "it is there");
+    // Closed like everybody, once it was sent everything that was kept for it.
+    assert!(is_behind(&bench, back));
+    assert_eq!(bench.short(back)[1..], ["1", "1", "1"]);
+    assert!(!is_behind(&bench, back));
+    bench.handle(Input::Drain(back));
+    assert_eq!(bench.short(back)[..], ["disconnected", "close 1001"]);
+    assert!(is_gone(&mut bench, back));
 }
 
 /// What can be refused is refused by name, nothing else is, and what was refused can be sent again.

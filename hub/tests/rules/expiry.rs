@@ -129,3 +129,23 @@ fn nothing_logged_before_a_message_does_not_expire_with_it() {
     bench.send_for(Target::User(UserId::parse("u").unwrap()), 4, "for 4");
     assert_eq!(bench.told(client), [("for 4".to_owned(), 4_000)]);
 }
+
+/// A drain waited its whole window for a client that would have come back to nothing but a gap.
+#[test]
+fn nobody_is_awaited_for_messages_whose_time_is_over() {
+    let mut bench = Bench::new(Limits::default());
+    let away = bench.reliable(&["g"]);
+    bench.handle(Input::SocketLost(away));
+    for ttl_seconds in [5, 3, 9] {
+        bench.send_for(Target::Group(group("g")), ttl_seconds, "x");
+    }
+    bench.flush();
+    let is_awaited_at = |bench: &Bench, ms| bench.hub.is_awaited(bench.now.after_ms(ms));
+    for (ms, expected) in [(0, true), (4_999, true), (8_999, true), (9_000, false)] {
+        assert_eq!(is_awaited_at(&bench, ms), expected, "after {ms} ms");
+    }
+    // One that stays, among those that do not.
+    bench.send(Target::Group(group("g")), "x");
+    bench.flush();
+    assert!(is_awaited_at(&bench, 9_000));
+}

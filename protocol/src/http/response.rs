@@ -2,7 +2,7 @@
 //!
 //! What must stay true: where the answer ends is beyond doubt, or it is no answer.
 
-use super::{HEADERS_MAX, decimal};
+use super::{HEADERS_MAX, check_line_ends, decimal};
 use httparse::{Header, ParserConfig, Status};
 use std::mem::MaybeUninit;
 
@@ -54,26 +54,33 @@ pub fn parse_response(bytes: &[u8]) -> Result<Option<Answer<'_>>, &'static str> 
         ParserConfig::default().parse_response_with_uninit_headers(&mut response, bytes, &mut headers);
     let consumed = match parsed {
         Ok(Status::Complete(consumed)) => consumed,
-        Ok(Status::Partial) => return Ok(None),
+        Ok(Status::Partial) => return check_lines(bytes).map(|()| None),
         Err(httparse::Error::TooManyHeaders) => return Err("the answer has too many headers"),
         Err(_) => return Err("the answer is not HTTP/1.1"),
     };
+    check_lines(&bytes[..consumed])?;
     let status = response.code.unwrap_or_default();
+    let is_old = response.version == Some(0);
     let body = match status {
         101 => return Err("the answer switches to another protocol, which nobody asked for"),
         0..100 => return Err("the answer has no status"),
         100..=199 => return Ok(Some(Answer::Interim(consumed))),
-        _ => body(status, response.headers)?,
+        _ => body(status, is_old, response.headers)?,
     };
-    let is_last = is_last(response.version == Some(0), response.headers) || body == ResponseBody::UntilClose;
+    let is_last = is_last(is_old, response.headers) || body == ResponseBody::UntilClose;
     // Behind the status line, which may stand behind empty ones.
     let head = bytes[..consumed].trim_ascii_start();
     let lines = head.iter().position(|&byte| byte == b'\n').map_or(&head[..0], |end| &head[end + 1..]);
     Ok(Some(Answer::Head(ResponseHead { status, lines, consumed, body, is_last })))
 }
 
+/// As for requests: who takes a bare line feed for a line end sees another head than who does not (§2.2).
+fn check_lines(head: &[u8]) -> Result<(), &'static str> {
+    check_line_ends(head).map_err(|_| "a line of the answer does not end with carriage return and line feed")
+}
+
 /// §6.3. What could be read in two ways is not read at all.
-fn body(status: u16, headers: &[Header<'_>]) -> Result<ResponseBody, &'static str> {
+fn body(status: u16, is_old: bool, headers: &[Header<'_>]) -> Result<ResponseBody, &'static str> {
     let mut length = None;
     let mut is_chunked = false;
     for header in headers {
@@ -88,6 +95,10 @@ fn body(status: u16, headers: &[Header<'_>]) -> Result<ResponseBody, &'static st
             }
             is_chunked = true;
         }
+    }
+    if is_old && is_chunked {
+        // §6.1: whoever passed it on may have left its framing as it was.
+        return Err("the answer has a Transfer-Encoding, which does not exist in HTTP/1.0");
     }
     match (status, length, is_chunked) {
         (204 | 304, ..) => Ok(ResponseBody::Known(0)),
@@ -139,6 +150,28 @@ mod tests {
         assert_eq!(head("\r\nHTTP/1.1 200\r\na: b\r\nContent-Length: 0\r\n\r\n").lines[..6], *b"a: b\r\n");
         let interim = "HTTP/1.1 103 Hints\r\n\r\nHTTP/1.1 200 OK\r\n\r\n";
         assert_eq!(parse_response(interim.as_bytes()), Ok(Some(Answer::Interim(22))));
+    }
+
+    /// A chunked answer of HTTP/1.0 was read as one, and lines could end with a bare line feed.
+    #[test]
+    fn answers_are_read_as_strictly_as_requests() {
+        let lines = "a line of the answer does not end with carriage return and line feed";
+        let coding = "the answer has a Transfer-Encoding, which does not exist in HTTP/1.0";
+        for (text, fault) in [
+            ("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", coding),
+            ("HTTP/1.0 204 No\r\nConnection: keep-alive\r\ntransfer-encoding: chunked\r\n\r\n", coding),
+            ("HTTP/1.1 200 OK\nContent-Length: 0\r\n\r\n", lines),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 0\n\r\n", lines),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\n", lines),
+            ("HTTP/1.1 103 Hints\nLink: x\r\n\r\n", lines),
+            ("\nHTTP/1.1 200 OK\r\n\r\n", lines),
+            // Before its end.
+            ("HTTP/1.1 200 OK\nContent", lines),
+        ] {
+            assert_eq!(parse_response(text.as_bytes()), Err(fault), "{text:?}");
+        }
+        // What stands in the body is no line of the head.
+        assert_eq!(head("HTTP/1.1 200 OK\r\n\r\na\nb").body, ResponseBody::UntilClose);
     }
 
     /// RFC 9110 §15: the first digit is the class. The fuzzer found that 020 was taken for an answer.

@@ -43,8 +43,8 @@ impl Deflater {
         });
         stream.reset();
         let start = out.len();
-        // Room for what becomes longer, too: zlib-rs 0.6 keeps what found no room, and where it stood in its buffer, over
-        // a reset, and panics some messages later.
+        // Room for what becomes longer, too: zlib-rs 0.6 keeps what found no room, and where it stood in its buffer,
+        // over a reset, and panics some messages later.
         out.reserve(message.len() + message.len() / 8 + LONGER_BYTES);
         let flushed = stream.compress_vec(message, out, FlushCompress::Sync);
         let is_whole = flushed.is_ok()

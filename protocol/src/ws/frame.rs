@@ -30,6 +30,11 @@ impl Opcode {
         self as u8 & 0x8 != 0
     }
 
+    /// Whether it is of the first frame of a message.
+    const fn begins_message(self) -> bool {
+        matches!(self, Self::Text | Self::Binary)
+    }
+
     fn from_wire(nibble: u8) -> Option<Self> {
         Some(match nibble {
             0 => Self::Continuation,
@@ -46,7 +51,9 @@ impl Opcode {
 /// The longest header: two bytes, a 64-bit length and the masking key.
 pub const HEADER_BYTES_MAX: usize = 14;
 
-/// The reserved bit that marks a deflated message (RFC 7692 §6).
+/// The reserved bits of a frame's first byte.
+const RESERVED: u8 = 0x70;
+/// The one that marks a deflated message (RFC 7692 §6).
 const DEFLATED: u8 = 0x40;
 
 /// Largest payload of a control frame, in bytes (RFC 6455 §5.5).
@@ -59,7 +66,7 @@ pub struct Header {
     pub fin: bool,
     /// Type; a control frame is final and at most [`CONTROL_BYTES_MAX`] bytes.
     pub opcode: Opcode,
-    /// It begins a message of permessage-deflate (RFC 7692 §6); only [`Header::parse_deflated`] lets that pass.
+    /// It begins a message of permessage-deflate (RFC 7692 §6).
     pub deflated: bool,
     /// At most 2^63 − 1.
     pub payload_len: u64,
@@ -67,19 +74,40 @@ pub struct Header {
 
 impl Header {
     /// Reads a client's header up to its length, without the masking key: a length over the limit is to be
-    /// refused before four more bytes arrive. `None` when the length is not there yet.
+    /// refused before four more bytes arrive. `None` when the length is not there yet. With `deflate`, where
+    /// permessage-deflate is negotiated, the first frame of a message may be marked as deflated (RFC 7692 §6).
     ///
     /// # Errors
     ///
-    /// 1002 for reserved bits (no extension is negotiated), reserved opcodes, an unmasked frame, a control
-    /// frame that is fragmented or over 125 bytes, a length that is not the shortest form or has its top
-    /// bit set; each with the first byte that shows it.
-    #[inline]
-    pub fn parse(bytes: &[u8]) -> Result<Option<Self>, Fault> {
+    /// 1002 for reserved bits (but that mark), reserved opcodes, an unmasked frame, a control frame that is
+    /// fragmented or over 125 bytes, a length that is not the shortest form or has its top bit set; each with
+    /// the first byte that shows it.
+    #[inline(always)]
+    pub fn parse(bytes: &[u8], deflate: bool) -> Result<Option<Self>, Fault> {
         let Some(&first) = bytes.first() else { return Ok(None) };
-        if first & 0x70 != 0 {
+        if first & RESERVED != 0 {
+            return Self::parse_reserved(bytes, deflate);
+        }
+        Self::parse_plain(first, bytes)
+    }
+
+    /// The header of a frame with a reserved bit.
+    #[cold]
+    #[inline(never)]
+    fn parse_reserved(bytes: &[u8], deflate: bool) -> Result<Option<Self>, Fault> {
+        if !deflate || bytes[0] & RESERVED != DEFLATED {
             return Err(Fault::protocol("a reserved bit is set and no extension was negotiated"));
         }
+        if matches!(Opcode::from_wire(bytes[0] & 0x0f), Some(opcode) if !opcode.begins_message()) {
+            return Err(Fault::protocol("a frame that begins no message is marked as deflated"));
+        }
+        let header = Self::parse_plain(bytes[0] & !RESERVED, bytes)?;
+        Ok(header.map(|header| Self { deflated: true, ..header }))
+    }
+
+    /// The header in `bytes`, as if `first` were its first byte.
+    #[inline(always)]
+    fn parse_plain(first: u8, bytes: &[u8]) -> Result<Option<Self>, Fault> {
         let fin = first & 0x80 != 0;
         let opcode =
             Opcode::from_wire(first & 0x0f).ok_or(Fault::protocol("the frame has a reserved opcode"))?;
@@ -120,36 +148,6 @@ impl Header {
             }
         };
         Ok(Some(Self { fin, opcode, deflated: false, payload_len }))
-    }
-
-    /// The same; with `deflate`, where permessage-deflate is negotiated, a message may be marked as deflated, in its first frame
-    /// (RFC 7692 §6).
-    ///
-    /// # Errors
-    ///
-    /// As [`Header::parse`]; 1002 for the mark on any other frame.
-    #[inline]
-    pub fn parse_deflated(bytes: &[u8], deflate: bool) -> Result<Option<Self>, Fault> {
-        match bytes.first() {
-            Some(first) if deflate && first & 0x70 == DEFLATED => Self::parse_marked(bytes),
-            _ => Self::parse(bytes),
-        }
-    }
-
-    /// The header of a frame whose first byte has the mark, and no other reserved bit.
-    #[cold]
-    #[inline(never)]
-    fn parse_marked(bytes: &[u8]) -> Result<Option<Self>, Fault> {
-        match Opcode::from_wire(bytes[0] & 0x0f) {
-            Some(Opcode::Text | Opcode::Binary) | None => {}
-            Some(_) => return Err(Fault::protocol("a frame that begins no message is marked as deflated")),
-        }
-        let mut unmarked = [0; HEADER_BYTES_MAX];
-        let len = bytes.len().min(HEADER_BYTES_MAX);
-        unmarked[..len].copy_from_slice(&bytes[..len]);
-        unmarked[0] &= !DEFLATED;
-        let header = Self::parse(&unmarked[..len])?;
-        Ok(header.map(|header| Self { deflated: true, ..header }))
     }
 
     /// Length of the whole header with its masking key, in bytes: 6, 8 or 14.
@@ -280,10 +278,10 @@ mod tests {
             bytes[1] |= 0x80;
             let expected =
                 Header { fin: true, opcode: Opcode::Text, deflated: false, payload_len: payload_len as u64 };
-            assert_eq!(Header::parse(&bytes), Ok(Some(expected)));
+            assert_eq!(Header::parse(&bytes, false), Ok(Some(expected)));
             assert_eq!(expected.len_with_key(), bytes.len() + 4);
             for cut in 0..bytes.len() {
-                assert_eq!(Header::parse(&bytes[..cut]), Ok(None), "cut at {cut}");
+                assert_eq!(Header::parse(&bytes[..cut], false), Ok(None), "cut at {cut}");
             }
         }
     }
@@ -296,19 +294,19 @@ mod tests {
             (b"\xc2\xff\0\0\0\0\0\x01\0\0", true, Opcode::Binary, 65_536),
         ] {
             let expected = Header { fin, opcode, deflated: true, payload_len };
-            assert_eq!(Header::parse_deflated(bytes, true), Ok(Some(expected)));
-            assert_eq!(Header::parse(bytes).expect_err("not negotiated").code.get(), 1002);
+            assert_eq!(Header::parse(bytes, true), Ok(Some(expected)));
+            assert_eq!(Header::parse(bytes, false).expect_err("not negotiated").code.get(), 1002);
             for cut in 0..bytes.len() {
-                assert_eq!(Header::parse_deflated(&bytes[..cut], true), Ok(None), "cut at {cut}");
+                assert_eq!(Header::parse(&bytes[..cut], true), Ok(None), "cut at {cut}");
             }
         }
         // Continuations, control frames, reserved opcodes, and marked twice.
         for first in [0xc0, 0x40, 0xc8, 0xc9, 0xca, 0xc3, 0xcb, 0xe1, 0xd2, 0xf1, 0xa1, 0x91] {
-            let fault = Header::parse_deflated(&[first], true).expect_err("refused");
+            let fault = Header::parse(&[first], true).expect_err("refused");
             assert_eq!(fault.code.get(), 1002, "{first:x}");
         }
         let plain = [0x81, 0x85];
-        assert_eq!(Header::parse_deflated(&plain, true), Header::parse(&plain));
+        assert_eq!(Header::parse(&plain, true), Header::parse(&plain, false));
         let mut frame = Vec::new();
         write_frame(&mut frame, Opcode::Binary, b"");
         mark_deflated(&mut frame, 0);
@@ -332,10 +330,10 @@ mod tests {
             (&[0x82, 0xff, 0, 0, 0, 0, 0, 0, 0xff, 0xff], 10),
             (&[0x82, 0xff, 0x80], 3),
         ] {
-            assert_eq!(Header::parse(&bytes[..shown_by - 1]), Ok(None), "{bytes:x?}");
-            let fault = Header::parse(&bytes[..shown_by]).expect_err("refused");
+            assert_eq!(Header::parse(&bytes[..shown_by - 1], false), Ok(None), "{bytes:x?}");
+            let fault = Header::parse(&bytes[..shown_by], false).expect_err("refused");
             assert_eq!(fault.code.get(), 1002);
-            assert_eq!(Header::parse(bytes), Err(fault), "{bytes:x?}");
+            assert_eq!(Header::parse(bytes, false), Err(fault), "{bytes:x?}");
         }
     }
 }

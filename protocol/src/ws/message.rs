@@ -76,7 +76,7 @@ impl Fault {
         Self { code: CloseCode::PROTOCOL_ERROR, reason }
     }
 
-    pub(super) const fn too_big(reason: &'static str) -> Self {
+    const fn too_big(reason: &'static str) -> Self {
         Self { code: CloseCode::TOO_BIG, reason }
     }
 }
@@ -188,7 +188,15 @@ impl Decoder {
     }
 
     /// Gives back the buffer the last event borrowed from. Nothing is lost: an unfinished message stays.
+    #[inline]
     pub fn release(&mut self) {
+        if self.partial.is_some() {
+            self.release_partial();
+        }
+    }
+
+    #[inline(never)]
+    fn release_partial(&mut self) {
         if let Some(partial) = &mut self.partial {
             partial.drop_handed_out();
             if self.ended || partial.is_empty() {
@@ -197,9 +205,13 @@ impl Decoder {
         }
     }
 
-    /// Bytes that are kept of an unfinished message.
+    /// Memory that is kept for an unfinished message, in bytes: what ending it gives back, whatever its frames have
+    /// announced.
     pub fn held_bytes(&self) -> usize {
-        self.partial.as_ref().and_then(|partial| partial.message.as_ref()).map_or(0, |message| message.bytes)
+        self.partial
+            .as_ref()
+            .and_then(|partial| partial.message.as_ref())
+            .map_or(0, |message| message.body.capacity())
     }
 
     /// Takes bytes until something is found or the input is used up.
@@ -245,21 +257,32 @@ impl Decoder {
 
     /// Reads one header from what was kept of it and from `input`, checks it against the message so far, and
     /// says how many bytes of `input` it took. `None`: all of `input` was kept, more is needed.
+    #[inline(always)]
     fn take_header(
         &mut self,
         input: &[u8],
         limits: &DecoderLimits,
     ) -> Result<Option<(Header, [u8; 4], usize)>, Fault> {
-        let message = self.partial.as_deref().and_then(|partial| partial.message.as_ref());
-        let kept_len = self.partial.as_deref().map_or(0, |partial| usize::from(partial.header_len));
-        if kept_len == 0
-            && let Some((header, key)) = read_header(input, message, limits, self.deflate)?
-        {
-            return Ok(Some((header, key, header.len_with_key())));
+        let partial = self.partial.as_deref();
+        if partial.is_none_or(|partial| partial.header_len == 0) {
+            let message = partial.and_then(|partial| partial.message.as_ref());
+            if let Some((header, key)) = read_header(input, message, limits, self.deflate)? {
+                return Ok(Some((header, key, header.len_with_key())));
+            }
         }
+        self.take_cut_header(input, limits)
+    }
 
-        // Rare: a header cut by the end of a receive.
+    /// The same of a header that is cut by the end of a receive.
+    #[cold]
+    #[inline(never)]
+    fn take_cut_header(
+        &mut self,
+        input: &[u8],
+        limits: &DecoderLimits,
+    ) -> Result<Option<(Header, [u8; 4], usize)>, Fault> {
         let partial = self.partial.get_or_insert_default();
+        let kept_len = usize::from(partial.header_len);
         let copied = input.len().min(HEADER_BYTES_MAX - kept_len);
         let len = kept_len + copied;
         partial.header[kept_len..len].copy_from_slice(&input[..copied]);
@@ -292,14 +315,14 @@ enum Found {
 }
 
 /// A whole header with its key, checked; `None` if `bytes` end before it does.
-#[inline]
+#[inline(always)]
 fn read_header(
     bytes: &[u8],
     message: Option<&Message>,
     limits: &DecoderLimits,
     deflate: bool,
 ) -> Result<Option<(Header, [u8; 4])>, Fault> {
-    let Some(header) = Header::parse_deflated(bytes, deflate)? else { return Ok(None) };
+    let Some(header) = Header::parse(bytes, deflate)? else { return Ok(None) };
     if !header.opcode.is_control() {
         check_data_frame(&header, message, limits)?;
     }
@@ -318,17 +341,31 @@ fn check_data_frame(header: &Header, message: Option<&Message>, limits: &Decoder
         (_, Some(_)) => return Err(Fault::protocol("a new message starts inside a fragmented one")),
         (_, None) => (0, 0),
     };
-    let mut bytes_max = limits.message_bytes_max;
-    if header.deflated || message.is_some_and(|message| matches!(message.body, Body::Deflated(..))) {
-        bytes_max = deflated_bytes_max(bytes_max);
-    }
-    if header.payload_len > bytes_max.saturating_sub(bytes) as u64 {
-        return Err(Fault::too_big("the message is larger than the limit"));
+    if header.payload_len > limits.message_bytes_max.saturating_sub(bytes) as u64 {
+        check_deflated_frame(header, message, bytes, limits)?;
     }
     if fragments >= limits.fragments_max {
         return Err(Fault::too_big("the message has too many fragments"));
     }
     Ok(())
+}
+
+/// The same of a frame over the limit: a deflated message may be a little longer.
+#[cold]
+#[inline(never)]
+fn check_deflated_frame(
+    header: &Header,
+    message: Option<&Message>,
+    bytes: usize,
+    limits: &DecoderLimits,
+) -> Result<(), Fault> {
+    let is_deflated =
+        header.deflated || message.is_some_and(|message| matches!(message.body, Body::Deflated(..)));
+    let bytes_max = deflated_bytes_max(limits.message_bytes_max);
+    if is_deflated && header.payload_len <= bytes_max.saturating_sub(bytes) as u64 {
+        return Ok(());
+    }
+    Err(Fault::too_big("the message is larger than the limit"))
 }
 
 /// The event of a frame that needs no other frame, from its unmasked payload.
@@ -443,6 +480,16 @@ enum Body {
     Binary(Vec<u8>),
     /// The payload of a deflated message of this type.
     Deflated(Opcode, Vec<u8>),
+}
+
+impl Body {
+    /// Bytes it has room for.
+    fn capacity(&self) -> usize {
+        match self {
+            Self::Text(text, _) => text.capacity(),
+            Self::Binary(bytes) | Self::Deflated(_, bytes) => bytes.capacity(),
+        }
+    }
 }
 
 impl Partial {
@@ -565,11 +612,7 @@ mod tests {
 
     /// Heap bytes of the message being collected; `None` when the decoder owns no heap at all.
     fn collected_capacity(decoder: &Decoder) -> Option<usize> {
-        decoder.partial.as_deref().map(|partial| match &partial.message {
-            None => 0,
-            Some(Message { body: Body::Text(text, _), .. }) => text.capacity(),
-            Some(Message { body: Body::Binary(bytes) | Body::Deflated(_, bytes), .. }) => bytes.capacity(),
-        })
+        decoder.partial.is_some().then(|| decoder.held_bytes())
     }
 
     #[test]
@@ -647,6 +690,20 @@ mod tests {
                 let capacity = collected_capacity(&decoder).expect("a frame is open");
                 assert!(capacity <= 2 * received + 8, "{capacity} for {received} bytes");
             }
+        }
+    }
+
+    /// A client that had announced a megabyte and sent a byte of it was closed first for want of memory, and nothing
+    /// was free.
+    #[test]
+    fn what_is_held_is_what_came_and_not_what_was_announced() {
+        for first in [0x81, 0x82, 0xc1] {
+            let mut decoder = Decoder::deflated();
+            let mut frame = client_frame(first, &[b'x'; 1 << 20]);
+            decoder.next(&mut frame[..15], &LIMITS).expect("legal");
+            assert!((1..=8).contains(&decoder.held_bytes()), "{}", decoder.held_bytes());
+            decoder.next(&mut frame[15..60 << 10], &LIMITS).expect("legal");
+            assert!((50 << 10..=120 << 10).contains(&decoder.held_bytes()), "{}", decoder.held_bytes());
         }
     }
 

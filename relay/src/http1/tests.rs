@@ -91,7 +91,7 @@ fn answers_mean_the_same_however_they_are_cut() {
     for (bytes, status, body, is_free) in [
         ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi", 200, "hi", true),
         ("HTTP/1.1 200\r\ncontent-length:0\r\n\r\n", 200, "", true),
-        ("\r\nHTTP/1.1 200 OK\ncontent-length: 1\n\n1", 200, "1", true),
+        ("\r\nHTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n1", 200, "1", true),
         ("HTTP/1.1 204 No\r\n\r\n", 204, "", true),
         ("HTTP/1.1 304 No\r\nContent-Length: 9\r\n\r\n", 304, "", true),
         ("HTTP/1.1 100 Go\r\n\r\nHTTP/1.1 103 A\r\nLink: x\r\n\r\nHTTP/1.1 204 No\r\n\r\n", 204, "", true),
@@ -144,6 +144,14 @@ fn what_is_no_answer_is_said() {
         ("HTTP/2 200 OK\r\n\r\n", "the answer is not HTTP/1.1"),
         ("HTTP/1.1 200 OK\r\nno colon\r\n\r\n", "the answer is not HTTP/1.1"),
         ("HTTP/1.1 200 OK\r\na: b\r\n folded\r\n\r\n", "the answer is not HTTP/1.1"),
+        (
+            "HTTP/1.1 200 OK\ncontent-length: 1\n\n1",
+            "a line of the answer does not end with carriage return and line feed",
+        ),
+        (
+            "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n",
+            "the answer has a Transfer-Encoding, which does not exist in HTTP/1.0",
+        ),
         ("HTTP/1.1 101 Up\r\n\r\n", "the answer switches to another protocol, which nobody asked for"),
         (&many, "the answer has too many headers"),
         (&large, "the head of the answer is too large"),

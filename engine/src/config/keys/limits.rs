@@ -9,9 +9,10 @@ section! {
     Limits in "limits" {
         /// Connections of the whole server, shared out evenly among the cores; one more WebSocket is answered 503.
         connections_max: u64 = 1_000_000, 1..=100_000_000;
-        /// Bytes of memory the process may hold. At more, new clients and REST sends are answered 503, publications
-        /// with an ack id `InternalServerError`, other publications are taken more slowly, and clients for which the
-        /// most bytes wait are closed with 1008, until it is a sixteenth less.
+        /// Bytes of memory the process may hold; more than there is means as without. At more, new clients and REST
+        /// sends are answered 503, publications with an ack id `InternalServerError`, other publications are taken more
+        /// slowly, and clients for which the most bytes wait are closed with 1008, until it is a sixteenth less. A core
+        /// in which more than its equal share of that waits does the same by itself.
         memory_bytes_max: Option<u64> = None, (1 << 20)..=(1 << 50),
             "nine tenths of what the control group may use, or of the machine's memory";
         /// Hubs one core keeps. A connection that would make one more is answered 503, a REST call 429.
