@@ -29,8 +29,12 @@ const CALM_MS_MIN: f64 = 1.0;
 /// With a p99 above this though nothing happens, the machine has no time to spare for a judgement, ms.
 const CALM_MS_MAX: f64 = 5.0;
 
+/// Deliveries whose p99 is more than chance, with something going on and without.
+const JUDGED_MIN: u64 = 5_000;
+
 /// Says how much later others were served while something went on than while nothing did; more than `ratio_max` times
-/// is a violation, where there is somebody to judge: server and generator have CPUs of their own, and time on them.
+/// is a violation, where it can be judged: enough was delivered, and server and generator have CPUs of their own, and
+/// time on them.
 pub(crate) fn judge(
     report: &mut Report,
     server: &Server,
@@ -45,6 +49,8 @@ pub(crate) fn judge(
     let ratio = p99_ms(shaken) / p99_ms(calm).max(CALM_MS_MIN);
     let (remark, is_judged) = if server.cpus.contains(&server.own_cpu) {
         ("(not judged: server and generator share a CPU)".to_owned(), false)
+    } else if calm.len().min(shaken.len()) < JUDGED_MIN {
+        (format!("(not judged: of fewer than {JUDGED_MIN} deliveries)"), false)
     } else if p99_ms(calm) > CALM_MS_MAX {
         ("(not judged: the machine is busy with other things)".to_owned(), false)
     } else {

@@ -20,8 +20,12 @@ use crate::server::{Server, Verb};
 /// How long the server may take to give memory back before it is read.
 const GIVE_BACK_WAIT: Duration = Duration::from_millis(300);
 
-/// How long others are watched before the storm, for comparison.
-const CALM: Duration = Duration::from_secs(2);
+/// How long others are watched before the storm, for comparison: before one that is large enough to be judged by it
+/// and before a smaller one.
+const CALM: [Duration; 2] = [Duration::from_secs(8), Duration::from_secs(1)];
+
+/// Connections of a large storm.
+const LARGE_MIN: usize = 1_000;
 
 /// Times that the others' p99 in the storm may be of what it was before.
 const RATIO_MAX: f64 = 5.0;
@@ -257,7 +261,8 @@ impl Storm<'_> {
         let opened = Bystanders::open(&mut self.swarm, first, server, hub, patience, &mut self.progress)?;
         self.bystanders = Some(opened);
         let start = Instant::now();
-        while start.elapsed() < CALM {
+        let calm = CALM[usize::from(self.args.connections < LARGE_MIN)];
+        while start.elapsed() < calm {
             self.pump(TURN_MAX)?;
         }
         self.calm = self.bystanders.as_mut().expect("opened above").take_latency();

@@ -82,6 +82,8 @@ pub(crate) struct HttpConnection {
     body_bytes: u64,
     /// Answers made so far; more than when a request was given to hyper means its answer is written.
     answered: Rc<Cell<u64>>,
+    /// Answers with a status from 400 on since the last poll.
+    refused: Rc<Cell<u64>>,
     hyper: Pin<Box<dyn Future<Output = hyper::Result<()>>>>,
     woken: Arc<Woken>,
     waker: Waker,
@@ -113,7 +115,9 @@ impl HttpConnection {
         let pipe = Rc::new(RefCell::new(Pipe::default()));
         let asker = Rc::new(Asker::default());
         let answered = Rc::new(Cell::new(0));
-        let service = Answering { service, asker: asker.clone(), answered: answered.clone() };
+        let refused = Rc::new(Cell::new(0));
+        let (answers, refusals) = (answered.clone(), refused.clone());
+        let service = Answering { service, asker: asker.clone(), answered: answers, refused: refusals };
         let hyper = http1::Builder::new()
             // The core has its own deadlines; hyper would want a timer.
             .header_read_timeout(None)
@@ -129,6 +133,7 @@ impl HttpConnection {
             asker,
             body_bytes: 0,
             answered,
+            refused,
             hyper: Box::pin(hyper),
             waker: Waker::from(woken.clone()),
             woken,
@@ -200,6 +205,7 @@ impl HttpConnection {
 
     /// Ends the connection with an answer of our own, behind what was answered before.
     fn refuse(&mut self, fault: HeadFault) {
+        self.refused.set(self.refused.get() + 1);
         write_fault(&mut self.pipe.borrow_mut().output, fault.status, &[], fault.reason);
         self.phase = Phase::Closed;
     }
@@ -269,6 +275,7 @@ impl HttpHandler for HttpConnection {
         }
         let output = std::mem::take(&mut self.pipe.borrow_mut().output);
         progress.output = Bytes::from(output);
+        progress.refused = self.refused.take();
         progress.call = self.asker.call.borrow_mut().take();
         progress.close = matches!(self.phase, Phase::Closed) && progress.upgrade.is_none();
         progress
@@ -349,6 +356,7 @@ struct Answering {
     service: Answerer,
     asker: Rc<Asker>,
     answered: Rc<Cell<u64>>,
+    refused: Rc<Cell<u64>>,
 }
 
 impl Service<Request<Incoming>> for Answering {
@@ -358,10 +366,11 @@ impl Service<Request<Incoming>> for Answering {
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let reply = (self.service)(request, self.asker.clone());
-        let answered = self.answered.clone();
+        let (answered, refused) = (self.answered.clone(), self.refused.clone());
         Box::pin(async move {
             let reply = reply.await;
             answered.set(answered.get() + 1);
+            refused.set(refused.get() + u64::from(reply.status().as_u16() >= 400));
             Ok(reply)
         })
     }

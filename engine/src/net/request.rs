@@ -337,11 +337,15 @@ impl Core {
             }
             let Kind::Http(http) = &mut socket.kind else { return };
             if http.has_said_enough(epoch) {
+                self.io.shared.counters.http_answers_held.add(1);
                 // Called again in the next turn: then it shows whether the peer took it.
                 return self.resume.push_back(key);
             }
             let progress = http.handler.poll(unix);
             http.answered(epoch, progress.output.len());
+            if progress.refused > 0 {
+                self.io.shared.counters.http_requests_refused.add(progress.refused);
+            }
             let deadline = http.deadline(self.now, &self.settings.sockets);
             let awaits = http.handler.stage().awaits;
             self.io.deadlines.set(key.slot, deadline);
