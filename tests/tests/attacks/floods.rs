@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use ringhub_tests::{
-    Answer, Client, Connection, Endpoint, Handler, RawSocket, Server, masked_frame, wait_until,
+    Answer, Client, Connection, Endpoint, Handler, RawSocket, Server, masked_frame, size_of_run, wait_until,
 };
 
 use super::frames::{close_code, upgraded};
@@ -188,6 +188,7 @@ fn no_flood_starves_a_bystander() {
         }
         over.store(true, Ordering::Relaxed);
     });
+    assert!(count(&server, "ringhub_turns_flushed_early_total") > 0.0, "the bound of a turn was reached");
     wait_until("the flooders are gone", || count(&server, "ringhub_connections") == there);
     let grown = server.process().resident_bytes().saturating_sub(settled);
     assert!(grown < 48 << 20, "{grown} bytes after all of it");
@@ -278,16 +279,19 @@ fn pings_of_one_that_reads_are_answered() {
     }
 }
 
-/// A hundred thousand empty fragments, where they are allowed: all of them one message, and no memory.
+/// A hundred thousand empty fragments, where they are allowed: all of them one message, and no memory. With
+/// `RINGHUB_FRAGMENTS=1000000` they are the million of check 22.
 #[test]
 fn very_many_empty_fragments_cost_no_memory() {
-    let mut server = Server::with(|setup| setup.config("[limits]\nmessage_fragments_max = 100000\n"));
+    let most = size_of_run("RINGHUB_FRAGMENTS", 100_000);
+    let config = format!("[limits]\nmessage_fragments_max = {most}\n");
+    let mut server = Server::with(|setup| setup.config(&config));
     let mut bystander = server.connect(Client::json());
     let mut socket = flooder(&server);
     let before = server.process().resident_bytes();
     socket.write(masked_frame(0x01, br#"{"type":"#));
     let fragments = masked_frame(0x00, b"").repeat(10_000);
-    for _ in 0..9 {
+    for _ in 1..most / 10_000 {
         socket.write(&fragments);
         bystander.expect_silence();
     }
@@ -297,7 +301,7 @@ fn very_many_empty_fragments_cost_no_memory() {
     assert!(grown < 16 << 20, "{grown} bytes for nothing");
     // One more than there may be.
     socket.write(masked_frame(0x01, b""));
-    (0..11).for_each(|_| drop(socket.try_write(&fragments)));
+    (0..=most / 10_000).for_each(|_| drop(socket.try_write(&fragments)));
     assert_eq!(close_code(&mut socket), (Some(1009), 0));
 }
 

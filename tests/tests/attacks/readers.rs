@@ -179,6 +179,7 @@ fn long_lists_wait_for_their_reader() {
     }
     let grown = server.process().resident_bytes().saturating_sub(before);
     assert!(grown < 8 << 20, "{grown} bytes for lists");
+    assert!(count(&server, "ringhub_http_answers_held_total") > 0.0, "it is counted");
     for _ in 0..REQUESTS {
         assert_eq!(slow.read_response().body.len(), page);
     }
