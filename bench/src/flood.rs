@@ -228,7 +228,7 @@ impl<'a> Flood<'a> {
             let flooding = |flooder| flood.swarm.has_queued(flooder) || flood.ahead[flooder] > 0;
             (0..flood.args.flooders).any(flooding)
         };
-        while is_busy(&self) && start.elapsed() < patience {
+        while is_busy(self) && start.elapsed() < patience {
             self.turn(TURN_MAX, false)?;
         }
         // What the kernel and the server still hold of it.
