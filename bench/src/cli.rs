@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::azure::AzureArgs;
 use crate::compare::CompareArgs;
 use crate::cuts::CutsArgs;
+use crate::flood::FloodArgs;
 use crate::handler::HandlerArgs;
 use crate::peer::Dialect;
 use crate::rest::RestArgs;
@@ -67,6 +68,8 @@ pub(crate) enum Command {
     Webhook(WebhookArgs),
     /// Some members stop reading: what the others notice, and what becomes of the stalled ones.
     Stalled(StalledArgs),
+    /// A few clients do one thing without end: what do others notice?
+    Flood(FloodArgs),
     /// Cut reliable clients at random while messages flow; they must come back and miss nothing.
     Cuts(CutsArgs),
     /// Clients of every kind come, join, publish, leave and are cut for hours: does memory grow, and is everything

@@ -341,9 +341,14 @@ impl Swarm {
         wire::push_frame(&mut connection.outgoing, opcode, mask, text);
     }
 
-    /// Queues bytes of an HTTP request, piece by piece.
-    pub(crate) fn queue_http(&mut self, connection: usize, bytes: &[u8]) {
+    /// Queues bytes as they are: pieces of an HTTP request, or frames made before.
+    pub(crate) fn queue_bytes(&mut self, connection: usize, bytes: &[u8]) {
         self.connections[connection].outgoing.extend_from_slice(bytes);
+    }
+
+    /// Whether something is queued that the socket did not take.
+    pub(crate) fn has_queued(&self, connection: usize) -> bool {
+        !self.connections[connection].outgoing.is_empty()
     }
 
     /// Writes what is queued on one connection, all of it in one call if the socket takes it.

@@ -25,6 +25,7 @@ mod envelope;
 mod error;
 mod facts;
 mod fanout;
+mod flood;
 mod floor;
 mod handler;
 mod idle;
@@ -91,6 +92,7 @@ fn run(command: &Command) -> Result<Vec<Report>, Error> {
         Command::Rest(args) => rest::run(args).map(|report| vec![report]),
         Command::Webhook(args) => webhook::run(args),
         Command::Stalled(args) => stalled::run(args).map(|report| vec![report]),
+        Command::Flood(args) => flood::run(args),
         Command::Cuts(args) => cuts::run(args).map(|report| vec![report]),
         Command::Soak(args) => soak::run(args).map(|report| vec![report]),
         Command::Azure(args) => azure::run(args),

@@ -390,8 +390,8 @@ impl Senders {
             .into_bytes();
         }
         let connection = self.first + sender;
-        crowd.swarm.queue_http(connection, &head.bytes);
-        crowd.swarm.queue_http(connection, &self.body);
+        crowd.swarm.queue_bytes(connection, &head.bytes);
+        crowd.swarm.queue_bytes(connection, &self.body);
         self.busy[sender] = Some(at_ns);
         crowd.swarm.flush(connection)
     }

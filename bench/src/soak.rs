@@ -7,7 +7,7 @@
 
 mod books;
 mod churn;
-mod metrics;
+pub(crate) mod metrics;
 mod slope;
 
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ use crate::report::{Progress, Report};
 use crate::server::{Server, Verb};
 use churn::Churn;
 use metrics::Gauges;
-use slope::Trend;
+use slope::{Trend, Verdict};
 
 /// The server's recovery window and its grace: how long sessions of clients that never come back last, seconds.
 const SESSION_LASTS_S: u64 = 5 + 2;
@@ -253,10 +253,18 @@ impl<'a> Soak<'a> {
             );
             let remark = format!("(95 %, {} means of a minute; hold {})", slope.minutes, args.slope_max);
             report.figure("slope_error_mib_per_hour", "give or take", slope.error, "MiB/h", &remark);
-            // Only growth that the scatter does not explain is held against the server: a short run's slope is
-            // mostly scatter, and says so.
-            let grows = slope.per_hour - slope.error > args.slope_max;
-            report.violation("memory_grows", "memory that grows faster than it may", u64::from(grows));
+            let verdict = slope.verdict(args.slope_max);
+            let violation = |is: Verdict| u64::from(verdict == is);
+            report.violation(
+                "memory_grows",
+                "memory that grows faster than it may",
+                violation(Verdict::Grows),
+            );
+            report.violation(
+                "slope_undecided",
+                "undecided: the scatter is wider than what it may grow; run longer",
+                violation(Verdict::Undecided),
+            );
         }
         Ok(report)
     }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use hdrhistogram::Histogram;
 
+use crate::bystanders;
 use crate::cli::{Protocol, ServerArgs};
 use crate::client::{Change, Ending, Spec};
 use crate::crowd::{Crowd, Plain, Workload, member_spec};
@@ -19,6 +20,7 @@ use crate::layout::{Layout, Source, group_name};
 use crate::pace::{Stall, TURN_MAX, UNACKNOWLEDGED_MAX};
 use crate::report::Report;
 use crate::server::{Server, Verb};
+use crate::soak::metrics;
 
 /// Most that kernel (4 MiB to send, some hundred KiB to receive) and server (1 MiB by default) hold for
 /// one stalled reader, rounded up generously. A server that holds more has no bound.
@@ -26,6 +28,13 @@ const HELD_MAX: u64 = 16 * 1024 * 1024;
 
 /// The bound of a plain client's outbox by default, MiB: what the server may keep for one stalled reader.
 const OUTBOX_MIB: f64 = 1.0;
+
+/// What the server may have more for all stalled readers together than for each of them: its allocator's, and the
+/// messages that all wait for, MiB.
+const HELD_TOGETHER_MIB: f64 = 16.0;
+
+/// Times that the others' p99 may be of what it is when all read.
+const RATIO_MAX: f64 = 2.0;
 
 /// How often the server's memory is read while some are stalled.
 const SAMPLE_EVERY: Duration = Duration::from_millis(20);
@@ -137,6 +146,7 @@ pub(crate) fn run_against(server: &Server, args: &StalledArgs) -> Result<Report,
     let mut run = Run {
         args,
         server,
+        long_turns: long_turns(server)?,
         crowd,
         specs,
         peak: Peak { server, mib: None, last: Instant::now() },
@@ -156,6 +166,8 @@ pub(crate) fn run_against(server: &Server, args: &StalledArgs) -> Result<Report,
 struct Run<'a> {
     args: &'a StalledArgs,
     server: &'a Server,
+    /// Before anything; `None` of a server whose metrics are not known.
+    long_turns: Option<u64>,
     crowd: Crowd,
     specs: Vec<Spec>,
     peak: Peak<'a>,
@@ -363,6 +375,14 @@ impl Run<'_> {
         facts::latency(&mut report, &self.all_read, &ALL_READ);
         report.distribution(&self.healthy, "", "");
         facts::latency(&mut report, &self.healthy, &HEALTHY);
+        bystanders::judge(&mut report, self.server, &self.all_read, &self.healthy, RATIO_MAX);
+        if let (Some(before), Some(after)) = (self.long_turns, long_turns(self.server)?) {
+            report.fact(
+                "turns_long",
+                "turns of the server that took longer than they should",
+                after - before,
+            );
+        }
         if let Some(mib) = self.peak.mib {
             report.figure("resident_peak_mib", "server memory, peak while some stall", mib, "MiB", "");
             if let Some(base) = self.base_mib {
@@ -370,6 +390,11 @@ impl Run<'_> {
                 let held = (mib - base).max(0.0) / args.stalled as f64;
                 let remark = format!("(plain: hold {OUTBOX_MIB})");
                 report.figure("held_mib_per_stalled", "more, for each that stalls", held, "MiB", &remark);
+                let most = base + HELD_TOGETHER_MIB + OUTBOX_MIB * args.stalled as f64;
+                // A server with other bounds, or other clients, is not judged by the default.
+                let is_judged = self.server.admin.is_some() && args.protocol() != Protocol::Reliable;
+                let is_over = is_judged && mib > most;
+                report.violation("held_too_much", "more memory than the bounds allow", u64::from(is_over));
             }
         }
         if let Some(mib) = facts::resident_mib(self.server)? {
@@ -377,6 +402,11 @@ impl Run<'_> {
         }
         Ok(report)
     }
+}
+
+/// How many turns of the server took long, as it counts them itself.
+fn long_turns(server: &Server) -> Result<Option<u64>, Error> {
+    server.admin.map(|admin| metrics::sum(admin, "ringhub_turns_long_total")).transpose()
 }
 
 impl Outcomes {

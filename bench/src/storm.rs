@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use hdrhistogram::Histogram;
 
-use crate::bystanders::Bystanders;
+use crate::bystanders::{self, Bystanders};
 use crate::cli::{Protocol, ServerArgs};
 use crate::client::{Change, Ending, Spec, Swarm};
 use crate::crowd::member_spec;
@@ -20,8 +20,15 @@ use crate::server::{Server, Verb};
 /// How long the server may take to give memory back before it is read.
 const GIVE_BACK_WAIT: Duration = Duration::from_millis(300);
 
-/// How long others are watched before the storm, for comparison.
-const CALM: Duration = Duration::from_secs(2);
+/// How long others are watched before the storm, for comparison: before one that is large enough to be judged by it
+/// and before a smaller one.
+const CALM: [Duration; 2] = [Duration::from_secs(8), Duration::from_secs(1)];
+
+/// Connections of a large storm.
+const LARGE_MIN: usize = 1_000;
+
+/// Times that the others' p99 in the storm may be of what it was before.
+const RATIO_MAX: f64 = 5.0;
 
 const CONNECT_LATENCY: [Quantile; 5] = quantiles!("connect", "connect");
 const CALM_LATENCY: [Quantile; 5] = quantiles!("others_calm", "others' latency before the storm");
@@ -46,7 +53,7 @@ pub(crate) struct StormArgs {
     #[arg(long, default_value_t = 64, conflicts_with = "rate")]
     pub(crate) concurrency: usize,
     /// Open loop instead: connects a second, whatever the server does; latency counts from the scheduled
-    /// time.
+    /// time. With --drop and as many as there are connections, all are back within a second or try to.
     #[arg(long)]
     pub(crate) rate: Option<f64>,
     /// Rounds of opening and closing all connections; memory after the first and after the last tells
@@ -83,6 +90,7 @@ pub(crate) fn run_against(server: &Server, args: &StormArgs) -> Result<Report, E
     let spec = |index| member_spec(server, &args.hub, args.protocol, index, &[]);
     let mut storm = Storm {
         args,
+        server,
         swarm: Swarm::new(server.address, &server.host)?,
         specs: (0..args.connections).map(spec).collect(),
         began_ns: vec![0; args.connections],
@@ -132,6 +140,7 @@ pub(crate) fn run_against(server: &Server, args: &StormArgs) -> Result<Report, E
 
 struct Storm<'a> {
     args: &'a StormArgs,
+    server: &'a Server,
     swarm: Swarm,
     specs: Vec<Spec>,
     /// Per connection, when it was begun or due.
@@ -252,7 +261,8 @@ impl Storm<'_> {
         let opened = Bystanders::open(&mut self.swarm, first, server, hub, patience, &mut self.progress)?;
         self.bystanders = Some(opened);
         let start = Instant::now();
-        while start.elapsed() < CALM {
+        let calm = CALM[usize::from(self.args.connections < LARGE_MIN)];
+        while start.elapsed() < calm {
             self.pump(TURN_MAX)?;
         }
         self.calm = self.bystanders.as_mut().expect("opened above").take_latency();
@@ -262,12 +272,7 @@ impl Storm<'_> {
     /// Waits for what they are still to get.
     fn settle_bystanders(&mut self) -> Result<(), Error> {
         let Some(mut bystanders) = self.bystanders.take() else { return Ok(()) };
-        let start = Instant::now();
-        while bystanders.missing() > 0 && start.elapsed() < Duration::from_secs(self.args.server.timeout) {
-            self.swarm.pump(TURN_MAX, &mut |delivery| {
-                bystanders.receive(&delivery);
-            })?;
-        }
+        bystanders.settle(&mut self.swarm, Duration::from_secs(self.args.server.timeout))?;
         self.shaken = bystanders.take_latency();
         self.bystanders = Some(bystanders);
         Ok(())
@@ -324,6 +329,7 @@ impl Storm<'_> {
             );
             facts::latency(&mut report, &self.calm, &CALM_LATENCY);
             facts::latency(&mut report, &self.shaken, &SHAKEN_LATENCY);
+            bystanders::judge(&mut report, self.server, &self.calm, &self.shaken, RATIO_MAX);
         }
         if let Some(overflows) = overflows {
             report.fact("listen_overflows", "listen queues overflowed (ListenOverflows)", overflows);

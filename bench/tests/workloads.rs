@@ -6,7 +6,7 @@ mod support;
 use serde_json::Value;
 use support::{Fault, TestServer, bench, bench_all};
 
-const COUNTS: [&str; 13] = [
+const COUNTS: [&str; 14] = [
     "lost",
     "duplicated",
     "reordered",
@@ -20,6 +20,7 @@ const COUNTS: [&str; 13] = [
     "wrong_endings",
     "back_late",
     "bystanders_wrong",
+    "held_too_much",
 ];
 
 const REST: &str = "rest --members 4 --senders 3 --messages 120 --rounds 2 --timeout 2";
@@ -76,6 +77,24 @@ fn clients_cut_all_at_once_come_back_while_others_go_on() {
     // The first member is a bystander, for they are there first.
     let storm = "storm --connections 20 --rounds 1 --drop --timeout 1";
     caught(Fault::DropOne, storm, &[("bystanders_wrong", 1)]);
+}
+
+#[test]
+fn floods_of_each_kind_are_counted_while_others_go_on() {
+    let server = TestServer::start(Fault::None);
+    let flood = "flood --seconds 0.3 --rounds 1 --timeout 5";
+    let options = format!("{flood} --kind pings,empty,tiny,nobody,rest,connects,recoveries");
+    let (_, reports) = bench_all(&server, &options);
+    assert_eq!(reports.len(), 7, "{reports:?}");
+    for report in &reports {
+        // Whether others are slowed depends on the machine; the server of this test is not made to be fair.
+        counted(report, &options, &[]);
+        for key in ["flood_per_second", "calm_p99_ms", "flooded_p99_ms", "p99_ratio"] {
+            assert!(report[key].as_f64().unwrap() > 0.0, "{key}: {report}");
+        }
+    }
+    // The first member of all is a bystander where flooders are none.
+    caught(Fault::DropOne, &format!("{flood} --kind rest"), &[("bystanders_wrong", 1)]);
 }
 
 #[test]
@@ -268,6 +287,8 @@ fn contradictions_are_refused_with_a_reason() {
         "storm --connections 0",
         "storm --rate 0",
         "storm --drop --within 0",
+        "flood --kind handled",
+        "flood --flooders 0",
         "soak --minutes 1 --warm-up 1",
         "soak --minutes 0",
         "rest --target group --groups 9 --members 3",

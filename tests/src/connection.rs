@@ -143,6 +143,26 @@ impl Connection {
         self.expect_ack(id);
     }
 
+    /// The same for a client that may be told goodbye at any time: false if that came instead of the ack.
+    #[track_caller]
+    pub fn try_publish_acked(&mut self, group: &str, text: &str) -> bool {
+        let (group, text, id) = (serde_json::json!(group), serde_json::json!(text), self.take_ack_id());
+        let request = format!(
+            r#"{{"type":"sendToGroup","group":{group},"ackId":{id},"noEcho":true,"dataType":"text","data":{text}}}"#
+        );
+        if self.socket.send(Message::text(request)).is_err() {
+            return false;
+        }
+        match self.next_text_or_end() {
+            Some(text) if text.starts_with(r#"{"type":"system","event":"disconnected","#) => false,
+            Some(text) => {
+                assert_eq!(text, format!(r#"{{"type":"ack","ackId":{id},"success":true}}"#));
+                true
+            }
+            None => false,
+        }
+    }
+
     /// Joins a group and waits for the ack.
     #[track_caller]
     pub fn join(&mut self, group: &str) {

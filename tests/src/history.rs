@@ -3,7 +3,8 @@
 //! A test writes down what happened in the order in which it saw it: publications, the acks they got, joins, sockets
 //! and receptions. [`History::check`] then holds it against the contract:
 //!
-//! - what was acknowledged, and published after the receiver's join was, is received;
+//! - what was acknowledged, and published after the receiver's join was, is received; by who left at some time, what
+//!   stands before the last it had of the same publisher;
 //! - nothing is received twice by its content, each publisher's messages in their order, and nothing that was never
 //!   published;
 //! - sequence ids begin at 1 and go on by 1; a new socket of the same session begins at an id that is known or the
@@ -28,7 +29,7 @@ enum Event {
     Joined(usize),
     /// A receiver has a new socket of the same session.
     Socket(usize),
-    /// Nothing is owed to the receiver any more.
+    /// Nothing more is owed to the receiver.
     Left(usize),
     Received(usize, Message, Option<u64>),
 }
@@ -112,7 +113,7 @@ impl History {
         self.events.push(Event::Socket(receiver));
     }
 
-    /// Nothing more is owed to the receiver: it left, or was closed for good.
+    /// Nothing more is owed to the receiver, which left or was closed for good, than no gap in what it had.
     pub fn left(&mut self, receiver: usize) {
         self.events.push(Event::Left(receiver));
     }
@@ -175,10 +176,11 @@ impl History {
                 acknowledged.insert(publisher, number);
             }
         }
-        let owed = || acknowledged.iter().flat_map(|(by, last)| (1..=*last).map(|number| (*by, number)));
-        for (receiver, who) in receivers.into_iter().filter(|(_, who)| !who.has_left) {
+        for (receiver, who) in receivers {
+            let owed = if who.has_left { &who.last } else { &acknowledged };
+            let mut owed = owed.iter().flat_map(|(by, last)| (1..=*last).map(|number| (*by, number)));
             let lost = |message: &Message| !who.before.contains(message) && !who.messages.contains(message);
-            if let Some(message) = owed().find(lost) {
+            if let Some(message) = owed.find(lost) {
                 return Err(Violation::Lost { receiver, message });
             }
         }
@@ -193,7 +195,7 @@ struct Receiver {
     before: HashSet<Message>,
     messages: HashSet<Message>,
     /// By publisher, the last number.
-    last: HashMap<usize, u64>,
+    last: BTreeMap<usize, u64>,
     /// By sequence id less one.
     ids: Vec<Message>,
     /// The id due next on this socket, if it has had one.
@@ -207,7 +209,7 @@ impl Receiver {
             name,
             before: HashSet::new(),
             messages: HashSet::new(),
-            last: HashMap::new(),
+            last: BTreeMap::new(),
             ids: Vec::new(),
             // The first socket has seen nothing.
             due: Some(1),
@@ -404,5 +406,17 @@ mod tests {
         history.acknowledged(0);
         history.left(7);
         assert_eq!(history.find_violation(), Ok(1));
+    }
+
+    #[test]
+    fn who_leaves_is_owed_no_end_but_no_gap_either() {
+        let mut history = History::new();
+        history.joined(7);
+        (0..4).for_each(|_| drop(history.publish(0)));
+        history.acknowledged(0);
+        history.receive(7, r#"{"data":"0.1"}"#);
+        history.receive(7, r#"{"data":"0.3"}"#);
+        history.left(7);
+        assert_eq!(history.find_violation(), Err(Violation::Lost { receiver: 7, message: (0, 2) }));
     }
 }

@@ -77,6 +77,15 @@ pub const KEY: &str = "harness-key-0123456789-0123456789-0123456789";
 /// The REST version that the released SDKs send.
 pub const API_VERSION: &str = "2024-12-01";
 
+/// How much of a thing a test does: `usual`, or what this variable of the environment says, for a longer run by hand.
+#[track_caller]
+pub fn size_of_run(variable: &str, usual: usize) -> usize {
+    match std::env::var(variable) {
+        Ok(size) => size.parse().unwrap_or_else(|_| panic!("{variable} is a number: {size:?}")),
+        Err(_) => usual,
+    }
+}
+
 /// Asks again every few milliseconds, at most for [`DEADLINE`], until `holds`: for state of another process
 /// that only asking shows. Everything else is awaited where it happens.
 #[track_caller]

@@ -124,6 +124,9 @@ fn the_page_names_what_is_there() {
         for name in quoted(seen_by) {
             assert!(metrics.contains(name), "{name} is no metric");
         }
+        let is_counted = quoted(seen_by).next().is_some();
+        let reason = seen_by.strip_prefix("not counted: ").is_some_and(|reason| !reason.is_empty());
+        assert!(is_counted || reason || seen_by == "refused at start", "nothing shows {bound}: {seen_by}");
         let [file, function] = quoted(test).collect::<Vec<_>>()[..] else {
             panic!("a file and a test for {bound}")
         };

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use ringhub_tests::{Client, Endpoint, Process, Server, ringhub};
 
 /// Everything the admin listener has, and what others have there.
-const ADMIN: [&str; 12] = [
+const ADMIN: [&str; 13] = [
     "/metrics",
     "/healthz",
     "/readyz",
@@ -14,6 +14,7 @@ const ADMIN: [&str; 12] = [
     "/connections",
     "/closed",
     "/token",
+    "/drain",
     "/index.html",
     "/",
     "/debug/pprof/",
@@ -45,19 +46,29 @@ fn the_two_listeners_do_not_serve_each_others_paths() {
     assert_eq!(socket.read_response().status, 400, "no client comes in there");
 }
 
-/// What is changed there is nothing: only a token is made, by POST, and never for another site's page.
+/// Two things are done there, by POST and never for another site's page: a token is made, and a drain begins.
 #[test]
 fn nobody_changes_anything_over_the_admin_listener() {
     let server = Server::start();
-    for path in ADMIN.iter().filter(|path| !["/token", "/debug/pprof/", "/admin"].contains(path)) {
+    for path in ADMIN.iter().filter(|path| !["/token", "/drain", "/debug/pprof/", "/admin"].contains(path)) {
         for method in ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"] {
             server.admin().http(method, path).expect(405);
         }
     }
-    let token = || server.admin().http("POST", "/token?hub=chat");
-    token().expect(200);
-    token().header("Origin", "https://evil.example").expect(403);
-    token().header("Origin", "null").expect(403);
+    for path in ["/token?hub=chat", "/drain"] {
+        let post = || server.admin().http("POST", path);
+        for origin in ["https://evil.example", "null", "http://127.0.0.1", "http://localhost:1"] {
+            post().header("Origin", origin).expect(403);
+        }
+        for method in ["PUT", "DELETE", "PATCH", "OPTIONS"] {
+            server.admin().http(method, path).expect(405);
+        }
+    }
+    // Nothing of that began a drain.
+    server.admin().http("GET", "/readyz").expect(200);
+    server.connect(Client::json()).close(1000);
+    server.admin().http("POST", "/token?hub=chat").expect(200);
+    server.admin().http("POST", "/drain").expect(202);
 }
 
 #[test]

@@ -3,10 +3,9 @@
 use std::process::Command;
 use std::time::Instant;
 
-use ringhub_tests::{Client, Server, wait_until};
+use ringhub_tests::{Client, History, Server, wait_until};
 
 use crate::admin::metric;
-use crate::reliable::numbered;
 
 /// The write deadline, which tests' servers are too patient about by themselves.
 const DEADLINE_KEY: &str = "RINGHUB_WRITE_DEADLINE_SECONDS";
@@ -19,11 +18,14 @@ fn a_peer_that_takes_nothing_is_lost_at_the_write_deadline() {
     let mut idle = server.connect(Client::json());
     let plain = server.connect_narrow(Client::json().group("g"));
     let mut reliable = server.connect_narrow(Client::reliable().group("g"));
+    let mut history = History::new();
+    history.joined(0);
     let text = "x".repeat(64 * 1024);
     let mut sent = 0;
     // Until the kernel takes no more, which is far from any bound of the server's own.
     while metric(&server, &["ringhub_outbox_bytes"]) == Some(0.0) {
-        sender.publish_acked("g", &text);
+        sender.publish_acked("g", &format!("{} {text}", history.publish(0)));
+        history.acknowledged(0);
         sent += 1;
     }
     wait_until("both are lost", || {
@@ -35,9 +37,11 @@ fn a_peer_that_takes_nothing_is_lost_at_the_write_deadline() {
     let back = Client::reliable().recover(reliable.id(), reliable.token());
     reliable.expect_thrown_out();
     let mut reliable = server.connect(back);
-    for n in 1..=sent {
-        reliable.expect(&numbered(n, &text));
+    history.recovered(0);
+    for _ in 0..sent {
+        history.receive(0, &reliable.next_text());
     }
+    history.check();
     // Silence is something else: pings ask about that.
     idle.expect_silence();
 }

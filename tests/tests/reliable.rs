@@ -78,6 +78,28 @@ fn too_many_unacknowledged_messages_end_the_session_with_1008() {
     diligent.expect_silence();
 }
 
+/// What a session held when it was ended is given back: ten of them hold no more than the first did.
+#[test]
+fn what_an_overflowing_session_held_is_given_back() {
+    let mut server = Server::with(|setup| setup.config("[hubs.chat.reliable]\nbuffer_bytes = 8388608\n"));
+    let mut sender = server.connect(Client::json().role("webpubsub.sendToGroup"));
+    let endpoint = (*server).clone();
+    let mut overflow = || {
+        let mut idle = endpoint.connect(Client::reliable().group("g"));
+        let text = "x".repeat(512 << 10);
+        let reading = std::thread::spawn(move || idle.expect_thrown_out_with(1008));
+        while !reading.is_finished() {
+            sender.publish_acked("g", &text);
+        }
+        reading.join().expect("it was told why");
+    };
+    overflow();
+    let once = server.process().resident_bytes();
+    (0..9).for_each(|_| overflow());
+    let grown = server.process().resident_bytes().saturating_sub(once);
+    assert!(grown < 24 << 20, "{grown} bytes after nine more sessions of 8 MiB");
+}
+
 #[test]
 fn too_many_unacknowledged_bytes_end_the_session_with_1008() {
     let server = Server::with(|setup| setup.config("[hubs.chat.reliable]\nbuffer_bytes = 65536\n"));

@@ -449,7 +449,7 @@ impl Churn<'_> {
             self.message.extend_from_slice(head.as_bytes());
             Stamp { publisher: stream as u16, sequence, at_ns: 1 }.write(&mut self.message, size);
             let connection = self.clients.len() + self.args.groups + free;
-            self.swarm.queue_http(connection, &self.message);
+            self.swarm.queue_bytes(connection, &self.message);
             self.http[free] = Some(group);
             self.counts.rest += 1;
             self.swarm.flush(connection)?;

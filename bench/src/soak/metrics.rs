@@ -73,6 +73,13 @@ impl Gauges {
     }
 }
 
+/// The sum of a family over all its labels.
+pub(crate) fn sum(admin: SocketAddr, name: &str) -> Result<u64, Error> {
+    let (_, page) = exchange(admin, "GET", "/metrics", &admin.to_string(), "")?;
+    let rows = page.lines().filter(|line| line.split(['{', ' ']).next() == Some(name));
+    Ok(rows.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum())
+}
+
 /// Groups of the hub that REST still finds, in words.
 pub(crate) fn groups_left(server: &Server, hub: &str, groups: usize) -> Result<Vec<String>, Error> {
     let mut left = Vec::new();

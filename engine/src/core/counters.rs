@@ -177,10 +177,16 @@ counters! {
     tls_client_certificates: Counter,
     /// HTTP requests handled.
     http_requests: Counter,
+    /// HTTP requests answered with a status from 400 on: what was asked for is wrong, not there, or over a bound.
+    http_requests_refused: Counter,
+    /// Times no more of what a peer had asked for was answered before it had read what was.
+    http_answers_held: Counter,
     /// Turns of the loop.
     turns: Counter,
     /// Turns of the loop that took longer than 10 ms.
     turns_long: Counter,
+    /// Times a turn was flushed before all its input was read, because that was much.
+    turns_flushed_early: Counter,
 }
 
 /// One closed connection.

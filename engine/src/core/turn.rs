@@ -332,6 +332,7 @@ impl Core {
     pub(crate) fn flush_early(&mut self) {
         if self.turn_bytes >= TURN_BYTES {
             self.turn_bytes = 0;
+            self.io.shared.counters.turns_flushed_early.add(1);
             self.flush_hubs();
             self.mesh.send(&mut self.io.ring);
             self.line.send();

@@ -82,6 +82,8 @@ pub(crate) struct HttpConnection {
     body_bytes: u64,
     /// Answers made so far; more than when a request was given to hyper means its answer is written.
     answered: Rc<Cell<u64>>,
+    /// Answers with a status from 400 on since the last poll.
+    refusals: Rc<Cell<u64>>,
     hyper: Pin<Box<dyn Future<Output = hyper::Result<()>>>>,
     woken: Arc<Woken>,
     waker: Waker,
@@ -113,7 +115,9 @@ impl HttpConnection {
         let pipe = Rc::new(RefCell::new(Pipe::default()));
         let asker = Rc::new(Asker::default());
         let answered = Rc::new(Cell::new(0));
-        let service = Answering { service, asker: asker.clone(), answered: answered.clone() };
+        let refusals = Rc::new(Cell::new(0));
+        let (answers, refused) = (answered.clone(), refusals.clone());
+        let service = Answering { service, asker: asker.clone(), answered: answers, refusals: refused };
         let hyper = http1::Builder::new()
             // The core has its own deadlines; hyper would want a timer.
             .header_read_timeout(None)
@@ -129,6 +133,7 @@ impl HttpConnection {
             asker,
             body_bytes: 0,
             answered,
+            refusals,
             hyper: Box::pin(hyper),
             waker: Waker::from(woken.clone()),
             woken,
@@ -201,6 +206,7 @@ impl HttpConnection {
 
     /// Ends the connection with an answer of our own, behind what was answered before.
     fn refuse(&mut self, fault: HeadFault, refused: Refused, progress: &mut HttpProgress) {
+        self.refusals.set(self.refusals.get() + 1);
         write_fault(&mut self.pipe.borrow_mut().output, fault.status, &[], fault.reason);
         self.phase = Phase::Closed;
         progress.refused = Some(refused);
@@ -271,6 +277,7 @@ impl HttpHandler for HttpConnection {
         }
         let output = std::mem::take(&mut self.pipe.borrow_mut().output);
         progress.output = Bytes::from(output);
+        progress.refusals = self.refusals.take();
         progress.call = self.asker.call.borrow_mut().take();
         progress.close = matches!(self.phase, Phase::Closed) && progress.upgrade.is_none();
         progress
@@ -359,6 +366,7 @@ struct Answering {
     service: Answerer,
     asker: Rc<Asker>,
     answered: Rc<Cell<u64>>,
+    refusals: Rc<Cell<u64>>,
 }
 
 impl Service<Request<Incoming>> for Answering {
@@ -368,10 +376,11 @@ impl Service<Request<Incoming>> for Answering {
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let reply = (self.service)(request, self.asker.clone());
-        let answered = self.answered.clone();
+        let (answered, refusals) = (self.answered.clone(), self.refusals.clone());
         Box::pin(async move {
             let reply = reply.await;
             answered.set(answered.get() + 1);
+            refusals.set(refusals.get() + u64::from(reply.status().as_u16() >= 400));
             Ok(reply)
         })
     }

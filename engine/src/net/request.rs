@@ -8,7 +8,7 @@ use crate::core::socket::{Echo, Kind, Socket};
 use crate::core::turn::Core;
 use crate::memory::SHORT_OF_MEMORY;
 use crate::net::gate::{Admission, Admitted, UpgradeRequest};
-use crate::net::http::write_fault;
+use crate::net::http::{write_error, write_fault};
 use crate::net::patience::{Awaits, Http};
 use crate::net::peer::{Named, Via};
 use crate::net::{HttpAnswer, HttpCall, Listener, OwnedContent, Refused};
@@ -336,6 +336,7 @@ impl Core {
             }
             let Kind::Http(http) = &mut socket.kind else { return };
             if http.has_said_enough(epoch) {
+                self.io.shared.counters.http_answers_held.add(1);
                 // Called again in the next turn: then it shows whether the peer took it.
                 return self.resume.push_back(key);
             }
@@ -349,6 +350,9 @@ impl Core {
                     Refused::Upgrade => &counters.upgrades_refused,
                 }
                 .add(1);
+            }
+            if progress.refusals > 0 {
+                self.io.shared.counters.http_requests_refused.add(progress.refusals);
             }
             let deadline = http.deadline(self.now, &self.settings.sockets);
             let awaits = http.handler.stage().awaits;

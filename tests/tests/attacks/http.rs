@@ -1,7 +1,9 @@
 //! HTTP as vectors, on both listeners, each followed by another request on the same connection (`reliability` checks 4
 //! to 6): two readers that disagree about where a request ends are how requests are smuggled.
 
-use ringhub_tests::{Client, Endpoint, RawSocket, Server};
+use ringhub_tests::{Client, Endpoint, RawSocket, Server, wait_until};
+
+use crate::admin::metric;
 
 #[path = "../../vectors/http.rs"]
 mod vectors;
@@ -63,6 +65,30 @@ fn check(endpoint: &Endpoint, vectors: &[Vector]) {
         // It may be refused before all of it is written.
         let _ = socket.try_write([&vector.bytes, CANARY.as_bytes()].concat());
         expect_answers(&mut socket, vector);
+    }
+}
+
+/// A head may be so long, and costs that and not much more while the rest of it is awaited; a byte too many is 431.
+#[test]
+fn heads_of_the_largest_size_cost_what_they_are() {
+    const SOCKETS: usize = 200;
+    let mut server = Server::start();
+    server.use_receive_buffers();
+    let before = server.process().resident_bytes();
+    let longest = format!("GET / HTTP/1.1\r\nHost: h\r\nX: {}", "x".repeat(16_300));
+    let bytes_in = || metric(&server, &["ringhub_bytes_in_total"]).expect("it is on the page");
+    let all = bytes_in() + (SOCKETS * longest.len()) as f64;
+    let mut sockets: Vec<RawSocket> = (0..SOCKETS).map(|_| server.raw()).collect();
+    sockets.iter_mut().for_each(|socket| socket.write(&longest));
+    wait_until("all of it has come", || bytes_in() >= all);
+    let each = server.process().resident_bytes().saturating_sub(before) / SOCKETS;
+    println!("{each} bytes for each head of {}", longest.len());
+    let tls = if server.tls.is_some() { 64 << 10 } else { 0 };
+    assert!(each < (32 << 10) + tls, "{each} bytes for a head");
+    for mut socket in sockets {
+        let _ = socket.try_write("x".repeat(1_000));
+        assert_eq!(socket.read_response().status, 431);
+        socket.expect_end();
     }
 }
 

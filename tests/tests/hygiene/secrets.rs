@@ -1,6 +1,7 @@
 //! A server with every kind of secret in play, through all that it does and all that goes wrong: none of them is
 //! printed, logged or shown.
 
+use std::collections::HashSet;
 use std::fs;
 
 use base64_simd::{STANDARD, URL_SAFE_NO_PAD};
@@ -24,10 +25,15 @@ const CLIENT: &str = "client-secret-of-a-handler";
 const BEARER: &str = "bearer-token-of-a-handler";
 const REST_PATH: &str = "/api/hubs/chat/users/nobody";
 
+/// So many characters of a token say which it was, and bring a guess of the rest nearer.
+const PIECE_BYTES: usize = 16;
+
 /// Secrets, and texts that must not have them.
 #[derive(Default)]
 struct Watch {
     secrets: Vec<String>,
+    /// All pieces of what stands in tokens behind their headers, which are alike.
+    pieces: HashSet<[u8; PIECE_BYTES]>,
     shown: String,
 }
 
@@ -38,9 +44,13 @@ impl Watch {
         self.secrets.push(secret);
     }
 
-    /// What of a token nobody could make up.
+    /// A token's claims and its signature, in whole and in pieces: a field that is cut at its bound shows a part.
     fn keep_token(&mut self, token: &str) {
-        self.keep(token.rsplit('.').next().expect("a part"));
+        let (_header, rest) = token.split_once('.').expect("a part");
+        for part in rest.split('.') {
+            self.keep(part);
+            self.pieces.extend(part.as_bytes().array_windows().copied());
+        }
     }
 
     fn show(&mut self, text: &str) {
@@ -65,6 +75,10 @@ impl Watch {
                 let found = self.shown.lines().find(|line| line.contains(&form));
                 assert!(found.is_none(), "{secret} as {form}: {}", found.unwrap_or_default());
             }
+        }
+        for line in self.shown.lines() {
+            let piece = line.as_bytes().array_windows().find(|piece| self.pieces.contains(*piece));
+            assert!(piece.is_none(), "a piece of a token: {line}");
         }
     }
 }
@@ -159,7 +173,7 @@ fn clients(server: &Endpoint, watch: &mut Watch) {
         good.sign("another-key-0123456789-0123456789-0123456789"),
         good.clone().claim("exp", json!(now_seconds() - 3600)).sign(&server.key),
         Token::new("http://elsewhere.example.com/").sign(&server.key),
-        good.header(json!({ "alg": "RS256", "typ": "JWT", "kid": "no-such-key" })).sign(&server.key),
+        good.clone().header(json!({ "alg": "RS256", "typ": "JWT", "kid": "no-such-key" })).sign(&server.key),
     ] {
         server.refuse(Client::json().token(bad.clone()), 401);
         server.refuse(Client::json().no_token().header("Authorization", &format!("Bearer {bad}")), 401);
@@ -174,6 +188,21 @@ fn clients(server: &Endpoint, watch: &mut Watch) {
         all.push(bad);
     }
     Endpoint::plain(server.addr, &server.key).http("GET", &format!("/?access_token={fine}")).expect(400);
+    // Two that are longer than what the log takes of a field, one of them good.
+    let long = good.claim("webpubsub.group", json!(vec!["a group with a long name"; 60]));
+    for key in [server.key.as_str(), "another-key-0123456789-0123456789-0123456789"] {
+        let token = long.clone().sign(key);
+        assert!(token.len() > 1 << 10);
+        let client = Client::json().token(token.as_str());
+        if key == server.key {
+            drop(server.connect(client))
+        } else {
+            drop(server.refuse(client, 401))
+        }
+        server.http("GET", &format!("/client/hubs/chat?access_token={token}")).expect(400);
+        server.http("GET", &format!("/nowhere?access_token={token}")).expect(404);
+        all.push(token);
+    }
     all.iter().for_each(|token| watch.keep_token(token));
 
     let phone = server.connect(Client::reliable());
@@ -362,5 +391,15 @@ fn a_secret_that_is_shown_is_found_in_every_form() {
         watch.check();
         watch.show(&shown);
         assert!(std::panic::catch_unwind(|| watch.check()).is_err(), "{shown}");
+    }
+    let token = Token::new("http://here.example.com/").sign(PRIMARY);
+    let middles = token.match_indices('.').map(|(dot, _)| &token[dot + 5..dot + 5 + PIECE_BYTES]);
+    for piece in middles {
+        let mut watch = Watch::default();
+        watch.keep_token(&token);
+        watch.show(&token[..20]);
+        watch.check();
+        watch.show(&format!("token=…{piece}…"));
+        assert!(std::panic::catch_unwind(|| watch.check()).is_err(), "{piece}");
     }
 }
