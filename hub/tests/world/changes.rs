@@ -90,8 +90,11 @@ impl World {
         let Some(id) = id else { return };
         let user = || Target::User(UserId::parse("u").unwrap());
         let connection = || Target::Connection(id.to_string().into());
-        let (member, chosen) =
-            if self.random.below(3) == 0 { (user(), "user".into()) } else { (connection(), format!("only:{id}")) };
+        let (member, chosen) = if self.random.below(3) == 0 {
+            (user(), "user".into())
+        } else {
+            (connection(), format!("only:{id}"))
+        };
         match self.random.below(16) {
             0..4 => {
                 self.tally.note("add to group");
@@ -189,7 +192,10 @@ impl World {
             _ => (Operation::Grant(permission), true),
         };
         self.tally.note(if allow { "grant" } else { "revoke" });
-        may.iter_mut().enumerate().filter(|(n, _)| group.is_none_or(|group| *n == group)).for_each(|(_, may)| *may = None);
+        may.iter_mut()
+            .enumerate()
+            .filter(|(n, _)| group.is_none_or(|group| *n == group))
+            .for_each(|(_, may)| *may = None);
         self.request(hub, &operation, Doing::Permission { id, action, group, allow });
     }
 

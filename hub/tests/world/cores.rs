@@ -60,7 +60,9 @@ impl World {
                             let is_meant = client.is_none_or(|who| self.callers[hub].closes(who));
                             assert!(is_meant, "{id} was closed though no call says so");
                         }
-                        CloseCategory::ServiceReload if !self.cores[core].stopped => self.note(Fault::Drained),
+                        CloseCategory::ServiceReload if !self.cores[core].stopped => {
+                            self.note(Fault::Drained)
+                        }
                         CloseCategory::SlowClient if &*reason == MEMORY_IS_SHORT => {
                             self.note(if is_lost { Fault::ShedLost } else { Fault::ShedOpen });
                         }

@@ -106,11 +106,7 @@ impl Handler {
             }
             EventSubject::User(_) => {
                 let number = std::str::from_utf8(&event.body).unwrap().parse().unwrap();
-                assert!(
-                    record.connected && record.is_next(number),
-                    "{id}: {number} after {}",
-                    record.asked
-                );
+                assert!(record.connected && record.is_next(number), "{id}: {number} after {}", record.asked);
                 record.asked = number;
                 Some(number)
             }

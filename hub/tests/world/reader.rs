@@ -1,10 +1,10 @@
 //! What clients get, and whether it is right.
 
-use super::{Fault, World};
 use super::acts::padding;
 use super::client::{Asked, Byte, Expected, Member};
 use super::protobuf;
 use super::socket::frame;
+use super::{Fault, World};
 use ringhub_hub::{Input, Time};
 use ringhub_protocol::pubsub::Subprotocol;
 
@@ -107,7 +107,10 @@ impl World {
                 let id = message["invocationId"].as_str().expect("an id").parse().unwrap();
                 let is_awaited = who.invoked.remove(&id) || who.cancelled.remove(&id);
                 // Or it was asked over an earlier socket.
-                assert!(is_awaited || who.subprotocol.is_reliable(), "client {client}: {message} was not asked");
+                assert!(
+                    is_awaited || who.subprotocol.is_reliable(),
+                    "client {client}: {message} was not asked"
+                );
                 if let Some(data) = message["data"].as_str() {
                     assert_eq!(message["success"], true);
                     assert_eq!(data.split(' ').nth(3), Some(&*id.to_string()), "another's answer");
