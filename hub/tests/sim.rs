@@ -5,7 +5,11 @@
 //! - a member whose join was acknowledged gets every later publication, once, in each publisher's order, also
 //!   across groups; REST sends arrive in the order of their answers, wherever they came in, and
 //!   those with a filter reach whom it holds for and nobody else;
-//! - nobody gets a group's message after its leave was acknowledged, another hub's, or one that was denied;
+//! - nobody gets a group's message after its leave was acknowledged, another hub's, or one that was denied, be it for
+//!   a missing permission or for want of memory;
+//! - what an application changes by REST holds from the answer on: who is in a group gets its messages, who is out gets
+//!   none behind the next ping; who may do what; who is closed and who is not;
+//! - whatever arrives is whole, deflated or not, however long; pings come in order, each invocation is answered once;
 //! - reliable clients see every id once and in order over any number of sockets;
 //! - messages whose time is over may be missing, their ids too; none that waited in a queue arrives late;
 //! - an event handler is asked about one event of a connection at a time, in order, about each once, and never after
@@ -16,7 +20,7 @@
 //! - *safety*: faults never end, connections are refused and end of age, cores stop in the middle. None of the above
 //!   may be broken at any step, and when all cores have stopped, nothing is left;
 //! - *liveness*: faults end. Within a bounded number of rounds every join is acknowledged, every request answered,
-//!   every message that is owed delivered, and each core knows exactly the groups that others have members of; then
+//!   every message that is owed delivered, and each core knows exactly who is in which group, here and elsewhere; then
 //!   everybody joins, publishes and hears once more, leaves, and nothing is left.
 //!
 //! A seed that fails prints the command that repeats it. `RINGHUB_SIM_SEEDS=10000` makes a night's run of it
