@@ -336,12 +336,17 @@ impl World {
     /// The client gives up one of its invocations, whether it is asked about or waits.
     fn cancel(&mut self, client: usize) {
         let who = &mut self.clients[client];
+        let transport = who.transport.expect("open");
+        if self.cores[who.core].hubs[who.hub].socket_of(transport.connection) != who.socket {
+            return;
+        }
         let which = self.random.below(who.invoked.len().max(1));
         let Some(number) = who.invoked.iter().nth(which).copied() else { return };
         who.invoked.remove(&number);
-        who.cancelled.insert(number);
+        if self.handler.cancelled(who.id.expect("open"), number) {
+            who.cancelled.insert(number);
+        }
         self.tally.note("cancel");
-        self.handler.cancelled(who.id.expect("open"), number);
         let invocation_id = number.to_string();
         self.say(client, ClientMessage::CancelInvocation { invocation_id: invocation_id.as_str().into() });
     }

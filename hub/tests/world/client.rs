@@ -109,7 +109,7 @@ pub(crate) struct Client {
     pub(crate) heard: u64,
     /// By ping: groups it was taken out of before, so whatever it reads behind that is not theirs.
     pub(crate) fences: Vec<(u64, usize)>,
-    /// Invocations that are to be answered, and those it gave up.
+    /// Invocations that are to be answered, and those it gave up when their answers were on their way.
     pub(crate) invoked: BTreeSet<u64>,
     pub(crate) cancelled: BTreeSet<u64>,
 }

@@ -75,9 +75,12 @@ impl Handler {
         record.said
     }
 
-    /// A client gave up an invocation.
-    pub(crate) fn cancelled(&mut self, id: ConnectionId, number: u64) {
-        self.connections.get_mut(&id).expect("it said it").cancelled.insert(number);
+    /// A client gives up an invocation; returns whether the answer was given before, so that it may still come.
+    pub(crate) fn cancelled(&mut self, id: ConnectionId, number: u64) -> bool {
+        let record = self.connections.get_mut(&id).expect("it said it");
+        record.cancelled.insert(number);
+        let is_open = |question: &Question| question.id == id && question.number == Some(number);
+        number <= record.asked && !self.questions.iter().any(is_open)
     }
 
     /// Whether nobody may wait for the answer to this any more: what was given up, and what a stop gave up.
@@ -106,6 +109,10 @@ impl Handler {
             }
             EventSubject::User(_) => {
                 let number = std::str::from_utf8(&event.body).unwrap().parse().unwrap();
+                assert!(
+                    !record.cancelled.contains(&number),
+                    "{id}: {number} was given up before it was asked"
+                );
                 assert!(record.connected && record.is_next(number), "{id}: {number} after {}", record.asked);
                 record.asked = number;
                 Some(number)
