@@ -83,6 +83,7 @@ impl World {
         let deflate = (self.random.below(2) == 0).then(DeflateOffer::default);
         let who = &mut self.clients[client];
         who.phase = Phase::Connecting;
+        who.inflates = deflate.is_some();
         let group = (who.forbidden + 1) % who.groups.len();
         let mut groups = Vec::new();
         if with_group {
@@ -123,6 +124,7 @@ impl World {
         let subprotocol = self.clients[client].subprotocol;
         let prologue = b"\x81\x01@".to_vec();
         let deflate = self.random.below(2) == 0;
+        self.clients[client].inflates = deflate;
         let recover = Recover { socket, id, subprotocol, address: None, prologue, deflate };
         self.feed(core, hub, Input::Recover(Box::new(recover)));
     }
@@ -218,6 +220,20 @@ impl World {
     fn publish(&mut self, client: usize) {
         let group = self.random.below(self.setup.groups);
         self.publish_to(client, group);
+    }
+
+    /// Somebody publishes to a group before the cores have told each other anything more.
+    pub(super) fn publish_at_once(&mut self, hub: usize, group: usize) {
+        let first = self.random.below(self.setup.clients);
+        let order = (first..self.setup.clients).chain(0..first);
+        let may = |who: &super::Client| {
+            let is_ready = who.hub == hub && who.phase == Phase::Open && who.subprotocol != Subprotocol::Raw;
+            is_ready && who.may_send(group) == Some(true) && self.admits(who.core)
+        };
+        let publisher = order.into_iter().find(|&client| may(&self.clients[client]));
+        if let Some(client) = publisher {
+            self.publish_to(client, group);
+        }
     }
 
     pub(super) fn publish_to(&mut self, client: usize, group: usize) {

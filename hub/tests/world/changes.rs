@@ -264,6 +264,7 @@ impl World {
             }
             if added {
                 who.groups[group] = Member::Yes;
+                self.changed = Some((who.hub, group));
             } else if removed && who.groups[group] == Member::Unsure {
                 let ping = match pinged {
                     Some((of, ping)) if of == client => ping,

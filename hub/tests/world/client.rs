@@ -104,6 +104,8 @@ pub(crate) struct Client {
     pub(crate) held: bool,
     /// It reads nothing before this step.
     pub(crate) deaf_until: u64,
+    /// It takes deflated messages over its socket.
+    pub(crate) inflates: bool,
     /// The last ping its socket was sent, and the last it read.
     pub(crate) pinged: u64,
     pub(crate) heard: u64,
@@ -128,6 +130,7 @@ impl Client {
             hub: index / 2 % 2,
             may: base_permissions(index % groups, groups),
             connection: None,
+            inflates: false,
             pinged: 0,
             heard: 0,
             fences: Vec::new(),

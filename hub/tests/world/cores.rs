@@ -4,7 +4,7 @@ use super::client::{Member, Phase};
 use super::socket::Writer;
 use super::{Core, Fault, HUBS, World};
 use ringhub_hub::effect::{CloseCategory, CloseHow, RefusedBy};
-use ringhub_hub::{Budget, CoreId, Effect, Effects, Input, SocketKey, Transport};
+use ringhub_hub::{Budget, CoreId, Effect, Effects, Input, SocketKey, Time, Transport};
 
 impl World {
     pub(super) fn feed(&mut self, core: usize, hub: usize, input: Input<'_>) {
@@ -22,6 +22,11 @@ impl World {
             if self.cores[core].hubs[hub].next_timeout().is_some_and(|due| due <= self.now) {
                 self.cores[core].hubs[hub].handle_timeout(self.now, &mut effects);
             }
+            let Core { hubs, limits, .. } = &self.cores[core];
+            let is_old =
+                |opened: Time| limits.lifetime_ms > 0 && opened.after_ms(limits.lifetime_ms) <= self.now;
+            let rows = hubs[hub].connections(0, usize::MAX);
+            assert!(rows.iter().all(|row| !is_old(row.opened)), "a connection outlived its time");
             self.carry_out(core, hub, effects);
         }
     }

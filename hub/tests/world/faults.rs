@@ -192,6 +192,7 @@ impl World {
                 let core = self.random.below(cores);
                 let limits = limits(&mut self.random, self.mode);
                 self.note(Fault::LimitsChanged);
+                self.cores[core].limits = limits;
                 self.cores[core].hubs.iter_mut().for_each(|hub| hub.set_limits(limits));
             }
             90..92 => {

@@ -86,6 +86,7 @@ struct Core {
     asleep_until: u64,
     stopped: bool,
     is_short_of_memory: bool,
+    limits: Limits,
 }
 
 /// The REST caller: one call at a time, so its publications have one order.
@@ -170,6 +171,8 @@ pub(crate) struct World {
     next_request: u64,
     /// Most bytes a plain socket keeps.
     outbox_max: usize,
+    /// A hub and a group somebody was put into just now: to be published to at once.
+    changed: Option<(usize, usize)>,
     /// The faults are over.
     calm: bool,
     /// Nobody comes any more.
@@ -191,6 +194,7 @@ impl World {
             asleep_until: 0,
             stopped: false,
             is_short_of_memory: false,
+            limits,
         };
         let links = (0..setup.cores).map(|_| (0..setup.cores).map(|_| Link::default()).collect());
         Self {
@@ -205,6 +209,7 @@ impl World {
             handler: Handler::default(),
             next_request: 0,
             outbox_max,
+            changed: None,
             calm: false,
             leaving: false,
             tally: Tally::default(),
@@ -215,6 +220,9 @@ impl World {
     pub(crate) fn step(&mut self) {
         self.tally.operations += 1;
         let (cores, clients) = (self.setup.cores, self.setup.clients);
+        if let Some((hub, group)) = self.changed.take() {
+            return self.publish_at_once(hub, group);
+        }
         match self.random.below(100) {
             0..38 => {
                 let client = self.random.below(clients);

@@ -40,7 +40,9 @@ impl World {
             who.greeted = 1 + u8::from(who.subprotocol == Subprotocol::Raw);
         }
         while let Some((opcode, payload, first)) = frame(&mut self.clients[client].inbox) {
-            self.tally.inflated += u64::from(first.value & 0x40 != 0);
+            let is_deflated = first.value & 0x40 != 0;
+            assert!(!is_deflated || self.clients[client].inflates, "client {client} takes nothing deflated");
+            self.tally.inflated += u64::from(is_deflated);
             self.receive(client, opcode, &payload, first);
         }
     }
