@@ -237,6 +237,10 @@ impl World {
     }
 
     pub(super) fn publish_to(&mut self, client: usize, group: usize) {
+        // A raw client is closed for publishing what it may not.
+        if self.clients[client].transport.is_none() {
+            return;
+        }
         let (mut ttl_seconds, mut until) = self.ttl();
         let no_echo = self.random.below(4) == 0;
         let wants_ack = self.random.below(8) > 0;
