@@ -12,6 +12,7 @@ until its file is taken out of `found`: every further slice would only find it a
 """
 
 import argparse
+import contextlib
 import hashlib
 import json
 import os
@@ -36,6 +37,8 @@ INPUT_BYTES_MAX = 4096
 # time on the clock, of which a process of lowest priority may see little.
 INPUT_SECONDS_MAX = 120
 GRACE_SECONDS = 3600
+# How libFuzzer ends when it is told to (SIGINT).
+INTERRUPTED = 72
 
 
 def main():
@@ -53,6 +56,8 @@ def main():
 
     if arguments.verb != "status" and not arguments.no_build:
         build(target_dir, folder)
+    if not (folder / "bin").is_dir():
+        sys.exit(f"nothing has been built in {folder}: `run` does that")
     known = sorted(binary.name for binary in (folder / "bin").iterdir())
     unknown = set(arguments.targets) - set(known)
     if unknown:
@@ -97,6 +102,8 @@ class Target:
         if self.ledger.exists():
             self.slices = [json.loads(line) for line in self.ledger.read_text().splitlines()]
         self.process = None
+        # It ended badly and left no input: started again it would only do so again.
+        self.is_broken = False
 
     def cpu_seconds(self):
         return sum(slice["cpu"] for slice in self.slices)
@@ -111,6 +118,8 @@ class Target:
         command = [
             self.binary, self.corpus, self.kept, f"-artifact_prefix={self.found}/", f"-max_total_time={seconds}",
             f"-max_len={INPUT_BYTES_MAX}", f"-timeout={INPUT_SECONDS_MAX}", "-print_final_stats=1", "-print_funcs=0", "-reload=0",
+            # What is slow beside other work is no finding.
+            f"-report_slow_units={INPUT_SECONDS_MAX}",
         ]
         self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log, preexec_fn=lambda: os.nice(19))
         self.deadline = time.monotonic() + seconds + GRACE_SECONDS
@@ -144,7 +153,8 @@ class Target:
         self.slices.append(entry)
         with self.ledger.open("a") as ledger:
             ledger.write(json.dumps(entry) + "\n")
-        if self.process.returncode != 0 and not self.findings():
+        if self.process.returncode not in (0, INTERRUPTED) and not self.findings():
+            self.is_broken = True
             print(f"{self.name} ended with {self.process.returncode} and left no input:\n{text[-2000:]}", flush=True)
 
     def last_growth(self):
@@ -165,6 +175,7 @@ class Target:
         smallest.mkdir()
         # Without counters an input is kept for the edges it reaches, not for how often it does.
         command = [self.binary, "-set_cover_merge=1", "-use_counters=0", f"-max_len={INPUT_BYTES_MAX}"]
+        command += [f"-report_slow_units={INPUT_SECONDS_MAX}"]
         command += [f"-artifact_prefix={self.found}/", smallest, self.kept, self.corpus]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         inputs = sorted(smallest.iterdir(), key=lambda input: input.stat().st_size)
@@ -185,9 +196,11 @@ def run(targets, arguments):
         nonlocal stopping
         stopping = True
         for target in targets:
-            if target.process:
-                # Not by way of `Popen`, which would take the child's end from `wait4`.
-                os.kill(target.process.pid, signal.SIGINT)
+            # One that has ended already, and is about to be noticed, is nobody any more.
+            if target.process and target.process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    # Not by way of `Popen`, which would take the child's end from `wait4`.
+                    os.kill(target.process.pid, signal.SIGINT)
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
@@ -207,7 +220,8 @@ def run(targets, arguments):
         running = [target for target in targets if target.process]
         waiting = [
             target for target in targets
-            if not target.process and not target.findings() and target.cpu_seconds() < arguments.hours * 3600
+            if not target.process and not target.is_broken and not target.findings()
+            and target.cpu_seconds() < arguments.hours * 3600
         ]
         if not running and (stopping or not waiting):
             return

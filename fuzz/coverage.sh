@@ -19,18 +19,22 @@ fi
 # What each target is there for.
 files_of() {
     case $1 in
+        client_url) echo protocol/src/auth/client_url.rs protocol/src/uri.rs ;;
         chunked_body) echo protocol/src/http/chunked.rs ;;
-        deflate) echo protocol/src/ws/deflate*.rs protocol/src/ws/deflate/*.rs ;;
+        deflate) echo protocol/src/ws/{deflate,extension}.rs ;;
         event_handler) echo protocol/src/events/*.rs ;;
         filter) echo protocol/src/rest/filter/*.rs ;;
         frame_decoder) echo protocol/src/ws/{frame,message,mask,utf8}.rs ;;
         http_response) echo protocol/src/http/response.rs ;;
         hub_operations) echo hub/src/*.rs ;;
+        key_set) echo relay/src/jwks.rs ;;
         json_subprotocol) echo protocol/src/pubsub/{json,data}.rs ;;
         protobuf_subprotocol) echo protocol/src/pubsub/protobuf/*.rs ;;
+        peer_headers) echo protocol/src/{forwarded,origin}.rs protocol/src/auth/audience.rs ;;
         proxy_header) echo protocol/src/proxy.rs ;;
         rest_route) echo protocol/src/rest/{route,query,body,page,group_change}.rs ;;
         role_pattern) echo protocol/src/auth/role.rs ;;
+        set_cookie) echo relay/src/cookies.rs ;;
         token) echo protocol/src/auth/{token,claims,issued}.rs ;;
         upgrade_request) echo protocol/src/http.rs protocol/src/ws/handshake.rs protocol/src/uri.rs ;;
     esac
@@ -39,19 +43,29 @@ files_of() {
 targets=("$@")
 [ ${#targets[@]} -gt 0 ] || mapfile -t targets < <(cargo +nightly fuzz list)
 for name in "${targets[@]}"; do
-    (cd fuzz && RUSTFLAGS="-Cinstrument-coverage --cfg fuzzing -Ccodegen-units=4" \
-        cargo +nightly build --quiet --release --target "$host" --target-dir "$target" --bin "$name")
-    binary=$target/$host/release/$name
-    profile=$target/$name
-    # Run as a list of files, each once: nothing is made up and nothing written.
-    find "fuzz/corpus/$name" -type f -print0 |
-        LLVM_PROFILE_FILE="$profile-%p.profraw" xargs -0 -n 2000 "$binary" >/dev/null 2>&1
-    "$tools/llvm-profdata" merge -sparse "$profile"-*.profraw -o "$profile.profdata"
-    rm "$profile"-*.profraw
     files=()
     for file in $(files_of "$name"); do
         [ -f "$file" ] && files+=("$file")
     done
+    if [ ${#files[@]} -eq 0 ]; then
+        echo "$name: which files it is there for is not said in fuzz/coverage.sh" >&2
+        exit 1
+    fi
+    if [ -z "$(find "fuzz/corpus/$name" -type f -print -quit)" ]; then
+        echo "$name: fuzz/corpus/$name holds no input" >&2
+        exit 1
+    fi
+    (cd fuzz && RUSTFLAGS="-Cinstrument-coverage --cfg fuzzing -Ccodegen-units=4" \
+        cargo +nightly build --quiet --release --target "$host" --target-dir "$target" --bin "$name")
+    binary=$target/$host/release/$name
+    profile=$target/$name
+    rm -f "$profile"-*.profraw
+    # Run as a list of files, each once: nothing is made up and nothing written.
+    find "fuzz/corpus/$name" -type f -print0 |
+        LLVM_PROFILE_FILE="$profile-%p.profraw" xargs -0 -r -n 2000 "$binary" >"$profile.log" 2>&1 ||
+        { tail -n 20 "$profile.log" >&2; echo "$name: an input of the corpus fails" >&2; exit 1; }
+    "$tools/llvm-profdata" merge -sparse "$profile"-*.profraw -o "$profile.profdata"
+    rm "$profile"-*.profraw
     "$tools/llvm-cov" export -summary-only -instr-profile "$profile.profdata" "$binary" "${files[@]}" |
         python3 -c '
 import json, os, sys

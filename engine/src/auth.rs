@@ -24,12 +24,12 @@ use keys::{BadKey, KeyRing};
 use ringhub_hub::ConnectionId;
 use ringhub_protocol::auth::audience::{RequestOrigin, client_audience_matches, rest_audience_matches};
 use ringhub_protocol::auth::claims::{ClientClaims, RestClaims};
+use ringhub_protocol::auth::client_url::{ClientUrl, bearer};
 use ringhub_protocol::auth::token::{Algorithm, Unverified};
 use ringhub_protocol::name::{GroupName, HubName, UserId};
 use ringhub_protocol::pubsub::Subprotocol;
 use ringhub_protocol::rest::error::{ErrorBody, ErrorCode};
 use ringhub_protocol::rest::{ClientType, GenerateToken};
-use ringhub_protocol::uri::{percent_decode, query_pairs};
 use ringhub_protocol::ws::handshake;
 use serde::Serialize;
 use std::borrow::Cow;
@@ -142,13 +142,11 @@ impl Verifier {
     }
 
     fn admit_or_refuse(&self, now_unix: u64, request: &UpgradeRequest<'_>) -> Result<Admission, ErrorBody> {
-        let (path, query) = request.target.split_once('?').unwrap_or((request.target, ""));
-        let query = ClientQuery::parse(query)?;
-        let hub = hub_of(path, &query)?;
+        let url = ClientUrl::parse(request.target)?;
+        let hub = url.hub()?;
         let (subprotocol, echoed) = handshake::choose(request.subprotocols);
         let echoed = echoed.map(Box::from);
-        if let Some(id) = query.connection_id.as_deref().filter(|id| !id.is_empty()) {
-            let token = query.reconnection_token.as_deref().unwrap_or_default();
+        if let Some((id, token)) = url.recovery() {
             return Ok(match ConnectionId::parse(id) {
                 Some(id) if self.reconnection_token_is_good(&hub, &id, token) => {
                     Admission::Recover { hub, id, subprotocol, echoed }
@@ -157,7 +155,7 @@ impl Verifier {
             });
         }
         let terms = self.terms.load();
-        let (user, roles, groups) = match query.token(request) {
+        let (user, roles, groups) = match url.token(request.authorization) {
             Some(token) => {
                 let claims = terms.client_claims(now_unix, &token, &hub, request)?;
                 (claims.user, claims.roles, claims.groups)
@@ -167,7 +165,7 @@ impl Verifier {
                 return Err(unauthorized("The request has no token and the hub takes no anonymous clients."));
             }
         };
-        let raw_group = query.raw_group()?.filter(|_| subprotocol == Subprotocol::Raw);
+        let raw_group = url.raw_group()?.filter(|_| subprotocol == Subprotocol::Raw);
         Ok(Admission::Connect(Box::new(Admitted {
             hub,
             subprotocol,
@@ -323,115 +321,18 @@ fn reconnection_message(hub: &HubName, id: &ConnectionId) -> Vec<u8> {
     [hub.as_str(), "\n", id.text().as_str()].concat().into_bytes()
 }
 
-/// The token of an `Authorization` header.
-fn bearer(authorization: &str) -> Option<&str> {
-    let (scheme, token) = authorization.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("Bearer").then(|| token.trim_matches(' '))
-}
-
 /// The hub a client asks for, if its request names a legal one.
 pub(crate) fn requested_hub(target: &str) -> Option<HubName> {
-    let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    hub_of(path, &ClientQuery::parse(query).ok()?).ok()
+    ClientUrl::parse(target).ok()?.hub().ok()
 }
 
 /// The token a client shows, good or not.
 pub(crate) fn client_token_of<'a>(request: &UpgradeRequest<'a>) -> Option<Cow<'a, str>> {
-    let (_, query) = request.target.split_once('?').unwrap_or((request.target, ""));
-    ClientQuery::parse(query).ok()?.token(request)
-}
-
-/// The hub a client's path names (`client-protocols` §1.1).
-fn hub_of(path: &str, query: &ClientQuery<'_>) -> Result<HubName, ErrorBody> {
-    let name = match path {
-        "/client" | "/client/" => query.hub.clone().ok_or_else(|| {
-            ErrorBody::bad_parameter("hub", "The hub is missing: use /client/hubs/{hub} or ?hub={hub}.")
-        })?,
-        _ => match path.strip_prefix("/client/hubs/").map(|hub| hub.strip_suffix('/').unwrap_or(hub)) {
-            Some(hub) if !hub.contains('/') => percent_decode(hub).ok_or_else(|| {
-                ErrorBody::bad_parameter("hub", "The hub in the path holds a malformed escape.")
-            })?,
-            _ if path.starts_with("/clients/mqtt/") => return Err(not_built("MQTT")),
-            _ if path.starts_with("/clients/socketio/") => return Err(not_built("Socket.IO")),
-            _ if path.starts_with("/server/tunnel") => return Err(not_built("The server tunnel")),
-            _ => {
-                let message = "There is no such path; clients connect to /client/hubs/{hub}.";
-                return Err(ErrorBody::new(ErrorCode::NotFound, message));
-            }
-        },
-    };
-    HubName::parse(&name).map_err(|invalid| ErrorBody::bad_parameter("hub", invalid.rule))
-}
-
-fn not_built(what: &str) -> ErrorBody {
-    ErrorBody::new(ErrorCode::NotImplemented, format!("{what} is not built yet."))
+    ClientUrl::parse(request.target).ok()?.token(request.authorization)
 }
 
 fn unauthorized(message: impl Into<Cow<'static, str>>) -> ErrorBody {
     ErrorBody::new(ErrorCode::Unauthorized, message)
-}
-
-/// The parameters of a client's URL that the server reads; of repeated ones the last counts.
-#[derive(Default)]
-struct ClientQuery<'a> {
-    access_token: Option<Cow<'a, str>>,
-    hub: Option<Cow<'a, str>>,
-    connection_id: Option<Cow<'a, str>>,
-    reconnection_token: Option<Cow<'a, str>>,
-    mode: Option<Cow<'a, str>>,
-    group: Option<Cow<'a, str>>,
-    no_echo: Option<Cow<'a, str>>,
-}
-
-impl<'a> ClientQuery<'a> {
-    fn parse(query: &'a str) -> Result<Self, ErrorBody> {
-        let mut parsed = Self::default();
-        for pair in query_pairs(query) {
-            let (name, value) =
-                pair.map_err(|error| ErrorBody::new(ErrorCode::BadRequest, format!("There is {error}.")))?;
-            match &*name {
-                "access_token" => parsed.access_token = Some(value),
-                "hub" => parsed.hub = Some(value),
-                "awps_connection_id" => parsed.connection_id = Some(value),
-                "awps_reconnection_token" => parsed.reconnection_token = Some(value),
-                "webpubsub_mode" => parsed.mode = Some(value),
-                "group" => parsed.group = Some(value),
-                "noEcho" => parsed.no_echo = Some(value),
-                _ => {}
-            }
-        }
-        Ok(parsed)
-    }
-
-    /// The token: the query's if both are there (`client-protocols` §1.2).
-    fn token(&self, request: &UpgradeRequest<'a>) -> Option<Cow<'a, str>> {
-        let in_query = self.access_token.clone().filter(|token| !token.is_empty());
-        in_query.or_else(|| request.authorization.and_then(bearer).map(Cow::Borrowed))
-    }
-
-    /// The target of a raw client in `sendToGroup` mode and whether the sender is left out
-    /// (`client-protocols` §1.6).
-    fn raw_group(&self) -> Result<Option<(GroupName<'static>, bool)>, ErrorBody> {
-        match self.mode.as_deref().unwrap_or_default() {
-            "" => return Ok(None),
-            mode if mode.eq_ignore_ascii_case("sendEvent") => return Ok(None),
-            mode if mode.eq_ignore_ascii_case("sendToGroup") => {}
-            _ => {
-                let message = "The mode must be sendEvent or sendToGroup.";
-                return Err(ErrorBody::bad_parameter("webpubsub_mode", message));
-            }
-        }
-        let group = self.group.as_deref().unwrap_or_default().to_owned();
-        let group =
-            GroupName::parse(group).map_err(|invalid| ErrorBody::bad_parameter("group", invalid.rule))?;
-        let no_echo = match self.no_echo.as_deref().unwrap_or_default() {
-            "" => false,
-            text if text.eq_ignore_ascii_case("false") => false,
-            text if text.eq_ignore_ascii_case("true") => true,
-            _ => return Err(ErrorBody::bad_parameter("noEcho", "The value must be true or false.")),
-        };
-        Ok(Some((group, no_echo)))
-    }
 }
 
 #[cfg(test)]

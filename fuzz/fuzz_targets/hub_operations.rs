@@ -22,6 +22,8 @@ use ringhub_protocol::ws::{CloseCode, DeflateOffer, Inflater};
 use std::collections::HashMap;
 use std::sync::Arc;
 
+// Another variant would give every input of the corpus another meaning: what came later is among the values of a field
+// that had more than it needed (`Say`, `Slow`, `Time`).
 #[derive(Arbitrary, Debug)]
 enum Op {
     Connect { kind: u8, group: Option<u8>, raw_group: Option<u8>, asks: bool, deflate: bool },
@@ -141,7 +143,7 @@ fn group(n: u8) -> GroupName<'static> {
 }
 
 fuzz_target!(|ops: Vec<Op>| {
-    let limits = Limits {
+    let mut limits = Limits {
         recovery_window_ms: 100,
         recovery_grace_ms: 10,
         replay_messages_max: 20,
@@ -155,6 +157,17 @@ fuzz_target!(|ops: Vec<Op>| {
         deflate_bytes_min: 1,
         ..Limits::default()
     };
+    // What an operator changes them to, and back.
+    let mut others = Limits {
+        recovery_window_ms: 10,
+        replay_messages_max: 2,
+        connections_max: 4,
+        lifetime_ms: 500,
+        events_waiting_max: 1,
+        deflate_bytes_min: 1_000,
+        ..limits
+    };
+    let mut is_short = false;
     let mut hub = Hub::new(HubName::parse("h").unwrap(), CoreId(0), 1, 1, limits, Box::new(|_| "t".into()));
     let (mut now, mut effects, mut next, mut number) = (Time(0), Effects::new(), 0u32, 0u64);
     let (mut clients, mut wires) = (Vec::<Client>::new(), Wires::default());
@@ -228,7 +241,10 @@ fuzz_target!(|ops: Vec<Op>| {
                         metadata: None,
                         ttl_seconds: seconds(ttl),
                     };
+                    let refused = hub.counters().publications_refused;
                     hub.handle(now, Input::Message(from, message), &mut effects);
+                    let was_refused = hub.counters().publications_refused > refused;
+                    assert!(!was_refused || is_short && ack_id.is_some());
                 }
             }
             Op::Raw { client } => {
@@ -238,6 +254,10 @@ fuzz_target!(|ops: Vec<Op>| {
             }
             Op::Say { client, what } => {
                 if let Some((from, _)) = pick(client) {
+                    if what >= 192 {
+                        hub.handle(now, Input::Control(from, b"\x89\x01?"), &mut effects);
+                        continue;
+                    }
                     let message = match what % 4 {
                         0 => ClientMessage::Ping,
                         1 => ClientMessage::Invoke {
@@ -306,8 +326,19 @@ fuzz_target!(|ops: Vec<Op>| {
                 }
             }
             Op::Slow { client } => {
-                if let Some((from, _)) = pick(client) {
-                    hub.handle(now, Input::SlowConsumer(from), &mut effects);
+                if let Some((from, id)) = pick(client) {
+                    let input = match client / 64 {
+                        0 => Input::SlowConsumer(from),
+                        1 => Input::Drain(from),
+                        2 => Input::Throttled(from),
+                        _ => Input::Shed(from.connection),
+                    };
+                    let is_shed = matches!(input, Input::Shed(_));
+                    hub.handle(now, input, &mut effects);
+                    assert!(
+                        !is_shed || hub.connections(0, usize::MAX).iter().all(|row| row.id != id),
+                        "with or without a socket"
+                    );
                 }
             }
             Op::Send { target, exclude, ttl, filter: chosen } => {
@@ -410,6 +441,17 @@ fuzz_target!(|ops: Vec<Op>| {
                 hub.handle(now, Input::Operation(RequestId(1), &operation, None), &mut effects);
             }
             Op::Time { ms } => {
+                match ms {
+                    255 => {
+                        is_short = !is_short;
+                        hub.set_short_of_memory(is_short);
+                    }
+                    254 => {
+                        others = std::mem::replace(&mut limits, others);
+                        hub.set_limits(limits);
+                    }
+                    _ => {}
+                }
                 // Mostly less than a window, sometimes more than a second.
                 now = now.after_ms(u64::from(ms) * if ms > 200 { 20 } else { 1 });
                 hub.handle_timeout(now, &mut effects);

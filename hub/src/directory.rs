@@ -39,6 +39,11 @@ impl Directory {
         self.groups.get(group).copied().unwrap_or_default()
     }
 
+    /// Each group with the other cores that have members of it, in no order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Arc<str>, CoreSet)> {
+        self.groups.iter().map(|(group, cores)| (group, *cores))
+    }
+
     /// How many groups other cores have members of.
     pub(crate) fn len(&self) -> usize {
         self.groups.len()

@@ -28,7 +28,7 @@ use hashbrown::HashMap;
 use ringhub_protocol::name::{HubName, UserId};
 use ringhub_protocol::pubsub::Subprotocol;
 use ringhub_protocol::ws::CloseCode;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// The group every connection is in; it has no name and other cores need not know of it.
@@ -639,9 +639,22 @@ impl Hub {
     }
 }
 
-/// Whose socket this is, for tests and the simulator.
+/// What it knows, for tests and the simulator.
 #[doc(hidden)]
 impl Hub {
+    /// Groups by name, each with its members here, and with the other cores that have some.
+    pub fn known_groups(&self) -> BTreeMap<String, (BTreeSet<ConnectionId>, BTreeSet<CoreId>)> {
+        let mut known = BTreeMap::<String, (BTreeSet<_>, BTreeSet<_>)>::new();
+        for name in self.group_index.keys() {
+            let members = self.members(name).map(|slot| self.connections[slot as usize].id);
+            known.entry(name.to_string()).or_default().0.extend(members);
+        }
+        for (name, cores) in self.directory.iter() {
+            known.entry(name.to_string()).or_default().1.extend(cores.iter());
+        }
+        known
+    }
+
     /// The socket a connection holds.
     pub fn socket_of(&self, key: ConnectionKey) -> Option<SocketKey> {
         self.find(key).map(|slot| self.hot[slot as usize].socket)

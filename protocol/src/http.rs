@@ -380,7 +380,11 @@ pub(crate) fn is_authority(value: &[u8]) -> bool {
         [b'[', address @ .., b']'] => {
             !address.is_empty() && address.iter().all(|b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.'))
         }
-        name => name.iter().all(|b| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=".contains(b)),
+        name => {
+            let is_escape = |rest: &[u8]| rest.len() >= 2 && rest[..2].iter().all(u8::is_ascii_hexdigit);
+            name.iter().all(|b| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=".contains(b))
+                && name.split(|&b| b == b'%').skip(1).all(is_escape)
+        }
     };
     let port_is_legal = match port {
         [] => true,
@@ -539,6 +543,15 @@ mod tests {
         assert_eq!(head(chunked).body, BodyLength::Chunked);
         let padded = "PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 007\r\n\r\n";
         assert_eq!(head(padded).body, BodyLength::Known(7));
+    }
+
+    /// It was taken, and by others is not.
+    #[test]
+    fn a_host_with_a_broken_escape_is_refused() {
+        for host in ["a%", "a%1", "a%zz", "%1g", "a%41%"] {
+            assert_eq!(status(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")), 400, "{host}");
+        }
+        head("GET / HTTP/1.1\r\nHost: a%41%2e\r\n\r\n");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::{AsRawFd, RawFd};
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockRef, Socket, Type};
@@ -35,6 +36,13 @@ impl Frame {
     /// The payload as text.
     pub fn text(&self) -> &str {
         std::str::from_utf8(&self.payload).expect("the server sends UTF-8")
+    }
+}
+
+/// For a test that waits for many of them at once.
+impl AsRawFd for RawSocket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.stream.tcp().as_raw_fd()
     }
 }
 

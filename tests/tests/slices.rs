@@ -1,7 +1,11 @@
 //! Publications to thousands of members are delivered over several turns, and others are heard in between
 //! (`design` §3, fan-out).
 
-use ringhub_tests::{Client, Connection, History, RawSocket, Server, masked_frame, wait_until};
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+use ringhub_tests::{Client, Connection, DEADLINE, History, RawSocket, Server, masked_frame, wait_until};
+use std::fs;
+use std::os::fd::AsRawFd;
 
 use crate::admin::metric;
 
@@ -102,6 +106,60 @@ fn a_large_fan_out_holds_nobody_back_and_loses_nothing() {
     assert!(forced < 1.0, "so little never has to be forced: {forced}");
 }
 
+/// Nothing is timed: the kernel lists sockets in the order in which they became readable. Both hubs' publications wait
+/// in the server's sockets before it can take either, and the large fan-out has several turns to go; were it finished
+/// first, all its members would stand before those of the other hub.
+#[test]
+fn a_large_fan_out_of_one_hub_does_not_make_another_hub_wait() {
+    const OTHERS: usize = 10;
+    const ROUNDS: usize = 4;
+    /// Of the members, how many may be served before the last of the other hub: what three turns may send.
+    const FIRST_MAX: usize = 3 * 1_024;
+    const { assert!(FIRST_MAX < MEMBERS * 4 / 5) };
+    let keepalive = |hub| format!("[hubs.{hub}]\nwebsocket_keepalive_seconds = 120\n");
+    let mut server = Server::with(|setup| setup.config(&(keepalive("one") + &keepalive("two"))));
+    let mut members: Vec<_> = (0..MEMBERS).map(|n| member(&server, "one", n)).collect();
+    members.extend((0..OTHERS).map(|n| member(&server, "two", n)));
+    let mut publishers =
+        ["one", "two"].map(|hub| server.connect(Client::json().hub(hub).user("outside").may_all()));
+
+    let mut poll = Poll::new().expect("a list of ready sockets");
+    for (n, member) in members.iter().enumerate() {
+        let socket = member.as_raw_fd();
+        poll.registry().register(&mut SourceFd(&socket), Token(n), Interest::READABLE).expect("a socket");
+    }
+    let mut events = Events::with_capacity(members.len());
+    for round in 0..ROUNDS {
+        server.process().signal("STOP");
+        wait_until("the server stands still", || stands_still(server.process().id()));
+        publishers.iter_mut().for_each(|publisher| publisher.publish("big", &format!("1 {round}")));
+        server.process().signal("CONT");
+        let (mut order, mut heard) = (Vec::new(), vec![false; members.len()]);
+        while order.len() < members.len() {
+            poll.poll(&mut events, Some(DEADLINE)).expect("ready sockets");
+            assert!(!events.is_empty(), "{} of {} were served", order.len(), members.len());
+            order.extend(
+                events
+                    .iter()
+                    .map(|event| event.token().0)
+                    .filter(|&n| !std::mem::replace(&mut heard[n], true)),
+            );
+        }
+        let last_other = order.iter().rposition(|&n| n >= MEMBERS).expect("they were served");
+        let first = order[..last_other].iter().filter(|&&n| n < MEMBERS).count();
+        assert!(first <= FIRST_MAX, "round {round}: {first} members of a large group came first");
+        for member in &mut members {
+            let mut frame = member.read_frame();
+            while frame.first_byte == 0x89 {
+                frame = member.read_frame();
+            }
+            assert!(frame.text().contains(&format!("1 {round}")), "{frame:?}");
+        }
+    }
+    wait_until("the fan-outs took several turns", || sliced(&server, "one") >= (3 * ROUNDS) as f64);
+    assert!(sliced(&server, "two") < 1.0, "so few are never cut");
+}
+
 #[test]
 fn hubs_share_what_a_turn_may_send() {
     let server = Server::start();
@@ -124,14 +182,25 @@ fn hubs_share_what_a_turn_may_send() {
         }
         history.check();
     }
-    let sliced = |hub: &str| {
-        let page = server.admin().http("GET", "/metrics").expect(200);
-        let label = format!(r#"hub="{hub}""#);
-        let row = page
-            .text()
-            .lines()
-            .find(|line| line.starts_with("ringhub_hub_flushes_sliced_total{") && line.contains(&label));
-        row.and_then(|row| row.rsplit(' ').next()?.parse().ok()).unwrap_or(0.0)
-    };
-    wait_until("both hubs were flushed in slices", || hubs.iter().all(|hub| sliced(hub) >= 1.0));
+    wait_until("both hubs were flushed in slices", || hubs.iter().all(|hub| sliced(&server, hub) >= 1.0));
+}
+
+/// Whether every thread of a process is stopped by a signal.
+fn stands_still(process: u32) -> bool {
+    let tasks = fs::read_dir(format!("/proc/{process}/task")).expect("a running process");
+    tasks.filter_map(Result::ok).all(|task| {
+        let status = fs::read_to_string(task.path().join("status")).unwrap_or_default();
+        status.contains("State:\tT")
+    })
+}
+
+/// How often a hub's fan-outs were cut.
+fn sliced(server: &Server, hub: &str) -> f64 {
+    let page = server.admin().http("GET", "/metrics").expect(200);
+    let label = format!(r#"hub="{hub}""#);
+    let row = page
+        .text()
+        .lines()
+        .find(|line| line.starts_with("ringhub_hub_flushes_sliced_total{") && line.contains(&label));
+    row.and_then(|row| row.rsplit(' ').next()?.parse().ok()).unwrap_or(0.0)
 }

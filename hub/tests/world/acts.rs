@@ -1,8 +1,8 @@
 //! What clients do.
 
-use super::client::{Asked, Member, Phase};
+use super::client::{Asked, Expected, Member, Phase};
 use super::socket::Socket;
-use super::{Fault, OUTGOING_MAX, World, name};
+use super::{Fault, OUTGOING_MAX, Random, World, name};
 use ringhub_hub::effect::{Introduction, Question};
 use ringhub_hub::{Connect, Input, Recover, SocketKey};
 use ringhub_protocol::name::{EventName, UserId};
@@ -49,6 +49,8 @@ impl World {
                     self.say(client, ClientMessage::SequenceAck { sequence_id: sequence });
                 }
                 10..13 if !self.clients[client].held => self.say_event(client),
+                13 => self.cancel(client),
+                14 => drop(self.ping(client)),
                 _ => self.publish(client),
             },
         }
@@ -81,11 +83,16 @@ impl World {
         let deflate = (self.random.below(2) == 0).then(DeflateOffer::default);
         let who = &mut self.clients[client];
         who.phase = Phase::Connecting;
+        who.inflates = deflate.is_some();
         let group = (who.forbidden + 1) % who.groups.len();
         let mut groups = Vec::new();
         if with_group {
             who.groups[group] = Member::Joining;
             groups.push(name(group));
+        }
+        // What is being changed for all may be changed for this one.
+        for changed in self.callers[who.hub].changing(client) {
+            who.groups[changed] = Member::Unsure;
         }
         let roles = (0..who.groups.len()).filter(|g| *g != who.forbidden).flat_map(|g| {
             [format!("webpubsub.joinLeaveGroup.g{g}").into(), format!("webpubsub.sendToGroup.g{g}").into()]
@@ -117,6 +124,7 @@ impl World {
         let subprotocol = self.clients[client].subprotocol;
         let prologue = b"\x81\x01@".to_vec();
         let deflate = self.random.below(2) == 0;
+        self.clients[client].inflates = deflate;
         let recover = Recover { socket, id, subprotocol, address: None, prologue, deflate };
         self.feed(core, hub, Input::Recover(Box::new(recover)));
     }
@@ -167,19 +175,37 @@ impl World {
         }
         who.next_ack += 1;
         let ack_id = Some(who.next_ack);
-        if join {
-            who.asked.insert(who.next_ack, Asked::Join(group));
-            if who.groups[group] == Member::No || who.groups[group] == Member::Leaving {
-                who.groups[group] = Member::Joining;
+        let crosses = self.callers[who.hub].crosses(client, group);
+        let asked = match who.may_join(group) {
+            Some(false) => Asked::Other(Expected::Error("Forbidden")),
+            None => Asked::Other(Expected::Either),
+            Some(true) if join => Asked::Join(group),
+            Some(true) => Asked::Leave(group),
+        };
+        who.asked.insert(who.next_ack, asked);
+        if who.may_join(group) != Some(false) {
+            who.fences.retain(|&(_, fenced)| fenced != group);
+            let is_unsure = crosses || who.may_join(group).is_none();
+            who.groups[group] = match who.groups[group] {
+                Member::Yes if join && !is_unsure => Member::Yes,
+                _ if is_unsure => Member::Unsure,
+                _ if join => Member::Joining,
+                _ => Member::Leaving,
+            };
+            if !join {
+                // What is under way from other cores may miss it.
+                who.owed.clear();
             }
-            self.say(client, ClientMessage::JoinGroup { group: name(group), ack_id });
-        } else {
-            who.asked.insert(who.next_ack, Asked::Leave(group));
-            who.groups[group] = Member::Leaving;
-            // What is under way from other cores may miss it.
-            who.owed.clear();
-            self.say(client, ClientMessage::LeaveGroup { group: name(group), ack_id });
         }
+        let group = name(group);
+        self.say(
+            client,
+            if join {
+                ClientMessage::JoinGroup { group, ack_id }
+            } else {
+                ClientMessage::LeaveGroup { group, ack_id }
+            },
+        );
     }
 
     /// The seconds a message is to live, and when that ends; 0 for most.
@@ -196,23 +222,51 @@ impl World {
         self.publish_to(client, group);
     }
 
+    /// Somebody publishes to a group before the cores have told each other anything more.
+    pub(super) fn publish_at_once(&mut self, hub: usize, group: usize) {
+        let first = self.random.below(self.setup.clients);
+        let order = (first..self.setup.clients).chain(0..first);
+        let may = |who: &super::Client| {
+            let is_ready = who.hub == hub && who.phase == Phase::Open && who.subprotocol != Subprotocol::Raw;
+            is_ready && who.may_send(group) == Some(true) && self.admits(who.core)
+        };
+        let publisher = order.into_iter().find(|&client| may(&self.clients[client]));
+        if let Some(client) = publisher {
+            self.publish_to(client, group);
+        }
+    }
+
     pub(super) fn publish_to(&mut self, client: usize, group: usize) {
+        // A raw client is closed for publishing what it may not.
+        if self.clients[client].transport.is_none() {
+            return;
+        }
         let (mut ttl_seconds, mut until) = self.ttl();
         let no_echo = self.random.below(4) == 0;
+        let wants_ack = self.random.below(8) > 0;
+        let padding = self.padding_len();
         let who = &mut self.clients[client];
+        let is_short = self.cores[who.core].is_short_of_memory;
         let raw = who.subprotocol == Subprotocol::Raw;
         if raw {
             (ttl_seconds, until) = (0, 0);
         }
         let group = if raw { (who.forbidden + 1) % who.groups.len() } else { group };
-        let text = if group == who.forbidden {
-            format!("h{} denied", who.hub)
+        let expected = match who.may_send(group) {
+            Some(false) => Expected::Error("Forbidden"),
+            None => Expected::Either,
+            Some(true) if is_short && wants_ack && !raw => Expected::Error("InternalServerError"),
+            Some(true) => Expected::Success,
+        };
+        let text = if let Expected::Error(name) = expected {
+            format!("h{} denied: {name}", who.hub)
         } else {
             who.published += 1;
-            format!("h{} g{group} p{} {} t{until}", who.hub, who.publisher(), who.published)
+            let text = format!("h{} g{group} p{} {} t{until}", who.hub, who.publisher(), who.published);
+            pad(text, who.published, padding)
         };
         // What expires may arrive.
-        if group != who.forbidden && ttl_seconds == 0 {
+        if expected == Expected::Success && ttl_seconds == 0 {
             let (hub, publisher, number) = (who.hub, who.publisher(), who.published);
             self.owe(hub, Some(group), publisher, number, (no_echo && !raw).then_some(client), "all");
         }
@@ -221,9 +275,11 @@ impl World {
             let (core, hub, transport) = (who.core, who.hub, who.transport.expect("open"));
             return self.feed(core, hub, Input::Raw(transport, Data::text(&text)));
         }
-        who.next_ack += 1;
-        let ack_id = Some(who.next_ack);
-        who.asked.insert(who.next_ack, Asked::Send);
+        let ack_id = wants_ack.then(|| {
+            who.next_ack += 1;
+            who.asked.insert(who.next_ack, Asked::Other(expected));
+            who.next_ack
+        });
         let data = Data::text(&text);
         self.say(
             client,
@@ -236,6 +292,16 @@ impl World {
                 ttl_seconds,
             },
         );
+    }
+
+    /// What messages are made longer by: nothing mostly, seldom more than is ever copied.
+    pub(super) fn padding_len(&mut self) -> usize {
+        match self.random.below(400) {
+            0..3 => 40_000,
+            3..5 => 5_000,
+            5..20 => 700,
+            _ => 0,
+        }
     }
 
     /// Every acknowledged member must get this.
@@ -269,14 +335,55 @@ impl World {
         if who.subprotocol == Subprotocol::Raw || hub.socket_of(transport.connection) != who.socket {
             return;
         }
+        let invokes = self.random.below(3) == 0;
+        let number = self.handler.said(id, invokes);
+        let text = number.to_string();
+        let (event, data) = (EventName::parse("e").unwrap(), Data::text(&text));
+        if invokes {
+            self.tally.note("invoke");
+            who.invoked.insert(number);
+            let (invocation_id, event) = (text.as_str().into(), Some(event));
+            return self.say(client, ClientMessage::Invoke { invocation_id, event, data, metadata: None });
+        }
         let ack_id = self.random.below(2).eq(&0).then(|| {
             who.next_ack += 1;
-            who.asked.insert(who.next_ack, Asked::Send);
+            who.asked.insert(who.next_ack, Asked::Other(Expected::Either));
             who.next_ack
         });
-        let number = self.handler.said(id).to_string();
-        let event = EventName::parse("e").unwrap();
-        self.say(client, ClientMessage::Event { event, ack_id, data: Data::text(&number), metadata: None });
+        self.say(client, ClientMessage::Event { event, ack_id, data, metadata: None });
+    }
+
+    /// The client gives up one of its invocations, whether it is asked about or waits.
+    fn cancel(&mut self, client: usize) {
+        let who = &mut self.clients[client];
+        let transport = who.transport.expect("open");
+        if self.cores[who.core].hubs[who.hub].socket_of(transport.connection) != who.socket {
+            return;
+        }
+        let which = self.random.below(who.invoked.len().max(1));
+        let Some(number) = who.invoked.iter().nth(which).copied() else { return };
+        who.invoked.remove(&number);
+        if self.handler.cancelled(who.id.expect("open"), number) {
+            who.cancelled.insert(number);
+        }
+        self.tally.note("cancel");
+        let invocation_id = number.to_string();
+        self.say(client, ClientMessage::CancelInvocation { invocation_id: invocation_id.as_str().into() });
+    }
+
+    /// The server pings a client: returns the ping's number, if there is still a socket to send it over.
+    pub(super) fn ping(&mut self, client: usize) -> Option<u64> {
+        let who = &mut self.clients[client];
+        let transport = who.transport.filter(|_| who.phase == Phase::Open)?;
+        let (core, hub) = (who.core, who.hub);
+        who.pinged += 1;
+        let number = who.pinged;
+        let mut frame = vec![0x89, 0];
+        frame.extend_from_slice(number.to_string().as_bytes());
+        frame[1] = frame.len() as u8 - 2;
+        self.tally.note("ping");
+        self.feed(core, hub, Input::Control(transport, &frame));
+        Some(number)
     }
 
     fn say(&mut self, client: usize, message: ClientMessage<'_>) {
@@ -285,6 +392,23 @@ impl World {
         self.feed(core, hub, Input::Message(transport, message));
     }
 }
+
+/// A message, made longer so that whoever gets it can tell whether all of it came.
+pub(super) fn pad(mut text: String, number: u64, len: usize) -> String {
+    if len > 0 {
+        text.push_str(" ~");
+        text.push_str(&padding(number, len));
+    }
+    text
+}
+
+/// Letters that half of the time say little and deflate well, and half of the time are all different.
+pub(super) fn padding(number: u64, len: usize) -> String {
+    let mut random = Random(number);
+    let kinds = if number.is_multiple_of(2) { 1 } else { 64 };
+    (0..len).map(|_| char::from(b'?' + random.below(kinds) as u8)).collect()
+}
+
 /// Of a client whose hub asks its handler first.
 fn introduction() -> Box<Introduction> {
     let question = Question {

@@ -1,5 +1,7 @@
 //! What applications call by REST.
 
+use super::acts::pad;
+use super::changes::Doing;
 use super::{World, name};
 use ringhub_hub::{Input, RequestId};
 use ringhub_protocol::name::UserId;
@@ -8,7 +10,7 @@ use ringhub_protocol::rest::{Filter, Operation, Target};
 
 impl World {
     /// A filter for every other send: as clients know it ([`Client::is_chosen`]), and as it is written.
-    fn filter(&mut self) -> (String, String) {
+    pub(super) fn filter(&mut self) -> (String, String) {
         let (group, client) = (self.random.below(self.setup.groups), self.random.below(self.setup.clients));
         let id = self.clients[client].id.map_or_else(|| "nobody".into(), |id| id.to_string());
         let (chosen, filter) = match self.random.below(12) {
@@ -23,15 +25,15 @@ impl World {
         (chosen, filter)
     }
 
-    /// One REST send or question, on any core, if the last one was answered.
+    /// One REST call, if the last one was answered.
     pub(super) fn call(&mut self, hub: usize) {
-        let core = self.random.below(self.setup.cores);
-        if self.callers[hub].busy.is_some() || !self.admits(core) {
+        if self.callers[hub].busy.is_some() {
             return;
         }
-        self.next_request += 1;
-        let request = RequestId(self.next_request);
-        self.callers[hub].busy = Some(request);
+        // At the end everybody is to hear something.
+        if !self.calm && self.random.below(3) == 0 {
+            return self.change(hub);
+        }
         let group = self.random.below(self.setup.groups);
         let target = match self.random.below(4) {
             0 => Target::All,
@@ -39,16 +41,15 @@ impl World {
             _ => Target::Group(name(group)),
         };
         if self.random.below(4) == 0 && target != Target::All {
-            return self.feed(core, hub, Input::Operation(request, &Operation::Exists { target }, None));
+            return self.request(hub, &Operation::Exists { target }, Doing::Nothing);
         }
         self.callers[hub].sent += 1;
         let (number, publisher) = (self.callers[hub].sent, 1_000_000 + hub);
         let (ttl_seconds, until) = self.ttl();
         let (chosen, filter) = self.filter();
-        let text = match &target {
-            Target::Group(_) => format!("h{hub} g{group} p{publisher} {number} t{until} {chosen}"),
-            _ => format!("h{hub} - p{publisher} {number} t{until} {chosen}"),
-        };
+        let of = if let Target::Group(_) = target { format!("g{group}") } else { "-".into() };
+        let text = format!("h{hub} {of} p{publisher} {number} t{until} {chosen}");
+        let text = pad(text, number, self.padding_len());
         match &target {
             _ if ttl_seconds > 0 => {}
             Target::All => self.owe(hub, None, publisher, number, None, &chosen),
@@ -57,6 +58,21 @@ impl World {
         }
         let filter = Filter::parse(&filter).unwrap();
         let send = Operation::Send { target, excluded: Box::default(), filter, ttl_seconds };
-        self.feed(core, hub, Input::Operation(request, &send, Some(Data::text(&text).into())));
+        self.request_with(hub, &send, Some(&text), Doing::Nothing);
+    }
+
+    /// Calls a core that admits it, whichever.
+    pub(super) fn request(&mut self, hub: usize, operation: &Operation, doing: Doing) {
+        self.request_with(hub, operation, None, doing);
+    }
+
+    fn request_with(&mut self, hub: usize, operation: &Operation, text: Option<&str>, doing: Doing) {
+        self.next_request += 1;
+        let request = RequestId(self.next_request);
+        self.callers[hub].busy = Some((request, doing));
+        let first = self.random.below(self.setup.cores);
+        let cores = (0..self.setup.cores).map(|n| (first + n) % self.setup.cores);
+        let core = cores.into_iter().find(|&core| self.admits(core)).unwrap_or(first);
+        self.feed(core, hub, Input::Operation(request, operation, text.map(|text| Data::text(text).into())));
     }
 }

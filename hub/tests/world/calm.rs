@@ -1,9 +1,12 @@
 //! How runs end: the faults are over, and everything must come right; or the server stops, and nothing may be left.
 
 use super::client::{Member, Phase};
-use super::{Fault, HUBS, Mode, RECOVERY_WINDOW_MS, World};
-use ringhub_hub::{Input, Time};
+use super::{Fault, HUBS, Mode, RECOVERY_WINDOW_MS, World, name};
+use ringhub_hub::{CoreId, Input, Time};
+use ringhub_protocol::pubsub::Subprotocol;
+use ringhub_protocol::rest::Target;
 use ringhub_protocol::ws::CloseCode;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Rounds in which everything must have come right, once nothing goes wrong any more. A round lets everybody do
 /// everything once, with budgets so small that a fan-out takes many.
@@ -35,6 +38,7 @@ impl World {
     /// Everything converges, works once more for everybody, and everybody leaves.
     fn come_right(&mut self) {
         self.calm = true;
+        (0..self.setup.cores).for_each(|core| self.set_short_of_memory(core, false));
         self.settle(Self::has_converged, "the faults were over");
         self.check_interest();
         for client in 0..self.clients.len() {
@@ -129,7 +133,8 @@ impl World {
         }
     }
 
-    /// What became of a request over a lost socket only another request tells.
+    /// What became of a request over a lost socket, or of one that crossed an application's, only another request
+    /// tells: the client's own, or an application's if it may not ask.
     fn ask_again(&mut self, client: usize) {
         let who = &self.clients[client];
         if who.phase != Phase::Open || who.greeted < 2 {
@@ -137,9 +142,17 @@ impl World {
         }
         for group in 0..self.setup.groups {
             let who = &self.clients[client];
-            let is_asked = who.asked.values().any(|asked| asked.group() == Some(group));
-            if matches!(who.groups[group], Member::Joining | Member::Leaving) && !is_asked {
+            let is_asked = who.asked.values().any(|asked| asked.group() == Some(group))
+                || who.fences.iter().any(|&(_, fenced)| fenced == group)
+                || self.callers[who.hub].changing(client).any(|changing| changing == group);
+            if matches!(who.groups[group], Member::Yes | Member::No) || is_asked {
+                continue;
+            }
+            if who.subprotocol != Subprotocol::Raw && who.may_join(group) == Some(true) {
                 self.ask_for(client, group, true);
+            } else if self.callers[who.hub].busy.is_none() {
+                let (hub, id) = (who.hub, who.id.expect("open").to_string());
+                self.remove_from_all(hub, Target::Connection(id.as_str().into()), &format!("only:{id}"));
             }
         }
     }
@@ -148,7 +161,8 @@ impl World {
         let quiet = |client: &super::Client| {
             let sure = client.groups.iter().all(|member| matches!(member, Member::Yes | Member::No));
             let served = client.asked.is_empty() && client.owed.values().all(|owed| owed.is_empty());
-            client.phase == Phase::Open && client.greeted == 2 && sure && served
+            let heard = client.heard == client.pinged && client.invoked.is_empty();
+            client.phase == Phase::Open && client.greeted == 2 && sure && served && heard
         };
         self.clients.iter().all(quiet) && self.is_quiet()
     }
@@ -169,21 +183,23 @@ impl World {
             && self.cores.iter().flat_map(|core| &core.hubs).all(|hub| !hub.is_dirty())
     }
 
-    /// Each core knows exactly the groups that have members on others.
+    /// Each core knows exactly its groups, who is in them, and which other cores have members of which.
     fn check_interest(&self) {
         for (index, core) in self.cores.iter().enumerate() {
             for (which, hub) in core.hubs.iter().enumerate() {
-                let members = |here: bool| {
-                    let has = |group: &usize| {
-                        self.clients.iter().any(|client| {
-                            let is_here = (client.core == index) == here;
-                            client.hub == which && is_here && client.groups[*group] == Member::Yes
-                        })
-                    };
-                    (0..self.setup.groups).filter(has).count()
-                };
-                let (here, elsewhere) = (members(true), members(false));
-                assert_eq!(hub.group_counts(), (here, elsewhere), "core {index}, hub {which}: groups known");
+                let mut expected = BTreeMap::<String, (BTreeSet<_>, BTreeSet<_>)>::new();
+                for client in self.clients.iter().filter(|client| client.hub == which) {
+                    let is_in = |group: &usize| client.groups[*group] == Member::Yes;
+                    for group in (0..self.setup.groups).filter(is_in) {
+                        let (here, elsewhere) = expected.entry(name(group).as_str().to_owned()).or_default();
+                        if client.core == index {
+                            here.insert(client.id.expect("open"));
+                        } else {
+                            elsewhere.insert(CoreId(client.core as u16));
+                        }
+                    }
+                }
+                assert_eq!(hub.known_groups(), expected, "core {index}, hub {which}");
             }
         }
     }

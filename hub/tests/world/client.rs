@@ -1,6 +1,7 @@
 //! A client of the simulation: what it asked for, what it may expect, what it has seen.
 
-use ringhub_hub::{ConnectionId, SocketKey, Time, Transport};
+use super::changes::{JOIN, SEND};
+use ringhub_hub::{ConnectionId, ConnectionKey, SocketKey, Time, Transport};
 use ringhub_protocol::pubsub::Subprotocol;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -24,6 +25,8 @@ pub(crate) enum Member {
     Yes,
     /// Asked to leave: may still get what is under way.
     Leaving,
+    /// An application changed it, or this and the client's own request crossed: only what is asked from now on tells.
+    Unsure,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,9 +43,19 @@ pub(crate) enum Phase {
 /// What an ack answers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Asked {
+    /// These may be asked for, so they succeed.
     Join(usize),
     Leave(usize),
-    Send,
+    /// Something else, with the name of the error that the ack must have, if it must have one.
+    Other(Expected),
+}
+
+/// How a request must end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Expected {
+    Success,
+    Error(&'static str),
+    Either,
 }
 
 impl Asked {
@@ -50,7 +63,7 @@ impl Asked {
     pub(crate) fn group(self) -> Option<usize> {
         match self {
             Self::Join(group) | Self::Leave(group) => Some(group),
-            Self::Send => None,
+            Self::Other(_) => None,
         }
     }
 }
@@ -60,14 +73,18 @@ pub(crate) struct Client {
     pub(crate) hub: usize,
     pub(crate) core: usize,
     pub(crate) subprotocol: Subprotocol,
-    /// It may do nothing to this group.
+    /// Its roles let it do nothing to this group.
     pub(crate) forbidden: usize,
     pub(crate) phase: Phase,
     incarnation: usize,
     pub(crate) socket: Option<SocketKey>,
     pub(crate) transport: Option<Transport>,
     pub(crate) id: Option<ConnectionId>,
+    /// Its connection, or its last one.
+    pub(crate) connection: Option<ConnectionKey>,
     pub(crate) groups: Vec<Member>,
+    /// Whether it may join and leave, and send to, each group; unknown while an application changes it.
+    pub(crate) may: [Vec<Option<bool>>; 2],
     pub(crate) next_ack: u64,
     pub(crate) asked: BTreeMap<u64, Asked>,
     /// Publications it must get, by publisher.
@@ -87,6 +104,16 @@ pub(crate) struct Client {
     pub(crate) held: bool,
     /// It reads nothing before this step.
     pub(crate) deaf_until: u64,
+    /// It takes deflated messages over its socket.
+    pub(crate) inflates: bool,
+    /// The last ping its socket was sent, and the last it read.
+    pub(crate) pinged: u64,
+    pub(crate) heard: u64,
+    /// By ping: groups it was taken out of before, so whatever it reads behind that is not theirs.
+    pub(crate) fences: Vec<(u64, usize)>,
+    /// Invocations that are to be answered, and those it gave up when their answers were on their way.
+    pub(crate) invoked: BTreeSet<u64>,
+    pub(crate) cancelled: BTreeSet<u64>,
 }
 
 impl Client {
@@ -101,6 +128,14 @@ impl Client {
         Self {
             index,
             hub: index / 2 % 2,
+            may: base_permissions(index % groups, groups),
+            connection: None,
+            inflates: false,
+            pinged: 0,
+            heard: 0,
+            fences: Vec::new(),
+            invoked: BTreeSet::new(),
+            cancelled: BTreeSet::new(),
             core: 0,
             subprotocol,
             forbidden: index % groups,
@@ -146,6 +181,15 @@ impl Client {
         }
     }
 
+    /// Whether it is sure to be allowed to join and leave, or to send to, the group; `None` if that is not known.
+    pub(crate) fn may_join(&self, group: usize) -> Option<bool> {
+        self.may[JOIN][group]
+    }
+
+    pub(crate) fn may_send(&self, group: usize) -> Option<bool> {
+        self.may[SEND][group]
+    }
+
     /// Whether it is user u, or nobody.
     pub(crate) fn has_user(&self) -> bool {
         self.index.is_multiple_of(3)
@@ -157,25 +201,39 @@ impl Client {
         self.incarnation += 1;
         (self.socket, self.transport, self.id) = (None, None, None);
         self.groups.fill(Member::No);
+        self.may = base_permissions(self.forbidden, self.groups.len());
         self.asked.clear();
         self.owed.clear();
         self.seen.clear();
         (self.sequence, self.acknowledged) = (0, 0);
+        self.forget_socket();
+    }
+
+    /// What was under way over the socket.
+    fn forget_socket(&mut self) {
         self.inbox.clear();
         self.greeted = 0;
         self.held = false;
+        (self.pinged, self.heard) = (0, 0);
+        self.fences.clear();
+        self.invoked.clear();
+        self.cancelled.clear();
     }
 
     /// The socket is gone: what was asked over it may or may not have happened.
     pub(crate) fn lose_socket(&mut self) {
         (self.socket, self.transport) = (None, None);
-        self.inbox.clear();
-        self.greeted = 0;
-        self.held = false;
+        self.forget_socket();
         for (_, asked) in std::mem::take(&mut self.asked) {
             if let Asked::Join(group) | Asked::Leave(group) = asked {
                 self.groups[group] = Member::Leaving;
             }
         }
     }
+}
+
+/// What the roles of its token allow.
+fn base_permissions(forbidden: usize, groups: usize) -> [Vec<Option<bool>>; 2] {
+    let may: Vec<_> = (0..groups).map(|group| Some(group != forbidden)).collect();
+    [may.clone(), may]
 }

@@ -4,7 +4,7 @@ use super::client::{Member, Phase};
 use super::socket::Writer;
 use super::{Core, Fault, HUBS, World};
 use ringhub_hub::effect::{CloseCategory, CloseHow, RefusedBy};
-use ringhub_hub::{Budget, CoreId, Effect, Effects, Input, SocketKey, Transport};
+use ringhub_hub::{Budget, CoreId, Effect, Effects, Input, SocketKey, Time, Transport};
 
 impl World {
     pub(super) fn feed(&mut self, core: usize, hub: usize, input: Input<'_>) {
@@ -22,6 +22,11 @@ impl World {
             if self.cores[core].hubs[hub].next_timeout().is_some_and(|due| due <= self.now) {
                 self.cores[core].hubs[hub].handle_timeout(self.now, &mut effects);
             }
+            let Core { hubs, limits, .. } = &self.cores[core];
+            let is_old =
+                |opened: Time| limits.lifetime_ms > 0 && opened.after_ms(limits.lifetime_ms) <= self.now;
+            let rows = hubs[hub].connections(0, usize::MAX);
+            assert!(rows.iter().all(|row| !is_old(row.opened)), "a connection outlived its time");
             self.carry_out(core, hub, effects);
         }
     }
@@ -42,16 +47,30 @@ impl World {
                 }
                 Effect::ConnectAnswered(socket, _) => self.refused(core, socket),
                 Effect::Event(event) => self.handler.take(core, hub, &event),
-                Effect::CancelEvent(_) => assert!(self.cores[core].stopped, "nobody invokes anything"),
+                Effect::CancelEvent(ticket) => assert!(self.handler.may_be_cancelled(core, hub, ticket)),
                 Effect::Hold(socket) => self.set_held(core, socket, true),
                 Effect::Release(socket) => self.set_held(core, socket, false),
                 Effect::Close(socket, how) => self.cores[core].closing.push((socket, how)),
                 Effect::Forward(to, item) => self.links[core][usize::from(to.0)].outgoing.push((hub, item)),
-                Effect::Answer(request, _) => {
-                    assert_eq!(self.callers[hub].busy.take(), Some(request), "one answer for one call");
+                Effect::Answer(request, answer) => {
+                    let (asked, doing) = self.callers[hub].busy.take().expect("one answer for one call");
+                    assert_eq!(asked, request);
+                    self.conclude(hub, doing, &answer);
                 }
                 Effect::Closed { id, category, reason, .. } => {
+                    let client = self.clients.iter().find(|who| who.id == Some(id));
+                    let is_lost = client.is_some_and(|who| who.phase == Phase::Lost);
                     match category {
+                        CloseCategory::ClosedByAppServer => {
+                            let is_meant = client.is_none_or(|who| self.callers[hub].closes(who));
+                            assert!(is_meant, "{id} was closed though no call says so");
+                        }
+                        CloseCategory::ServiceReload if !self.cores[core].stopped => {
+                            self.note(Fault::Drained)
+                        }
+                        CloseCategory::SlowClient if &*reason == MEMORY_IS_SHORT => {
+                            self.note(if is_lost { Fault::ShedLost } else { Fault::ShedOpen });
+                        }
                         CloseCategory::SlowClient if &*reason == LOG_IS_FULL => self.note(Fault::LogFull),
                         CloseCategory::SlowClient => self.note(Fault::OutboxFull),
                         _ if &*reason == LIFETIME_IS_OVER => self.note(Fault::LifetimeOver),
@@ -96,6 +115,7 @@ impl World {
         who.id = Some(row.id);
         who.phase = Phase::Open;
         who.transport = Some(transport);
+        who.connection = Some(transport.connection);
         for state in &mut who.groups {
             if *state == Member::Joining {
                 *state = Member::Yes;
@@ -197,6 +217,7 @@ impl World {
     }
 }
 
-/// How hubs word the two ends that are counted here by their reason.
+/// How hubs word the ends that are counted here by their reason.
 const LOG_IS_FULL: &str = "Too many messages are not acknowledged.";
+const MEMORY_IS_SHORT: &str = "The server is short of memory, and too much waits for the client.";
 const LIFETIME_IS_OVER: &str = "The connection has reached its maximum lifetime.";

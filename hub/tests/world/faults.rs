@@ -1,7 +1,7 @@
 //! What goes wrong, and how often it did.
 
 use super::client::Phase;
-use super::{HUBS, Mode, World};
+use super::{HUBS, Mode, World, limits};
 use ringhub_hub::{Input, Time};
 use ringhub_protocol::ws::CloseCode;
 use std::fmt;
@@ -45,6 +45,18 @@ pub(crate) enum Fault {
     BrokenRule,
     /// A client sent more than it may.
     Throttled,
+    /// The server drained, and a client's turn came.
+    Drained,
+    /// Memory was short, and an open client was given up because much waited for it.
+    ShedOpen,
+    /// The same, and the client had lost its socket.
+    ShedLost,
+    /// A core was short of memory for a while.
+    ShortOfMemory,
+    /// A publication was refused because of that.
+    PublicationRefused,
+    /// A core got other limits.
+    LimitsChanged,
     /// A connection was refused at a bound.
     ConnectRefused,
     /// A connection had lasted as long as it may.
@@ -56,7 +68,7 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    const ALL: [Self; 22] = [
+    const ALL: [Self; 28] = [
         Self::SocketLost,
         Self::UncleanClose,
         Self::Takeover,
@@ -75,6 +87,12 @@ impl Fault {
         Self::HandlerFailed,
         Self::BrokenRule,
         Self::Throttled,
+        Self::Drained,
+        Self::ShedOpen,
+        Self::ShedLost,
+        Self::ShortOfMemory,
+        Self::PublicationRefused,
+        Self::LimitsChanged,
         Self::ConnectRefused,
         Self::LifetimeOver,
         Self::Stop,
@@ -130,6 +148,9 @@ impl World {
     pub(super) fn strike(&mut self) {
         let until = self.tally.operations + self.random.below(LASTS_MAX) as u64;
         let (cores, clients) = (self.setup.cores, self.setup.clients);
+        if self.random.below(3) == 0 {
+            (0..cores).for_each(|core| self.set_short_of_memory(core, false));
+        }
         match self.random.below(if self.mode == Mode::Safety { 100 } else { 90 }) {
             0..20 => {
                 let client = self.random.below(clients);
@@ -160,6 +181,19 @@ impl World {
                         self.drop_socket(client);
                     }
                 }
+            }
+            80..82 => self.drain(),
+            82..85 => self.shed(),
+            85..87 => {
+                let core = self.random.below(cores);
+                self.set_short_of_memory(core, true);
+            }
+            87..90 => {
+                let core = self.random.below(cores);
+                let limits = limits(&mut self.random, self.mode);
+                self.note(Fault::LimitsChanged);
+                self.cores[core].limits = limits;
+                self.cores[core].hubs.iter_mut().for_each(|hub| hub.set_limits(limits));
             }
             90..92 => {
                 let core = self.random.below(cores);
@@ -201,6 +235,49 @@ impl World {
             self.note(Fault::Throttled);
             self.feed(core, hub, Input::Throttled(transport));
         }
+    }
+
+    /// The server drains: one client, whoever it is, is told to go elsewhere.
+    fn drain(&mut self) {
+        let client = self.somebody(Phase::Open);
+        let who = &self.clients[client];
+        if let (Some(transport), true) = (who.transport, self.admits(who.core)) {
+            let (core, hub) = (who.core, who.hub);
+            self.feed(core, hub, Input::Drain(transport));
+        }
+    }
+
+    /// Memory is short, and somebody for whom much waits has to go: one with a socket or without. One that is gone
+    /// already changes nothing.
+    fn shed(&mut self) {
+        let client = match self.random.below(5) {
+            0 => self.random.below(self.setup.clients),
+            1 | 2 => self.somebody(Phase::Lost),
+            _ => self.somebody(Phase::Open),
+        };
+        let who = &self.clients[client];
+        let (core, hub) = (who.core, who.hub);
+        let Some(key) = who.connection.filter(|_| self.admits(core)) else { return };
+        let is_there = self.cores[core].hubs[hub].subprotocol(key).is_some();
+        let before = self.cores[core].hubs[hub].counters().connections;
+        self.feed(core, hub, Input::Shed(key));
+        let gone = before - self.cores[core].hubs[hub].counters().connections;
+        assert_eq!(gone, u64::from(is_there), "the one that was meant goes and nobody else");
+    }
+
+    /// Somebody in that phase, or somebody else if nobody is.
+    fn somebody(&mut self, phase: Phase) -> usize {
+        let (first, all) = (self.random.below(self.setup.clients), self.setup.clients);
+        let mut order = (first..all).chain(0..first);
+        order.find(|&client| self.clients[client].phase == phase).unwrap_or(first)
+    }
+
+    pub(super) fn set_short_of_memory(&mut self, core: usize, is_short: bool) {
+        if is_short {
+            self.note(Fault::ShortOfMemory);
+        }
+        self.cores[core].is_short_of_memory = is_short;
+        self.cores[core].hubs.iter_mut().for_each(|hub| hub.set_short_of_memory(is_short));
     }
 
     /// One core stops; the others go on.

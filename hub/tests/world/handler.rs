@@ -6,7 +6,7 @@ use ringhub_hub::event::{Event, EventSubject, Refusal, Reply, Route, Routes};
 use ringhub_hub::{ConnectionId, Input, Ticket};
 use ringhub_protocol::events::{EventFilter, Message, Presence, SystemEvents, UserEvents};
 use ringhub_protocol::pubsub::DataType;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// A publisher's number no client has: answers to a connection's events.
@@ -44,6 +44,17 @@ struct Record {
     /// The last event its client said, and the last that was asked about.
     said: u64,
     asked: u64,
+    /// Events that are invocations: their client gets the answer and nothing else.
+    invocations: BTreeSet<u64>,
+    /// Those the client gave up: nobody need be asked about them.
+    cancelled: BTreeSet<u64>,
+}
+
+impl Record {
+    /// Whether nothing was passed over between the last event that was asked about and `number`.
+    fn is_next(&self, number: u64) -> bool {
+        number > self.asked && (self.asked + 1..number).all(|passed| self.cancelled.contains(&passed))
+    }
 }
 
 impl Handler {
@@ -55,10 +66,29 @@ impl Handler {
     }
 
     /// The number of the next event a client says.
-    pub(crate) fn said(&mut self, id: ConnectionId) -> u64 {
+    pub(crate) fn said(&mut self, id: ConnectionId, invokes: bool) -> u64 {
         let record = self.connections.entry(id).or_default();
         record.said += 1;
+        if invokes {
+            record.invocations.insert(record.said);
+        }
         record.said
+    }
+
+    /// A client gives up an invocation; returns whether the answer was given before, so that it may still come.
+    pub(crate) fn cancelled(&mut self, id: ConnectionId, number: u64) -> bool {
+        let record = self.connections.get_mut(&id).expect("it said it");
+        record.cancelled.insert(number);
+        let is_open = |question: &Question| question.id == id && question.number == Some(number);
+        number <= record.asked && !self.questions.iter().any(is_open)
+    }
+
+    /// Whether nobody may wait for the answer to this any more: what was given up, and what a stop gave up.
+    pub(crate) fn may_be_cancelled(&self, core: usize, hub: usize, ticket: Ticket) -> bool {
+        let is = |question: &&Question| (question.core, question.hub, question.ticket) == (core, hub, ticket);
+        let question = self.questions.iter().find(is).expect("only what is asked is given up");
+        let cancelled = &self.connections[&question.id].cancelled;
+        self.given_up || question.number.is_some_and(|number| cancelled.contains(&number))
     }
 
     pub(crate) fn take(&mut self, core: usize, hub: usize, event: &Event) {
@@ -80,10 +110,10 @@ impl Handler {
             EventSubject::User(_) => {
                 let number = std::str::from_utf8(&event.body).unwrap().parse().unwrap();
                 assert!(
-                    record.connected && number == record.asked + 1,
-                    "{id}: {number} after {}",
-                    record.asked
+                    !record.cancelled.contains(&number),
+                    "{id}: {number} was given up before it was asked"
                 );
+                assert!(record.connected && record.is_next(number), "{id}: {number} after {}", record.asked);
                 record.asked = number;
                 Some(number)
             }
@@ -110,7 +140,7 @@ impl Handler {
                 record.accepted || record.connected,
                 "{id} was told of and not of its end"
             );
-            let is_all = record.asked == record.said;
+            let is_all = record.is_next(record.said + 1);
             assert!(is_all || !nothing_dropped && record.asked < record.said, "{id}: events were lost");
         }
     }
@@ -147,7 +177,8 @@ impl World {
             (Some(_), 1..4) => Reply::Answered(None),
             (Some(number), _) => {
                 let publisher = ANSWERS + id.slot as usize;
-                let client = self.clients.iter_mut().find(|client| client.id == Some(id));
+                let is_invocation = record.invocations.contains(&number);
+                let client = self.clients.iter_mut().find(|client| client.id == Some(id) && !is_invocation);
                 if let Some(client) = client.filter(|client| client.greeted == 2) {
                     client.owed.entry(publisher).or_default().insert(number);
                 }

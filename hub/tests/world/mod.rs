@@ -3,6 +3,7 @@
 mod acts;
 mod calls;
 mod calm;
+mod changes;
 mod client;
 mod cores;
 mod faults;
@@ -13,12 +14,14 @@ mod socket;
 
 pub(crate) use faults::{Coverage, Fault};
 
+use changes::Doing;
 use client::Client;
 use handler::Handler;
 use ringhub_hub::effect::CloseHow;
 use ringhub_hub::{Hub, Limits, MeshItem, RequestId, SocketKey, Time};
 use ringhub_protocol::name::{GroupName, HubName};
 use socket::Socket;
+use std::collections::BTreeMap;
 
 /// SplitMix64: a seed is a whole run.
 pub(crate) struct Random(u64);
@@ -82,11 +85,13 @@ struct Core {
     /// It does nothing before this step.
     asleep_until: u64,
     stopped: bool,
+    is_short_of_memory: bool,
+    limits: Limits,
 }
 
 /// The REST caller: one call at a time, so its publications have one order.
 struct Caller {
-    busy: Option<RequestId>,
+    busy: Option<(RequestId, Doing)>,
     sent: u64,
 }
 
@@ -102,15 +107,41 @@ pub(crate) struct Tally {
     pub(crate) expired: u64,
     /// Questions of the hubs that were answered.
     pub(crate) answered: u64,
+    /// Frames that were deflated, and messages that are so large that they are never copied.
+    pub(crate) inflated: u64,
+    pub(crate) large: u64,
     /// Simulated time without the jumps, and the jumps, in milliseconds.
     pub(crate) ticked_ms: u64,
     pub(crate) jumped_ms: u64,
     /// Most rounds that anything took to come right.
     pub(crate) rounds: usize,
     pub(crate) coverage: Coverage,
+    /// How often each of [`DEEDS`] was done.
+    pub(crate) deeds: BTreeMap<&'static str, u64>,
 }
 
+/// What clients, applications and the server do besides joining, leaving and sending; every run of some length has had
+/// all of it.
+pub(crate) const DEEDS: [&str; 12] = [
+    "add to group",
+    "cancel",
+    "change groups",
+    "check",
+    "close",
+    "grant",
+    "invoke",
+    "known to be out",
+    "ping",
+    "remove from all groups",
+    "remove from group",
+    "revoke",
+];
+
 impl Tally {
+    fn note(&mut self, deed: &'static str) {
+        *self.deeds.entry(deed).or_default() += 1;
+    }
+
     pub(crate) fn add(&mut self, run: &Self) {
         self.operations += run.operations;
         self.deliveries += run.deliveries;
@@ -121,6 +152,9 @@ impl Tally {
         self.jumped_ms += run.jumped_ms;
         self.rounds = self.rounds.max(run.rounds);
         self.coverage.add(&run.coverage);
+        self.inflated += run.inflated;
+        self.large += run.large;
+        run.deeds.iter().for_each(|(deed, count)| *self.deeds.entry(deed).or_default() += count);
     }
 }
 
@@ -137,6 +171,8 @@ pub(crate) struct World {
     next_request: u64,
     /// Most bytes a plain socket keeps.
     outbox_max: usize,
+    /// A hub and a group somebody was put into just now: to be published to at once.
+    changed: Option<(usize, usize)>,
     /// The faults are over.
     calm: bool,
     /// Nobody comes any more.
@@ -149,46 +185,16 @@ impl World {
         // The name is in it, or the first draws of all setups would be the same.
         let mut random =
             Random(setup.name.bytes().fold(seed, |all, byte| all.wrapping_mul(131) + u64::from(byte)));
-        let mut limits = Limits {
-            recovery_window_ms: RECOVERY_WINDOW_MS,
-            recovery_grace_ms: 200,
-            replay_messages_max: 100_000,
-            events_waiting_max: 3,
-            // Some are worth it and some are not.
-            deflate_bytes_min: 1,
-            ..Limits::default()
-        };
-        let mut outbox_max = usize::MAX;
-        // Each bound is small in some runs: in all of them nobody would live long.
-        if random.below(4) == 0 {
-            limits.replay_messages_max = 10;
-        }
-        if random.below(4) == 0 {
-            limits.replay_bytes_max = 1_000;
-        }
-        if random.below(4) == 0 {
-            limits.control_bytes_max = 100;
-        }
-        if random.below(3) == 0 {
-            outbox_max = 60;
-        }
-        if mode == Mode::Safety {
-            if random.below(3) == 0 {
-                limits.connections_max = 1 + random.below(3);
-            }
-            if random.below(3) == 0 {
-                limits.lifetime_ms = 2 * RECOVERY_WINDOW_MS;
-            }
-            if random.below(3) == 0 {
-                limits.departed_bytes_max = 300;
-            }
-        }
+        let limits = limits(&mut random, mode);
+        let outbox_max = if random.below(3) == 0 { 60 } else { usize::MAX };
         let core = |core: usize| Core {
             hubs: (0..HUBS).map(|hub| new_hub(setup, core, hub, seed, limits)).collect(),
             sockets: Vec::new(),
             closing: Vec::new(),
             asleep_until: 0,
             stopped: false,
+            is_short_of_memory: false,
+            limits,
         };
         let links = (0..setup.cores).map(|_| (0..setup.cores).map(|_| Link::default()).collect());
         Self {
@@ -203,6 +209,7 @@ impl World {
             handler: Handler::default(),
             next_request: 0,
             outbox_max,
+            changed: None,
             calm: false,
             leaving: false,
             tally: Tally::default(),
@@ -213,6 +220,9 @@ impl World {
     pub(crate) fn step(&mut self) {
         self.tally.operations += 1;
         let (cores, clients) = (self.setup.cores, self.setup.clients);
+        if let Some((hub, group)) = self.changed.take() {
+            return self.publish_at_once(hub, group);
+        }
         match self.random.below(100) {
             0..38 => {
                 let client = self.random.below(clients);
@@ -223,17 +233,17 @@ impl World {
                 let (from, to) = (self.random.below(cores), self.random.below(cores));
                 self.carry(from, to);
             }
-            60..80 => {
+            60..78 => {
                 let client = self.random.below(clients);
                 self.read(client);
             }
-            80..88 => {
+            78..86 => {
                 let core = self.random.below(cores);
                 self.flush(core);
             }
-            88..92 => self.answer(),
-            92..94 => self.tick(),
-            94..96 => {
+            86..90 => self.answer(),
+            90..92 => self.tick(),
+            92..94 => {
                 let core = self.random.below(cores);
                 self.timeouts(core);
             }
@@ -251,6 +261,43 @@ impl World {
         self.now = Time(self.now.0 + ms);
         self.tally.ticked_ms += ms;
     }
+}
+
+/// Each bound is small in some runs: in all of them nobody would live long.
+fn limits(random: &mut Random, mode: Mode) -> Limits {
+    let mut limits = Limits {
+        recovery_window_ms: RECOVERY_WINDOW_MS,
+        recovery_grace_ms: 200,
+        replay_messages_max: 100_000,
+        events_waiting_max: 1 + random.below(3),
+        // Some are worth it and some are not.
+        deflate_bytes_min: [1, 1, 300, 10_000][random.below(4)],
+        ..Limits::default()
+    };
+    if random.below(4) == 0 {
+        limits.recovery_window_ms = RECOVERY_WINDOW_MS / 10;
+    }
+    if random.below(4) == 0 {
+        limits.replay_messages_max = 10;
+    }
+    if random.below(4) == 0 {
+        limits.replay_bytes_max = 1_000;
+    }
+    if random.below(4) == 0 {
+        limits.control_bytes_max = 100;
+    }
+    if mode == Mode::Safety {
+        if random.below(6) == 0 {
+            limits.connections_max = 1 + random.below(3);
+        }
+        if random.below(3) == 0 {
+            limits.lifetime_ms = 2 * RECOVERY_WINDOW_MS;
+        }
+        if random.below(3) == 0 {
+            limits.departed_bytes_max = 300;
+        }
+    }
+    limits
 }
 
 fn new_hub(setup: Setup, core: usize, hub: usize, seed: u64, limits: Limits) -> Hub {

@@ -64,7 +64,7 @@ pub(crate) fn decode(payload: &[u8]) -> Value {
             "type": "ack",
             "ackId": number_of(1),
             "success": number_of(2) == Some(1),
-            "error": field(message, 3).map(|error| text(error.bytes, 1)),
+            "error": field(message, 3).map(|error| json!({ "name": text(error.bytes, 1) })),
         }),
         2 => {
             let data = field(message, 3).expect("data");
@@ -78,6 +78,12 @@ pub(crate) fn decode(payload: &[u8]) -> Value {
             }),
             None => json!({ "type": "system", "event": "disconnected" }),
         },
+        5 => json!({
+            "type": "invokeResponse",
+            "invocationId": text(message, 1),
+            "success": number_of(2) == Some(1),
+            "data": field(message, 3).map(|data| text(data.bytes, 1)),
+        }),
         other => panic!("downstream message {other}"),
     }
 }

@@ -1,9 +1,10 @@
 //! What clients get, and whether it is right.
 
-use super::World;
-use super::client::{Asked, Byte, Member};
+use super::acts::padding;
+use super::client::{Asked, Byte, Expected, Member};
 use super::protobuf;
 use super::socket::frame;
+use super::{Fault, World};
 use ringhub_hub::{Input, Time};
 use ringhub_protocol::pubsub::Subprotocol;
 
@@ -39,6 +40,9 @@ impl World {
             who.greeted = 1 + u8::from(who.subprotocol == Subprotocol::Raw);
         }
         while let Some((opcode, payload, first)) = frame(&mut self.clients[client].inbox) {
+            let is_deflated = first.value & 0x40 != 0;
+            assert!(!is_deflated || self.clients[client].inflates, "client {client} takes nothing deflated");
+            self.tally.inflated += u64::from(is_deflated);
             self.receive(client, opcode, &payload, first);
         }
     }
@@ -52,6 +56,9 @@ impl World {
             assert_eq!(payload, b"@", "the upgrade's answer comes first");
             who.greeted = 1 + u8::from(who.subprotocol == Subprotocol::Raw);
             return;
+        }
+        if opcode == 9 {
+            return self.hear_ping(client, payload);
         }
         assert_eq!(opcode, if who.subprotocol.is_protobuf() { 2 } else { 1 });
         if who.subprotocol == Subprotocol::Raw {
@@ -74,27 +81,41 @@ impl World {
                     assert!(who.subprotocol.is_reliable(), "an ack for what was not asked");
                     return;
                 };
+                let error = message["error"]["name"].as_str();
+                assert_eq!(message["success"] == true, error.is_none());
+                // An earlier request's ack says nothing about a later one.
+                let is_last = |group| !who.asked.values().any(|asked| asked.group() == Some(group));
                 match asked {
-                    Asked::Join(group) if message["success"] == true => {
-                        // An earlier request's ack says nothing about a later one.
-                        if who.groups[group] == Member::Joining
-                            && !who.asked.values().any(|a| a.group() == Some(group))
-                        {
-                            who.groups[group] = Member::Yes;
+                    Asked::Join(group) | Asked::Leave(group) if error.is_none() => {
+                        match (asked, who.groups[group]) {
+                            _ if !is_last(group) => {}
+                            (Asked::Join(_), Member::Joining) => who.groups[group] = Member::Yes,
+                            (Asked::Leave(_), Member::Leaving) => who.groups[group] = Member::No,
+                            _ => {}
                         }
                     }
-                    Asked::Leave(group) if message["success"] == true => {
-                        if who.groups[group] == Member::Leaving
-                            && !who.asked.values().any(|a| matches!(a, Asked::Join(g) if *g == group))
-                        {
-                            who.groups[group] = Member::No;
+                    Asked::Other(Expected::Either) => {}
+                    Asked::Other(Expected::Error(expected)) => {
+                        assert_eq!(error, Some(expected), "client {client}: {message}");
+                        if expected == "InternalServerError" {
+                            self.note(Fault::PublicationRefused);
                         }
                     }
-                    Asked::Join(group) | Asked::Leave(group) => {
-                        assert!(group == who.forbidden, "refused without a reason: {message}");
-                        who.groups[group] = Member::No;
-                    }
-                    Asked::Send => {}
+                    Asked::Other(Expected::Success) if error.is_none() => {}
+                    _ => panic!("client {client}: {asked:?} was refused without a reason: {message}"),
+                }
+            }
+            "invokeResponse" => {
+                let id = message["invocationId"].as_str().expect("an id").parse().unwrap();
+                let is_awaited = who.invoked.remove(&id) || who.cancelled.remove(&id);
+                // Or it was asked over an earlier socket.
+                assert!(
+                    is_awaited || who.subprotocol.is_reliable(),
+                    "client {client}: {message} was not asked"
+                );
+                if let Some(data) = message["data"].as_str() {
+                    assert_eq!(message["success"], true);
+                    assert_eq!(data.split(' ').nth(3), Some(&*id.to_string()), "another's answer");
                 }
             }
             "message" => {
@@ -118,7 +139,12 @@ impl World {
     fn message(&mut self, client: usize, data: &str, first: Byte) {
         self.tally.deliveries += 1;
         let who = &mut self.clients[client];
-        let words: Vec<&str> = data.split(' ').collect();
+        let mut words: Vec<&str> = data.split(' ').collect();
+        if let Some(pad) = words.last().and_then(|last| last.strip_prefix('~')) {
+            assert!(pad == padding(words[3].parse().unwrap(), pad.len()), "client {client}: other bytes");
+            self.tally.large += u64::from(pad.len() > 1 << 15);
+            words.pop();
+        }
         let [hub, group, publisher, number, until, ref chosen @ ..] = words[..] else {
             panic!("delivered though denied: {data}")
         };
@@ -141,6 +167,22 @@ impl World {
             owed.remove(&number);
             let lost: Vec<_> = owed.range(..number).collect();
             assert!(lost.is_empty(), "client {client}: lost {lost:?} of p{publisher}");
+        }
+    }
+
+    /// A ping says that everything sent before it has been read.
+    fn hear_ping(&mut self, client: usize, payload: &[u8]) {
+        let who = &mut self.clients[client];
+        let number: u64 = std::str::from_utf8(payload).unwrap().parse().unwrap();
+        // What is to be said to a reliable client beside messages has a bound; over it the session ends.
+        let is_next = number == who.heard + 1 || who.subprotocol.is_reliable() && number > who.heard;
+        assert!(is_next && number <= who.pinged, "client {client}: ping {number} after {}", who.heard);
+        who.heard = number;
+        let passed: Vec<_> = who.fences.extract_if(.., |&mut (ping, _)| ping <= number).collect();
+        for (_, group) in passed {
+            assert_eq!(who.groups[group], Member::Unsure);
+            who.groups[group] = Member::No;
+            self.tally.note("known to be out");
         }
     }
 }

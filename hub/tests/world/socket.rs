@@ -62,6 +62,7 @@ pub(super) fn frame(inbox: &mut VecDeque<Byte>) -> Option<(u8, Vec<u8>, Byte)> {
     let at = |index: usize| Some(usize::from(inbox.get(index)?.value));
     let (len, header) = match at(1)? {
         126 => (at(2)? << 8 | at(3)?, 4),
+        127 => ((2..10).try_fold(0, |len, index| Some(len << 8 | at(index)?))?, 10),
         len => (len, 2),
     };
     if inbox.len() < header + len {

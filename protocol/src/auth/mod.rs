@@ -2,6 +2,7 @@
 
 pub mod audience;
 pub mod claims;
+pub mod client_url;
 pub mod issued;
 pub mod role;
 pub mod token;
