@@ -121,8 +121,14 @@ impl Bystanders {
             self.wrong += 1;
             return true;
         };
+        if stamp.sequence >= self.sent {
+            // Nobody sent it.
+            self.wrong += 1;
+            return true;
+        }
+        // What was passed over is missing; what comes late, or again, is wrong once.
         self.wrong += u64::from(stamp.sequence.abs_diff(*due));
-        *due = stamp.sequence + 1;
+        *due = (*due).max(stamp.sequence + 1);
         self.latency.saturating_record(delivery.now_ns.saturating_sub(stamp.at_ns).max(1));
         true
     }

@@ -20,9 +20,6 @@ const OWN_KEY: &str = "ringhub-bench-key-0123456789abcdefghijklmnop";
 /// How long a server may take to say where it listens.
 const START_PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long its line about the admin listener may come after that.
-const ADMIN_PATIENCE: Duration = Duration::from_millis(500);
-
 /// Which face of the server a workload talks to.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verb {
@@ -232,7 +229,7 @@ fn spawn(
     });
     // The admin listener's line comes right behind, if there is one.
     let listeners = finding.recv_timeout(START_PATIENCE).map(|host| match verb {
-        Verb::Serve => (host, finding.recv_timeout(ADMIN_PATIENCE).ok()),
+        Verb::Serve => (host, finding.recv_timeout(START_PATIENCE).ok()),
         Verb::Echo => (host, None),
     });
     match listeners {

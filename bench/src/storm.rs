@@ -60,8 +60,9 @@ pub(crate) struct StormArgs {
     /// whether the server gives everything back.
     #[arg(long, default_value_t = 3)]
     pub(crate) rounds: u32,
-    /// Instead of closing them, cut all connections at once, so that all come back at the same time, as after a
-    /// network's failure. A small group goes on meanwhile.
+    /// Instead of closing them, cut all connections at once and have all come back from that moment on, as after a
+    /// network's failure, at the pace of --concurrency or --rate. The first round only opens them. A small group goes
+    /// on meanwhile.
     #[arg(long)]
     pub(crate) drop: bool,
     /// With --drop: seconds in which all must be back.
@@ -80,6 +81,11 @@ pub(crate) fn run(args: &StormArgs) -> Result<Report, Error> {
         ("rounds", u64::from(args.rounds)),
     ];
     facts::check_counts(&counts, &[("rate", args.rate.unwrap_or(1.0)), ("within", args.within)])?;
+    if args.drop && args.rounds < 2 {
+        return Err(Error::Usage(
+            "--drop needs --rounds of 2 or more: in the first nobody comes back".into(),
+        ));
+    }
     Server::check_room_for(args.connections)?;
     let server = Server::start(&args.server, Verb::Serve)?;
     run_against(&server, args)
@@ -113,24 +119,27 @@ pub(crate) fn run_against(server: &Server, args: &StormArgs) -> Result<Report, E
     let memory_before = facts::resident_mib(server)?;
     let mut rounds = Vec::new();
     for round in 0..args.rounds {
-        let before = facts::settled_cpu_ns(server)?;
+        // Bystanders go on all the time, so nobody waits for a server that has calmed down.
+        let cpu_ns = if args.drop { facts::cpu_ns } else { facts::settled_cpu_ns };
+        let before = cpu_ns(server)?;
         let seconds = storm.open()?;
-        let opened = facts::settled_cpu_ns(server)?;
-        let open_mib = facts::resident_mib(server)?;
-        if args.drop {
-            storm.cut()?
-        } else {
-            storm.close()?
-        }
-        let closed = facts::settled_cpu_ns(server)?;
-        std::thread::sleep(GIVE_BACK_WAIT);
-        rounds.push(Round {
+        let opened = cpu_ns(server)?;
+        let mut done = Round {
             seconds,
             connect_cpu_ns: facts::spent(before, opened),
-            close_cpu_ns: facts::spent(opened, closed),
-            open_mib,
-            closed_mib: facts::resident_mib(server)?,
-        });
+            close_cpu_ns: None,
+            open_mib: facts::resident_mib(server)?,
+            closed_mib: None,
+        };
+        if args.drop {
+            storm.cut()?;
+        } else {
+            storm.close()?;
+            done.close_cpu_ns = facts::spent(opened, cpu_ns(server)?);
+            std::thread::sleep(GIVE_BACK_WAIT);
+            done.closed_mib = facts::resident_mib(server)?;
+        }
+        rounds.push(done);
         storm.progress.tick(|| format!("round {} of {} done", round + 1, args.rounds));
     }
     let overflows = measure::listen_overflows().zip(overflows).map(|(after, before)| after - before);
@@ -309,7 +318,7 @@ impl Storm<'_> {
         report.violation("unclean_closes", "closes not answered with 1000", self.unclean);
         report.violation("stray_messages", "messages nobody sent", self.stray);
         if let Some(bystanders) = &self.bystanders {
-            let slowest = rounds.iter().map(|round| round.seconds).fold(0.0, f64::max);
+            let slowest = rounds[1..].iter().map(|round| round.seconds).fold(0.0, f64::max);
             report.figure(
                 "back_seconds",
                 "all back within, at most",
@@ -347,11 +356,9 @@ impl Storm<'_> {
         median_of(("cpu_us_per_connect", "server CPU per connect", "µs", hold), &|round| {
             Some(round.connect_cpu_ns? as f64 / 1e3 / count)
         });
-        if !args.drop {
-            median_of(("cpu_us_per_close", "server CPU per close", "µs", ""), &|round| {
-                Some(round.close_cpu_ns? as f64 / 1e3 / count)
-            });
-        }
+        median_of(("cpu_us_per_close", "server CPU per close", "µs", ""), &|round| {
+            Some(round.close_cpu_ns? as f64 / 1e3 / count)
+        });
         report.distribution(&self.latency, "", "");
         facts::latency(&mut report, &self.latency, &CONNECT_LATENCY);
         if let Some(mib) = memory_before {

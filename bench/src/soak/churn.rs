@@ -191,13 +191,15 @@ impl<'a> Churn<'a> {
                 && !churn.clients.iter().any(|client| away(client) || client.asked.is_some())
                 && !(0..churn.clients.len()).filter(open).any(|client| churn.books.missing(client) > 0)
         };
+        // Whatever has not come by then is counted below.
         self.wait(patience, settled)?;
         let end = Instant::now();
         while end.elapsed() < LATE_WAIT {
             self.listen(TURN_MAX)?;
         }
-        self.wrong.refused_requests +=
-            self.clients.iter().filter(|client| client.asked.is_some()).count() as u64;
+        let asking = self.clients.iter().filter(|client| client.asked.is_some()).count();
+        let calling = self.http.iter().flatten().count() + self.waiting.len();
+        self.wrong.refused_requests += (asking + calling) as u64;
         for client in 0..self.clients.len() {
             if matches!(self.clients[client].place, Place::Open) {
                 self.books.write_off(client);
@@ -238,7 +240,7 @@ impl<'a> Churn<'a> {
             self.wrong.refused_requests,
         );
         report.violation("ended", "connections that ended without a reason", self.wrong.ended);
-        for first in violations.first.iter().chain(&self.wrong.first) {
+        if let Some(first) = violations.first.as_ref().or(self.wrong.first.as_ref()) {
             report.fact("first_violation", "first violation", first.as_str());
         }
     }
