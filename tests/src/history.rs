@@ -133,7 +133,7 @@ impl History {
         parsed
     }
 
-    /// Panics with the first violation, and what the receiver saw before it.
+    /// Panics with the first violation.
     #[track_caller]
     pub fn check(&self) {
         if let Err(violation) = self.find_violation() {

@@ -86,6 +86,16 @@ pub fn size_of_run(variable: &str, usual: usize) -> usize {
     }
 }
 
+/// The most memory that a test lets the server hold where it is to hold no more than `bytes`: with
+/// `RINGHUB_TESTS_WATCHED=1` the server watches itself (`.ci/sanitize`), and keeps as much again about each byte, and for
+/// a while what it has freed.
+pub fn memory_bound(bytes: usize) -> usize {
+    match std::env::var_os("RINGHUB_TESTS_WATCHED") {
+        Some(_) => 4 * bytes + (64 << 20),
+        None => bytes,
+    }
+}
+
 /// Asks again every few milliseconds, at most for [`DEADLINE`], until `holds`: for state of another process
 /// that only asking shows. Everything else is awaited where it happens.
 #[track_caller]

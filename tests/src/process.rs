@@ -116,9 +116,18 @@ impl Process {
 
     /// How much memory it holds, in bytes.
     pub fn resident_bytes(&self) -> usize {
+        self.memory("VmRSS:")
+    }
+
+    /// The most it ever held.
+    pub fn peak_bytes(&self) -> usize {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, name: &str) -> usize {
         let status =
             fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("a running process");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it has memory");
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("it has memory");
         let kib: usize = line.trim().trim_end_matches("kB").trim().parse().expect("a number");
         kib * 1024
     }
@@ -245,10 +254,10 @@ fn append(log: &Mutex<String>, line: &str) {
     const LOG_BYTES_MAX: usize = 8 << 20;
     let mut log = log.lock().expect("a reader panicked");
     if log.len() > LOG_BYTES_MAX {
-        let mut cut = log.len() / 2;
-        while !log.is_char_boundary(cut) {
-            cut += 1;
-        }
+        // Whole lines: a test may read each as a record.
+        let half = log.len() / 2;
+        let line = log.as_bytes()[half..].iter().position(|byte| *byte == b'\n');
+        let cut = line.map_or(log.len(), |line| half + line + 1);
         log.drain(..cut);
     }
     log.push_str(line);

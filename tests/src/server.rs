@@ -87,6 +87,8 @@ impl Server {
         }
         // A client that a test has stall is to live for as long as the test wants, on however slow a machine.
         command.env("RINGHUB_WRITE_DEADLINE_SECONDS", "3600");
+        // Nor do tests answer pings of clients that they do not read from; a test that is about pings says so itself.
+        command.env("RINGHUB_MISSED_PINGS_MAX", "100");
         // A test that is over waits for nobody, unless it is about that.
         if setup.config.as_deref().is_none_or(|toml| !toml.contains("drain_seconds")) {
             command.env("RINGHUB_DRAIN_SECONDS", "0");

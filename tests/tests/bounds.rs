@@ -97,7 +97,7 @@ fn sources() -> Vec<(String, String)> {
 
 /// The constants of a file that are called a maximum, those of its tests aside.
 fn maxima(source: &str) -> impl Iterator<Item = &str> {
-    let product = source.split("#[cfg(test)]").next().unwrap();
+    let product = source.split("#[cfg(test)]\nmod ").next().unwrap();
     product.lines().filter_map(|line| {
         let name = line.trim_start().trim_start_matches("pub(crate) ").trim_start_matches("pub(super) ");
         let name = name.trim_start_matches("pub ").strip_prefix("const ")?.split(':').next()?;

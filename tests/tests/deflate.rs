@@ -2,7 +2,9 @@
 //! at the other end reads and writes.
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
-use ringhub_tests::{Client, Endpoint, Frame, History, RawSocket, Server, masked_frame, wait_until};
+use ringhub_tests::{
+    Client, Endpoint, Frame, History, RawSocket, Server, masked_frame, memory_bound, wait_until,
+};
 use serde_json::{Value, json};
 
 use crate::admin::metric;
@@ -216,7 +218,6 @@ fn what_clients_deflate_is_read_whole_in_fragments_and_beside_what_they_do_not()
 #[test]
 fn a_bomb_is_refused_with_1009() {
     let mut server = Server::with(|setup| setup.config(ON));
-    let process = server.process().id();
     let mebibyte = deflate(&vec![b' '; 1 << 20]);
     let mut bomb = Vec::new();
     for _ in 0..999 {
@@ -225,13 +226,12 @@ fn a_bomb_is_refused_with_1009() {
     }
     bomb.extend_from_slice(&mebibyte);
     assert!(bomb.len() < 1 << 20 && mebibyte.len() < 2_000);
-    let memory = || peak_kib(process);
     server.use_receive_buffers();
     // What one message of the limit's size takes is the measure.
     let mut good = Inflating::connect(&server, Client::json());
     good.socket.write(masked_frame(0xc1, &mebibyte));
     good.expect_close(1007);
-    let before = memory();
+    let before = server.process().peak_bytes();
     for fragment in [usize::MAX, 100_000] {
         let mut client = Inflating::connect(&server, Client::json());
         let mut first = 0x41;
@@ -243,8 +243,8 @@ fn a_bomb_is_refused_with_1009() {
         client.expect_close(1009);
     }
     // The bomb as it came and a mebibyte inflated, and what allocating them costs beside.
-    let grown = memory() - before;
-    assert!(grown < 4 << 10, "{grown} KiB");
+    let grown = server.process().peak_bytes() - before;
+    assert!(grown < memory_bound(4 << 20), "{grown} bytes");
     assert_eq!(sum(&server, "ringhub_inflate_refused_total"), 2.0);
     // A bomb of text that is none ends at its first piece.
     let client = &mut Inflating::connect(&server, Client::raw());
@@ -257,29 +257,21 @@ fn a_bomb_is_refused_with_1009() {
 #[test]
 fn many_messages_in_a_few_bytes_are_published_a_few_at_a_time() {
     let mut server = Server::with(|setup| setup.config(ON));
-    let process = server.process().id();
     let mut ann = Inflating::connect(&server, Client::json().group("g").may_all());
     let blank = " ".repeat(500_000);
     let payload = deflate(publish("g", &blank, "").as_bytes());
     ann.socket.write(masked_frame(0xc1, &payload));
     ann.next();
-    let before = peak_kib(process);
+    let before = server.process().peak_bytes();
     let burst = masked_frame(0xc1, &payload).repeat(60);
     assert!(burst.len() < 60_000, "{} bytes", burst.len());
     ann.socket.write(burst);
     for _ in 0..60 {
         assert_eq!(ann.next_data().0.len(), blank.len());
     }
-    let grown = peak_kib(process) - before;
-    assert!(grown < 16 << 10, "{grown} KiB for 30 MB published");
+    let grown = server.process().peak_bytes() - before;
+    assert!(grown < memory_bound(16 << 20), "{grown} bytes for 30 MB published");
     assert_eq!(sum(&server, "ringhub_messages_inflated_total"), 61.0);
-}
-
-/// The most memory the process ever had, in KiB.
-fn peak_kib(process: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("it runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("its peak");
-    line.trim_end_matches("kB").trim().parse().expect("a number")
 }
 
 #[test]

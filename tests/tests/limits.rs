@@ -59,7 +59,7 @@ fn fragments_count_together() {
     assert_eq!(close_code(&mut socket), Some(1009));
 }
 
-/// The default is as many as the conformance suite's largest message of the smallest fragments would not reach.
+/// One frame more than a message may have.
 #[test]
 fn a_fragment_too_many_is_refused() {
     let server = Server::with(|setup| setup.config("[limits]\nmessage_fragments_max = 3\n"));

@@ -164,7 +164,6 @@ fn a_refused_recovery_tells_nothing_of_the_session() {
             let answer = |id: &str, token: &str| {
                 let mut socket = server.raw();
                 socket.write(client.clone().recover(id, token).request(&server));
-                socket.set_deadline(ringhub_tests::DEADLINE);
                 // The goodbye is answered, so that the socket ends at once.
                 let (head, frame) = (socket.read_response(), socket.read_frame());
                 assert_eq!((head.status, frame.close_code()), (101, Some(1008)), "{id}, {token}");

@@ -3,7 +3,8 @@
 use std::thread;
 
 use ringhub_tests::{
-    Answer, Client, Connection, Endpoint, Gate, Handler, RawSocket, Server, dead_address, wait_until,
+    Answer, Client, Connection, Endpoint, Gate, Handler, RawSocket, Server, dead_address, memory_bound,
+    wait_until,
 };
 
 use super::{ALL, NO_RETRIES, metric};
@@ -70,7 +71,7 @@ fn leaves_nothing(mut server: Server, mut come_and_go: impl FnMut(&Endpoint, &mu
     come_and_go(&server, &mut elsewhere);
     wait_until("descriptors are given back", || server.process().open_files() <= files + 2);
     let grown = server.process().resident_bytes().saturating_sub(memory);
-    assert!(grown < 16 << 20, "{grown} bytes more are held");
+    assert!(grown < memory_bound(16 << 20), "{grown} bytes more are held");
     server
 }
 
