@@ -122,7 +122,10 @@ fn echoing_servers_are_compared() {
     let (code, reports) = compare(&[("a", &a), ("b", &b)], &format!("{SMALL} --shape echo"));
     assert_eq!((code, names(&reports)), (1, "a b".to_owned()));
     assert_eq!((&reports[0]["wrong_echoes"], &reports[0]["clean"]), (&0.into(), &true.into()));
-    assert_eq!((&reports[1]["wrong_echoes"], &reports[1]["given_up"]), (&10.into(), &1.into()), "once each");
+    // Once on each connection that gets so far: which do, depends on how quickly each is answered.
+    let wrong = reports[1]["wrong_echoes"].as_u64().unwrap();
+    assert!((1..=10).contains(&wrong), "{wrong} of 10");
+    assert_eq!(reports[1]["given_up"], 1);
 }
 
 #[test]
