@@ -155,7 +155,7 @@ counters! {
     submissions_full: Counter,
     /// Times the completion queue was full and completions waited in the kernel.
     completions_overflowed: Counter,
-    /// Times a receive was paused because another core or a hub was behind.
+    /// Times a receive was paused because another core, a hub or the answer to an earlier request was behind.
     receive_pauses: Counter,
     /// Batches sent to other cores.
     mesh_batches: Counter,

@@ -166,7 +166,8 @@ impl Io {
                 socket.receiving = Receiving::Multi;
                 self.ring.receive(fd, key.slot);
             }
-            Kind::Http(http) if http.handler.is_full() => {}
+            // Armed again when its request is answered.
+            Kind::Http(http) if http.handler.is_full() => self.shared.counters.receive_pauses.add(1),
             Kind::Http(_) if socket.outbox.is_some() => {
                 // A slow one tells when it has taken its answer; one that speaks TLS may have by the next submit.
                 if self.sockets.hot[key.slot as usize].flags & flag::SLOW == 0 {
