@@ -139,7 +139,8 @@ fn closes_keep_the_pace_of_their_window_and_nobody_holds_it_up() {
     server.rest("POST", "/api/hubs/chat/groups/deaf/:send").text(&"x".repeat(500_000)).expect(202);
     let began = Instant::now();
     server.process().signal("TERM");
-    for (number, client) in (1..).zip(&mut clients) {
+    // The deaf one is passed over, as long as something waits for it.
+    for (number, client) in (0..).zip(&mut clients) {
         client.expect_goodbye(1001);
         let turn = WINDOW * number / CLIENTS as u32;
         assert!(began.elapsed() + Duration::from_millis(5) >= turn, "{number}: {:?}", began.elapsed());
