@@ -75,7 +75,7 @@ fn clients_cut_all_at_once_come_back_while_others_go_on() {
     }
     assert!(report["listen_overflows"].is_u64(), "{report}");
     // The first member is a bystander, for they are there first.
-    let storm = "storm --connections 20 --rounds 1 --drop --timeout 1";
+    let storm = "storm --connections 20 --rounds 2 --drop --timeout 1";
     caught(Fault::DropOne, storm, &[("bystanders_wrong", 1)]);
 }
 
