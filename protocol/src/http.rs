@@ -378,7 +378,7 @@ pub(crate) fn is_authority(value: &[u8]) -> bool {
     let host_is_legal = match host {
         [] => false,
         [b'[', address @ .., b']'] => {
-            !address.is_empty() && address.iter().all(|b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.'))
+            str::from_utf8(address).is_ok_and(|text| text.parse::<core::net::Ipv6Addr>().is_ok())
         }
         name => {
             let is_escape = |rest: &[u8]| rest.len() >= 2 && rest[..2].iter().all(u8::is_ascii_hexdigit);
@@ -543,6 +543,25 @@ mod tests {
         assert_eq!(head(chunked).body, BodyLength::Chunked);
         let padded = "PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 007\r\n\r\n";
         assert_eq!(head(padded).body, BodyLength::Known(7));
+    }
+
+    #[test]
+    fn a_host_that_is_no_address_in_its_brackets_is_refused() {
+        for host in ["[::1]", "[2001:db8::1]:8080", "[::ffff:10.0.0.1]"] {
+            assert!(is_authority(host.as_bytes()), "{host}");
+        }
+        for host in [
+            "[]",
+            "[1]",
+            "[:]",
+            "[2001:ddb8:::43::1]:440",
+            "[1.2.3.4]",
+            "[::1",
+            "[::g]",
+            "[1:2:3:4:5:6:7:8:9]",
+        ] {
+            assert!(!is_authority(host.as_bytes()), "{host}");
+        }
     }
 
     /// It was taken, and by others is not.
