@@ -1,12 +1,13 @@
 //! What a panic ends (`reliability` check 82): a connection, or the process, never half a core.
 
+#[path = "../../../../relay/tests/support/last_words.rs"]
+mod last_words;
+
 use super::*;
 use crate::config::LogFormat;
 use crate::core::faults::Faults;
 use crate::trace;
 use serde_json::Value;
-use std::os::unix::process::ExitStatusExt;
-use std::process::{Command, Stdio};
 
 /// While decoding: the one connection.
 #[test]
@@ -26,41 +27,9 @@ fn a_panic_while_decoding_ends_one_client_with_1011() {
     running.stop();
 }
 
-/// Names what a process of ours is to do: a test, and one of its cases.
-const CHILD: &str = "RINGHUB_TEST_PANICS";
-
-/// In the test of this name: runs it again, in a process that must end at once, with a last line about `who`. In that
-/// process: does `act`, and waits for the end. Returns what it said on standard error.
+/// [`last_words`] of a test without cases, whose panic says what all of these do.
 pub(crate) fn ends_the_process(test: &str, who: &str, act: impl FnOnce()) -> String {
-    ends_with_last_words(test, "", who, "raised by a test", act)
-}
-
-/// The same for a `case` of the test, which says `why`.
-fn ends_with_last_words(test: &str, case: &str, who: &str, why: &str, act: impl FnOnce()) -> String {
-    let name = format!("{test} {case}");
-    if let Ok(child) = std::env::var(CHILD) {
-        if child == name {
-            act();
-            // Far longer than it takes, so that a guard that does not hold is a failure and not a hang.
-            std::thread::sleep(Duration::from_secs(60));
-        }
-        return String::new();
-    }
-    let child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", test, "--nocapture"])
-        .env(CHILD, name)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    let log = String::from_utf8(child.stderr).unwrap();
-    assert_eq!(child.status.signal(), Some(libc::SIGABRT), "{case}: {log}");
-    let last = log.lines().last().unwrap_or_default();
-    assert!(
-        last.contains(&format!("{who} panicked; the process ends so that it can be restarted")),
-        "the last line is for the operator: {log}"
-    );
-    assert!(log.contains(why), "above it stands why: {log}");
-    log
+    last_words::ends_the_process(test, "", who, "raised by a test", act)
 }
 
 /// Anywhere else in the loop: the process, at once, with a last line that says so.
@@ -82,7 +51,7 @@ fn a_ring_that_cannot_be_entered_ends_the_process() {
         [libc::EBADF, libc::EBADFD, libc::EFAULT, libc::EINVAL, libc::ENXIO, libc::EEXIST, libc::EPERM]
     {
         let why = format!("io_uring_enter failed for good: errno Some({errno})");
-        ends_with_last_words(test, &errno.to_string(), "core 0", &why, || {
+        last_words::ends_the_process(test, &errno.to_string(), "core 0", &why, || {
             let faults = Faults::new();
             let running = Running::new(Mode::Serve, |settings| settings.ring.faults = Some(faults));
             let mut bystander = running.connect();
