@@ -1,6 +1,8 @@
 //! The memory ceiling: a process near its bound refuses new work, so that those it has live on.
 //!
-//! The main thread looks twice a second how much memory is used, and tells the cores when it is short. While it is:
+//! The main thread looks twice a second how much memory is used, and tells the cores when it is short. As long as it is
+//! not, it reads that more often the less room is left ([`Watch`]): between the bound and the end of a small container
+//! lie a few megabytes, which quick senders fill in hundredths of a second. While memory is short:
 //!
 //! - new clients and REST sends are answered 503, publications with an ack id `InternalServerError`;
 //! - whoever publishes without one is read from once a look, so that nothing is lost without a word;
@@ -27,10 +29,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// How often it is looked at.
-pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How often cores hear of it.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How often the use is read at most. Reading takes some 50 µs.
+const READ_EVERY_MIN: Duration = Duration::from_millis(10);
+/// Bytes a second that the use grows by at most: what the kernel copies from loopback into pages it has to clear.
+const GROWTH_MAX: u64 = 1 << 30;
 /// A limit above this is none: what version 1 of control groups says for that.
 const LIMIT_MAX: u64 = 1 << 60;
 
@@ -145,16 +151,21 @@ impl Memory {
         self.bound.store(Arc::new(bound));
     }
 
-    /// Looks once; true if cores are to hear of it: they are to count, memory is short, or was until now.
-    pub(crate) fn look(&self, cores: &[Arc<CoreShared>]) -> bool {
+    /// How much is used, and may be.
+    fn read(&self) -> (u64, u64) {
         let bound = self.bound.load();
         // What cannot be read is no reason to refuse anything.
-        self.look_at(bound.meter.read().unwrap_or_default(), bound.bytes_max, cores)
+        (bound.meter.read().unwrap_or_default(), bound.bytes_max)
     }
 
+    fn is_short(&self) -> bool {
+        self.process.memory_short.get() > 0
+    }
+
+    /// Looks once; true if cores are to hear of it: they are to count, memory is short, or was until now.
     fn look_at(&self, used: u64, bytes_max: u64, cores: &[Arc<CoreShared>]) -> bool {
         let core_max = bytes_max / cores.len().max(1) as u64;
-        let was_short = self.process.memory_short.get() > 0;
+        let was_short = self.is_short();
         let is_process_short = is_short(used, bytes_max, was_short);
         self.process.memory_used_bytes.set(used);
         self.process.memory_bytes_max.set(bytes_max);
@@ -201,6 +212,52 @@ impl Memory {
         }
         is_told
     }
+}
+
+/// The main thread's part: when to read and when to look.
+pub(crate) struct Watch {
+    memory: Arc<Memory>,
+    cores: Vec<Arc<CoreShared>>,
+    /// When the use is read next, and when that is a look whatever it is.
+    read_at: Instant,
+    look_at: Instant,
+}
+
+impl Watch {
+    /// A watch whose first look is now.
+    pub(crate) fn new(memory: Arc<Memory>, cores: Vec<Arc<CoreShared>>, now: Instant) -> Self {
+        Self { memory, cores, read_at: now, look_at: now }
+    }
+
+    /// How long nothing is to be done.
+    pub(crate) fn rest(&self, now: Instant) -> Duration {
+        self.read_at.saturating_duration_since(now)
+    }
+
+    /// Reads and looks if it is time for it; true if cores are to hear of it.
+    pub(crate) fn look(&mut self, now: Instant) -> bool {
+        now >= self.read_at && self.see(self.memory.read(), now)
+    }
+
+    fn see(&mut self, (used, bytes_max): (u64, u64), now: Instant) -> bool {
+        let begins = !self.memory.is_short() && is_short(used, bytes_max, false);
+        let is_due = begins || now >= self.look_at;
+        if is_due {
+            self.look_at = now + LOOK_EVERY;
+        }
+        let is_told = is_due && self.memory.look_at(used, bytes_max, &self.cores);
+        // While it is short, nothing that grows waits for the next look to be refused.
+        let rest =
+            if self.memory.is_short() { LOOK_EVERY } else { time_to_fill(bytes_max.saturating_sub(used)) };
+        self.read_at = self.look_at.min(now + rest);
+        is_told
+    }
+}
+
+/// How soon so many bytes could be in use, within what is worth waiting for.
+fn time_to_fill(room: u64) -> Duration {
+    let nanoseconds = u128::from(room) * 1_000_000_000 / u128::from(GROWTH_MAX);
+    Duration::from_nanos(nanoseconds.try_into().unwrap_or(u64::MAX)).clamp(READ_EVERY_MIN, LOOK_EVERY)
 }
 
 /// Gives back to the system what this thread has freed. The allocator keeps it for later, which may be long after
@@ -371,17 +428,51 @@ mod tests {
     fn the_watch_tells_every_core_and_everybody_who_looks() {
         let cores: [Arc<CoreShared>; 2] = Default::default();
         let process = Arc::new(ProcessCounts::default());
-        let memory = Memory::new(Bound { meter: Meter::Resident, bytes_max: 2 }, process.clone());
+        let memory = Arc::new(Memory::new(Bound { meter: Meter::Resident, bytes_max: 2 }, process.clone()));
+        let mut now = Instant::now();
+        let mut watch = Watch::new(memory.clone(), cores.to_vec(), now);
+        let mut look = || {
+            now += watch.rest(now);
+            watch.look(now)
+        };
         cores[1].counters.queued_bytes.set(1 << 50);
-        assert!(memory.look(&cores) && memory.look(&cores), "it holds more than two bytes");
+        assert!(look() && look(), "it holds more than two bytes");
         assert_eq!(cores.each_ref().map(|core| core.pressure.look()), [2, 2]);
         let used = process.memory_used_bytes.get();
         assert_eq!(cores.each_ref().map(|core| core.pressure.relief_bytes()), [0, used - 1]);
         assert_eq!((process.memory_bytes_max.get(), process.memory_short.get()), (2, 1));
         memory.set_bound(Bound { meter: Meter::Resident, bytes_max: LIMIT_MAX });
-        assert!(memory.look(&cores) && !cores[0].pressure.is_on(), "who waits for the end of it is to hear");
-        assert!(!memory.look(&cores));
+        assert!(look() && !cores[0].pressure.is_on(), "who waits for the end of it is to hear");
+        assert!(!look());
         assert_eq!(process.memory_short.get(), 0);
+    }
+
+    /// Twice a second was too seldom: the kernel ended a server whose bound left it 13 MiB.
+    #[test]
+    fn the_less_room_is_left_the_sooner_it_is_looked_again() {
+        const MIB: u64 = 1 << 20;
+        let process = Arc::new(ProcessCounts::default());
+        let memory = Arc::new(Memory::new(Bound::new(None), process.clone()));
+        let began = Instant::now();
+        let mut watch = Watch::new(memory, vec![Arc::default()], began);
+        let mut at = 0;
+        // Sees the use that long after the last time; whether that was a look, and how long it rests then.
+        let mut see = |milliseconds, used: u64| {
+            at += milliseconds;
+            let now = began + Duration::from_millis(at);
+            watch.see((used * MIB, 1024 * MIB), now);
+            (process.memory_used_bytes.get() == used * MIB, watch.rest(now).as_millis())
+        };
+        assert_eq!(see(0, 100), (true, 500), "there is room for a second");
+        assert_eq!(see(500, 824), (true, 195));
+        assert_eq!(see(195, 924), (false, 97));
+        assert_eq!(see(97, 1020), (false, 10));
+        assert_eq!(see(10, 1023), (false, 10));
+        assert_eq!(see(190, 1023), (false, 8), "cores hear of it when they would have anyway");
+        assert_eq!(see(8, 1023), (true, 10));
+        assert_eq!(see(10, 1024), (true, 500), "what begins is told at once");
+        assert_eq!(see(500, 1022), (true, 500), "it is still short");
+        assert_eq!(see(500, 900), (true, 121), "now it is not");
     }
 
     /// A bound of 4 GiB in a container of 2 was never reached: the kernel killed the process first.

@@ -167,21 +167,19 @@ pub(crate) fn serve(arguments: &cli::Serve) -> Result<(), Failure> {
     supervisor::tell(supervisor::State::Ready);
     heed(signals, drain.clone(), move || reload.ask()).map_err(Failure::running)?;
     let control = server.control();
-    let mut looked = Instant::now();
-    let mut look = || {
-        if looked.elapsed() >= memory::LOOK_EVERY {
-            looked = Instant::now();
-            if memory.look(&shared) {
-                control.wake();
-            }
+    let mut watch = memory::Watch::new(memory, shared.clone(), Instant::now());
+    while !drain.wait(watch.rest(Instant::now())) {
+        if watch.look(Instant::now()) {
+            control.wake();
         }
-    };
-    while !drain.wait(memory::LOOK_EVERY) {
-        look();
     }
     supervisor::tell(supervisor::State::Stopping);
     process.draining.set(1);
-    drain.carry_out(&server, &shared, look);
+    drain.carry_out(&server, &shared, || {
+        if watch.look(Instant::now()) {
+            control.wake();
+        }
+    });
     let (began, allowed) = (Instant::now(), server.stop_deadline());
     server.stop();
     server.join();
