@@ -207,6 +207,10 @@ impl World {
         let mut places = Vec::new();
         for who in self.clients.iter_mut().filter(|who| who.hub == hub) {
             if is_fixed && !who.is_chosen(chosen, |_| true) {
+                // Its next connection has another id, and is chosen if it is there when the call comes.
+                let is_next = chosen.starts_with("not:");
+                let place = |&group| Place { client: who.index, group, id: None };
+                places.extend(groups.iter().filter(|_| is_next).map(place));
                 continue;
             }
             for &group in groups {
