@@ -60,7 +60,7 @@ pub use process::{Process, ringhub};
 pub use proxy::Proxy;
 pub use raw::{Frame, RawSocket, masked_frame};
 pub use script::{Script, npm_package};
-pub use server::{Endpoint, Server, Setup, write_config};
+pub use server::{Endpoint, Server, Setup, sum_of, write_config};
 pub use stream::{Certificate, TlsClient};
 pub use token::{Token, json_object, now_seconds};
 

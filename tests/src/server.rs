@@ -175,11 +175,37 @@ impl Server {
         &mut self.process
     }
 
+    /// A metric summed over cores, hubs and whatever else it is told by; 0 if there is no sample of it yet.
+    #[track_caller]
+    pub fn metric(&self, name: &str) -> u64 {
+        self.metric_of(name, &[])
+    }
+
+    /// The same of the samples with these labels, each as `name="value"`.
+    #[track_caller]
+    pub fn metric_of(&self, name: &str, labels: &[&str]) -> u64 {
+        sum_of(self.admin.http("GET", "/metrics").expect(200).text(), name, labels)
+    }
+
     /// Sends SIGTERM and waits for the end.
     #[track_caller]
     pub fn stop(&mut self) -> ExitStatus {
         self.process.stop()
     }
+}
+
+/// A metric of a page, as [`Server::metric_of`] reads it.
+///
+/// # Panics
+/// The page does not know the metric, or one of its samples is no whole number.
+#[track_caller]
+pub fn sum_of(page: &str, name: &str, labels: &[&str]) -> u64 {
+    let family = name.strip_suffix("_total").unwrap_or(name);
+    assert!(page.contains(&format!("# TYPE {family} ")), "{name} is no metric:\n{page}");
+    let samples = page.lines().filter(|line| line.split(['{', ' ']).next() == Some(name));
+    let wanted = samples.filter(|line| labels.iter().all(|label| line.contains(label)));
+    let value = |line: &str| line.rsplit(' ').next()?.parse::<u64>().ok();
+    wanted.map(|line| value(line).unwrap_or_else(|| panic!("a whole number: {line}"))).sum()
 }
 
 /// The same command in a shell that has done something first.

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use ringhub_tests::{Client, Connection, History, Process, Server, ringhub, wait_until};
 use serde_json::Value;
 
-use crate::admin::metric;
 use crate::reliable::numbered;
 
 /// Far longer than any test: a drain does not end because its window is over.
@@ -65,7 +64,7 @@ fn a_draining_server_takes_nobody_new_and_serves_who_is_there() {
     server.admin().http("POST", "/drain").expect(202);
     let far = progress(&server);
     assert_eq!((&far["connections"], &far["connectionsLeft"]), (&1.into(), &1.into()), "{far:?}");
-    wait_until("the metric says it", || metric(&server, &["ringhub_draining"]) == Some(1.0));
+    wait_until("the metric says it", || server.metric("ringhub_draining") == 1);
     // Whoever was behind gets everything, then the goodbye.
     for n in 1..=MESSAGES {
         holder.expect(&numbered(n, &text()));
@@ -214,7 +213,7 @@ fn a_client_that_lost_its_socket_comes_back_for_its_messages_during_a_drain() {
         assert!(alice.next_text().contains("kept"));
         alice.reset();
         send.expect(202);
-        wait_until("its loss is known", || metric(&server, &["ringhub_hub_suspended"]) == Some(1.0));
+        wait_until("its loss is known", || server.metric("ringhub_hub_suspended") == 1);
         server.process().signal("TERM");
         wait_until("it drains", || progress(&server)["draining"] == true);
         send.expect(202);
@@ -237,7 +236,7 @@ fn nobody_waits_for_a_session_with_nothing_in_it() {
     assert!(alice.next_text().contains("sequenceId"));
     alice.acknowledge(1);
     alice.reset();
-    wait_until("its loss is known", || metric(&server, &["ringhub_hub_suspended"]) == Some(1.0));
+    wait_until("its loss is known", || server.metric("ringhub_hub_suspended") == 1);
     assert_eq!(server.stop().code(), Some(0));
 }
 

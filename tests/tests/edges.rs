@@ -1,7 +1,6 @@
 //! What stands in front of the server and around its door: proxies, origins, quotas and rules on clients
 //! (`service-model` §3, `client-protocols` §1.3, §2.5).
 
-use crate::admin::metric;
 use ringhub_tests::{Client, Endpoint, KEY, RawSocket, Response, Server, Token, wait_until};
 use serde_json::{Value, json};
 use std::thread;
@@ -174,8 +173,8 @@ fn a_proxy_that_does_not_begin_with_its_header_is_cut() {
         socket.write(bytes);
         socket.expect_end();
     }
-    let refused = || metric(&server, &["ringhub_proxy_headers_refused_total"]);
-    assert_eq!(refused(), Some(bad.len() as f64));
+    let refused = || server.metric("ringhub_proxy_headers_refused_total");
+    assert_eq!(refused(), bad.len() as u64);
     // Nobody trusts this machine: no header is read, and one that comes is no request.
     let server = Server::with(|setup| {
         setup
@@ -291,7 +290,7 @@ fn pages_of_other_origins_are_kept_out_before_their_token_is_read() {
     }
     server.refuse(from("https://app.example.com").header("Origin", "https://evil.test"), 403);
     server.refuse(from("https://evil.test").recover("0", "0"), 403);
-    assert_eq!(metric(&server, &["ringhub_origins_refused_total"]), Some(refused.len() as f64 + 2.0));
+    assert_eq!(server.metric("ringhub_origins_refused_total"), refused.len() as u64 + 2);
 }
 
 #[test]
@@ -303,8 +302,8 @@ fn connections_of_one_client_are_counted_over_hubs_and_until_they_end() {
              [hubs.chat.reliable]\nrecovery_window_seconds = 1\nrecovery_grace_seconds = 0\n",
         )
     });
-    let refused = || metric(&server, &["ringhub_rules_refused_total"]);
-    let keys = || metric(&server, &["ringhub_counted_keys"]);
+    let refused = || server.metric("ringhub_rules_refused_total");
+    let keys = || server.metric("ringhub_counted_keys");
     let ann = server.connect(Client::json().user("ann"));
     let reliable = server.connect(Client::reliable().user("ann"));
     expect_throttled(&server.refuse(Client::json().user("ann"), 429));
@@ -329,7 +328,7 @@ fn connections_of_one_client_are_counted_over_hubs_and_until_they_end() {
         rows(&server, "connections").iter().filter(|row| row["userId"] == "ann").count() == 1
     });
     let _third = server.connect(Client::json().user("ann"));
-    assert_eq!(refused(), Some(5.0));
+    assert_eq!(refused(), 5);
 
     // The first rule: four of a tenant, whoever they are; its value may be of any kind.
     let of = |tenant: Value, user: &str| Client::json().user(user).claim("tenant", tenant);
@@ -337,7 +336,7 @@ fn connections_of_one_client_are_counted_over_hubs_and_until_they_end() {
     server.refuse(of(json!(7), "t9"), 429);
     server.connect(of(json!("other"), "t9"));
     server.connect(of(Value::Null, "t9"));
-    wait_until("what nobody holds is forgotten", || keys() == Some(6.0));
+    wait_until("what nobody holds is forgotten", || keys() == 6);
 }
 
 #[test]
@@ -381,8 +380,8 @@ fn counts_are_exact_over_cores_and_threads() {
         });
         assert_eq!(open.len(), most);
     }
-    assert_eq!(metric(&server, &["ringhub_quotas_refused_total"]), Some(70.0));
-    assert_eq!(metric(&server, &["ringhub_rules_refused_total"]), Some(80.0));
+    assert_eq!(server.metric("ringhub_quotas_refused_total"), 70);
+    assert_eq!(server.metric("ringhub_rules_refused_total"), 80);
     server.connect(Client::raw().hub("other"));
 }
 
@@ -459,13 +458,13 @@ fn refused_upgrades_are_counted_as_such_and_malformed_heads_and_bodies_wherever_
     let _only = server.connect(Client::json());
     let counted = || {
         ["ringhub_upgrades_refused_total", "ringhub_heads_refused_total", "ringhub_bodies_refused_total"]
-            .map(|name| metric(&server, &[name]).expect("a counter"))
+            .map(|name| server.metric(name))
     };
     server.refuse(Client::json().no_token(), 401);
     server.refuse(Client::json(), 429);
     server.refuse(Client::json().hub("not legal"), 400);
     server.admin().refuse(Client::json(), 400);
-    assert_eq!(counted(), [4.0, 0.0, 0.0]);
+    assert_eq!(counted(), [4, 0, 0]);
     let health = "GET /api/health HTTP/1.1\r\nHost: x\r\n\r\n";
     let mut first = server.raw();
     first.write("GET /api/health HTTP/1.1\r\n\r\n");
@@ -475,13 +474,13 @@ fn refused_upgrades_are_counted_as_such_and_malformed_heads_and_bodies_wherever_
     assert_eq!(second.read_response().status, 200);
     second.write("GET /api/health HTTP/1.1\r\n\r\n");
     assert_eq!(second.read_response().status, 400);
-    assert_eq!(counted(), [4.0, 2.0, 0.0]);
+    assert_eq!(counted(), [4, 2, 0]);
     let mut body = server.raw();
     let send = server.rest("POST", "/api/hubs/chat/:send").header("Content-Type", "text/plain").bytes();
     let send = String::from_utf8(send).unwrap().replace("Content-Length: 0", "Transfer-Encoding: chunked");
     body.write(send + "no length\r\n");
     assert_eq!(body.read_response().status, 400);
-    assert_eq!(counted(), [4.0, 2.0, 1.0]);
+    assert_eq!(counted(), [4, 2, 1]);
 }
 
 #[test]
@@ -497,7 +496,7 @@ fn a_hub_has_its_quota_of_connections() {
         rows(&server, "connections").iter().filter(|row| row["hub"] == "chat").count() == 2
     });
     let _third = server.connect(Client::json());
-    assert_eq!(metric(&server, &["ringhub_quotas_refused_total"]), Some(1.0));
+    assert_eq!(server.metric("ringhub_quotas_refused_total"), 1);
 }
 
 #[test]
@@ -510,7 +509,7 @@ fn connections_last_as_long_as_they_may() {
     reliable.expect_disconnected(1008);
     raw.expect_close(1001);
     server.open(Client::reliable().recover(&id, &token)).expect_refused_recovery();
-    wait_until("they are counted", || metric(&server, &["ringhub_hub_lifetimes_ended_total"]) == Some(3.0));
+    wait_until("they are counted", || server.metric("ringhub_hub_lifetimes_ended_total") == 3);
 }
 
 #[test]
@@ -522,5 +521,5 @@ fn rest_calls_over_the_rate_are_to_be_tried_again() {
     assert!(answers.len() - throttled.len() >= 3 && !throttled.is_empty(), "{answers:?}");
     throttled.iter().for_each(|answer| expect_throttled(answer));
     server.http("GET", "/api/health").expect(200);
-    assert_eq!(metric(&server, &["ringhub_rest_throttled_total"]), Some(throttled.len() as f64));
+    assert_eq!(server.metric("ringhub_rest_throttled_total"), throttled.len() as u64);
 }

@@ -102,14 +102,6 @@ fn signature(keys: &[&str], connection_id: &str) -> String {
     keys.iter().map(sign).collect::<Vec<_>>().join(",")
 }
 
-/// The value of a metric's samples whose labels contain all of these, added up; 0 if there are none.
-fn metric(server: &Server, name: &str, labels: &[&str]) -> f64 {
-    let body = server.admin().http("GET", "/metrics").expect(200);
-    let samples = body.text().lines().filter(|line| line.split(['{', ' ']).next() == Some(name));
-    let wanted = samples.filter(|line| labels.iter().all(|label| line.contains(label)));
-    wanted.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
-}
-
 /// The log, once there is this in it: a reader of this process brings it, after the server's answers perhaps.
 #[track_caller]
 fn logged(server: &mut Server, text: &str) -> String {

@@ -1,7 +1,7 @@
 //! Systems on which the server cannot run, or only just (`reliability` checks 12 and 79): one line says why, and how to
 //! mend it.
 
-use ringhub_tests::{Client, Process, RawSocket, Server, ringhub, wait_until};
+use ringhub_tests::{Client, Process, RawSocket, Server, ringhub, sum_of, wait_until};
 use std::process::{Command, Stdio};
 
 /// The command, in a shell that does something before it.
@@ -116,9 +116,10 @@ fn get(socket: &mut RawSocket, path: &str) -> String {
     response.text().to_owned()
 }
 
-fn counted(metrics: &str, name: &str) -> u64 {
-    let rows = metrics.lines().filter(|line| line.starts_with(&format!("ringhub_{name}_total{{")));
-    rows.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+/// A metric, asked for on such a connection.
+#[track_caller]
+fn counted(socket: &mut RawSocket, name: &str) -> u64 {
+    sum_of(&get(socket, "/metrics"), name, &[])
 }
 
 /// A client too many is answered 503, and callers, health and metrics are answered all the same: the last descriptors
@@ -147,8 +148,7 @@ fn clients_do_not_get_the_last_file_descriptors() {
     server.http("HEAD", "/api/health").expect(200);
     server.rest("POST", "/api/hubs/chat/groups/g/:send").text("to all of them").expect(202);
     alice.expect_group_text("g", None, "to all of them");
-    let response = server.admin().http("GET", "/metrics").expect(200);
-    assert!(counted(response.text(), "upgrades_without_room") >= 2, "{}", response.text());
+    assert!(server.metric("ringhub_upgrades_without_room_total") >= 2);
     drop(crowd);
     wait_until("there is room again", || knock().1.status == 101);
 }
@@ -164,12 +164,13 @@ fn running_out_of_file_descriptors_is_survived() {
     get(&mut observer, "/healthz");
     // Nobody but the admin listener gives away the last ones.
     let mut crowd: Vec<RawSocket> = (0..80).map(|_| admin.raw()).collect();
-    wait_until("accepts fail", || counted(&get(&mut observer, "/metrics"), "accepts_out_of_files") >= 2);
-    let turns = |observer: &mut RawSocket| counted(&get(observer, "/metrics"), "turns");
+    let failed = |observer: &mut RawSocket| counted(observer, "ringhub_accepts_out_of_files_total");
+    wait_until("accepts fail", || failed(&mut observer) >= 2);
+    let turns = |observer: &mut RawSocket| counted(observer, "ringhub_turns_total");
     let (before, mut asked) = (turns(&mut observer), 0);
     wait_until("they fail ten times more", || {
         asked += 1;
-        counted(&get(&mut observer, "/metrics"), "accepts_out_of_files") >= 12
+        failed(&mut observer) >= 12
     });
     // One that spins makes a hundred thousand in that second.
     let turned = turns(&mut observer) - before;
@@ -181,7 +182,6 @@ fn running_out_of_file_descriptors_is_survived() {
     drop(crowd);
     get(&mut last, "/healthz");
     server.http("HEAD", "/api/health").expect(200);
-    let metrics = get(&mut observer, "/metrics");
-    let failures = counted(&metrics, "accepts_out_of_files");
+    let failures = failed(&mut observer);
     assert!((2..500).contains(&failures), "{failures} failed accepts");
 }

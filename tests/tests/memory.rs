@@ -6,8 +6,6 @@ use std::time::{Duration, Instant};
 
 use ringhub_tests::{Client, RawSocket, Server, masked_frame, wait_until};
 
-use crate::admin::metric;
-
 /// Every server holds more than this.
 const TOO_LITTLE: usize = 1 << 20;
 /// No server of these tests gets there.
@@ -33,7 +31,7 @@ fn bound(server: &Server, memory_bytes_max: usize, is_short: bool) {
 
 /// Whether the process is, or a core by itself.
 fn is_short_of_memory(server: &Server) -> bool {
-    metric(server, &["ringhub_memory_short", "ringhub_core_memory_short"]) > Some(0.0)
+    ["ringhub_memory_short", "ringhub_core_memory_short"].iter().any(|name| server.metric(name) > 0)
 }
 
 #[test]
@@ -51,8 +49,8 @@ fn short_of_memory_new_work_is_refused_and_who_is_there_lives_on() {
         assert_eq!(response.header("retry-after"), Some("1"), "{response:?}");
         assert!(response.expect_error("Error.ServiceUnavailable").contains("memory"), "{response:?}");
     }
-    assert_eq!(metric(&server, &["ringhub_memory_upgrades_refused_total"]), Some(1.0));
-    assert_eq!(metric(&server, &["ringhub_memory_sends_refused_total"]), Some(1.0));
+    assert_eq!(server.metric("ringhub_memory_upgrades_refused_total"), 1);
+    assert_eq!(server.metric("ringhub_memory_sends_refused_total"), 1);
     // Calls that take no memory are answered.
     server.rest("HEAD", "/api/hubs/chat/groups/g").expect(200);
 
@@ -108,7 +106,7 @@ fn readers_that_stall_are_closed_before_memory_runs_out() {
     wait_until("readers that stall are closed", || {
         push(&server, readers.next().expect("without end").id());
         peak = peak.max(server.process().resident_bytes());
-        metric(&server, &["ringhub_clients_shed_total"]) > Some(0.0)
+        server.metric("ringhub_clients_shed_total") > 0
     });
     // So much comes in between two looks on a busy machine.
     assert!(peak < bytes_max + (128 << 20), "{} of {} MiB", peak >> 20, bytes_max >> 20);
@@ -157,10 +155,10 @@ fn a_crowd_that_holds_little_each_is_ended_before_memory_runs_out() {
             }
             peak = peak.max(server.process().resident_bytes());
         }
-        wait_until("somebody is ended", || metric(&server, &[shed]) > Some(0.0));
+        wait_until("somebody is ended", || server.metric(shed) > 0);
         wait_until("there is room again", || !is_short_of_memory(&server));
         assert!(peak < bytes_max + 2 * ROOM, "{} of {} MiB", peak >> 20, bytes_max >> 20);
-        let gone = metric(&server, &[shed]).unwrap_or_default();
+        let gone = server.metric(shed);
         println!("{gone} of {} ended, {} of {} MiB used at most", crowd.len(), peak >> 20, bytes_max >> 20);
         assert!((gone as usize) < crowd.len(), "no more than needed");
         server.rest("POST", "/api/hubs/chat/groups/g/:send").text("x").expect(202);
@@ -182,7 +180,7 @@ fn in_a_control_group_it_is_never_killed() {
     let mut idle = server.connect(Client::json().group("g"));
     let began = Instant::now();
     let (mut stalled, mut taken, mut refused, mut shortages, mut was_short) = (Vec::new(), 0, 0, 0, false);
-    let (mut shed, mut shed_before) = (Some(0.0), Some(0.0));
+    let (mut shed, mut shed_before) = (0, 0);
     while began.elapsed() < Duration::from_secs(seconds) {
         // Whoever was closed is replaced, with all the others.
         if shed > shed_before {
@@ -199,10 +197,10 @@ fn in_a_control_group_it_is_never_killed() {
         let is_short = is_short_of_memory(&server);
         shortages += u32::from(is_short && !was_short);
         was_short = is_short;
-        (shed_before, shed) = (shed, metric(&server, &["ringhub_clients_shed_total"]));
+        (shed_before, shed) = (shed, server.metric("ringhub_clients_shed_total"));
     }
     println!(
-        "{taken} sends taken, {refused} refused, {shortages} shortages, {shed:?} clients shed; used {} MiB at most",
+        "{taken} sends taken, {refused} refused, {shortages} shortages, {shed} clients shed; used {} MiB at most",
         group.most_used() >> 20
     );
     assert!(refused > 0 && shortages > 0);

@@ -29,14 +29,6 @@ pub(crate) fn wait_for(server: &Server, token: &str, status: u16) {
     });
 }
 
-/// A number of the issuer on the metrics page.
-fn metric(server: &Server, name: &str) -> u64 {
-    let page = server.admin().http("GET", "/metrics").expect(200);
-    let line =
-        page.text().lines().find(|line| line.starts_with(name) && !line.starts_with('#')).map(str::to_owned);
-    line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or_else(|| panic!("no {name}"))
-}
-
 #[test]
 fn an_owner_does_everything_and_a_reader_looks() {
     let issuer = Issuer::start();
@@ -144,7 +136,7 @@ fn tokens_that_are_not_believed() {
     assert_eq!(send(&server, &for_client).status, 202);
     server.refuse(Client::json().token(for_client.as_str()), 401);
     server.refuse(Client::json().no_token().header("Authorization", &format!("Bearer {for_client}")), 401);
-    assert!(metric(&server, "ringhub_oidc_refused_total{reason=\"audience\"}") >= 2);
+    assert!(server.metric_of("ringhub_oidc_refused_total", &["reason=\"audience\""]) >= 2);
 }
 
 #[test]
@@ -166,8 +158,8 @@ fn an_unknown_key_is_fetched_once_and_a_rotated_one_is_found() {
         assert_eq!(send(&server, &made_up).status, 401);
     }
     assert_eq!(issuer.fetches(), 2);
-    assert_eq!(metric(&server, "ringhub_oidc_refreshes_total"), 2);
-    assert_eq!(metric(&server, "ringhub_oidc_refresh_failures_total"), 0);
+    assert_eq!(server.metric("ringhub_oidc_refreshes_total"), 2);
+    assert_eq!(server.metric("ringhub_oidc_refresh_failures_total"), 0);
 }
 
 #[test]
@@ -180,7 +172,7 @@ fn an_issuer_that_is_down_at_the_start_is_waited_for() {
     assert_eq!(response.header("retry-after"), Some("1"));
     response.expect_error("Error.ServiceUnavailable");
     server.rest("POST", SEND).text("hi").expect(202);
-    wait_until("a failure is counted", || metric(&server, "ringhub_oidc_refresh_failures_total") > 0);
+    wait_until("a failure is counted", || server.metric("ringhub_oidc_refresh_failures_total") > 0);
     issuer.answer(Answering::Well);
     wait_for(&server, &token, 202);
     wait_until("it is logged", || server.process().log().contains("keys not fetched"));
@@ -202,11 +194,11 @@ fn bad_answers_cost_nothing_but_freshness() {
         Answering::Hanging,
     ] {
         println!("{answering:?}");
-        let before = metric(&server, "ringhub_oidc_refresh_failures_total");
+        let before = server.metric("ringhub_oidc_refresh_failures_total");
         issuer.answer(answering);
         // One may be on its way from before.
         wait_until("failures are counted", || {
-            metric(&server, "ringhub_oidc_refresh_failures_total") >= before + 2
+            server.metric("ringhub_oidc_refresh_failures_total") >= before + 2
         });
         assert_eq!(send(&server, &token).status, 202, "the last good keys are kept");
     }

@@ -5,8 +5,6 @@ use std::time::Instant;
 
 use ringhub_tests::{Client, History, Server, wait_until};
 
-use crate::admin::metric;
-
 /// The write deadline, which tests' servers are too patient about by themselves.
 const DEADLINE_KEY: &str = "RINGHUB_WRITE_DEADLINE_SECONDS";
 
@@ -24,15 +22,15 @@ fn a_peer_that_takes_nothing_is_lost_at_the_write_deadline() {
     let mut sent = 0;
     // Until the kernel takes no more, which is far from any bound of the server's own.
     // A machine may be so slow that they are lost before that is seen.
-    let suspended = || metric(&server, &["ringhub_hub_suspended"]);
-    while metric(&server, &["ringhub_outbox_bytes"]) == Some(0.0) && suspended() == Some(0.0) {
+    let suspended = || server.metric("ringhub_hub_suspended");
+    while server.metric("ringhub_outbox_bytes") == 0 && suspended() == 0 {
         sender.publish_acked("g", &format!("{} {text}", history.publish(0)));
         history.acknowledged(0);
         sent += 1;
     }
     wait_until("both are lost", || {
-        let hub = |name: &str| metric(&server, &[&format!("ringhub_hub_{name}")]);
-        hub("suspended") == Some(1.0) && hub("connections") == Some(3.0)
+        let hub = |name: &str| server.metric(&format!("ringhub_hub_{name}"));
+        hub("suspended") == 1 && hub("connections") == 3
     });
     let closed = server.admin().http("GET", "/closed").expect(200);
     assert!(closed.text().contains(plain.id()) && closed.text().contains("Lost"), "{closed:?}");
@@ -76,13 +74,13 @@ fn a_dead_peer_is_found_within_two_keep_alive_periods() {
     client.args(["netns", "exec", &link.name, "python3", "-c", &script]);
     let mut client = ringhub_tests::Process::spawn(&mut client);
     client.expect_line("up");
-    assert_eq!(metric(&server, &["ringhub_connections"]), Some(1.0));
+    assert_eq!(server.metric("ringhub_connections"), 1);
     link.pull();
     let began = Instant::now();
-    wait_until("it is found", || metric(&server, &["ringhub_connections"]) == Some(0.0));
+    wait_until("it is found", || server.metric("ringhub_connections") == 0);
     println!("found after {:.1} s", began.elapsed().as_secs_f32());
     assert!(began.elapsed().as_secs() <= 15, "a ping within two periods, and the deadline");
-    wait_until("its session is kept", || metric(&server, &["ringhub_hub_suspended"]) == Some(1.0));
+    wait_until("its session is kept", || server.metric("ringhub_hub_suspended") == 1);
     client.signal("KILL");
 }
 

@@ -2,8 +2,6 @@
 
 use ringhub_tests::{Client, KEY, Process, Server, Token, ringhub};
 
-use crate::admin::metric;
-
 /// Runs to the end; returns success and everything printed.
 #[track_caller]
 fn run(args: &[&str]) -> (bool, String) {
@@ -49,7 +47,7 @@ fn a_log_that_nobody_reads_holds_nobody_up() {
     let refusal = server.rest("POST", &long).token(&*token).text("x");
     let mut socket = server.raw();
     let mut refused = 0;
-    while metric(&server, &["ringhub_log_lines_dropped_total"]) == Some(0.0) {
+    while server.metric("ringhub_log_lines_dropped_total") == 0 {
         assert!(refused < 5000, "ten MiB of records, and none was dropped");
         (0..50).for_each(|_| drop(refusal.expect_on(&mut socket, 401)));
         refused += 50;

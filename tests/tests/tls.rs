@@ -15,15 +15,8 @@ use rustls::{ClientConnection, HandshakeKind, ProtocolVersion, SupportedProtocol
 
 use crate::reliable::numbered;
 
-/// A labelled number of the metrics page, summed over the cores.
-fn metric(server: &Server, name: &str, label: &str) -> u64 {
-    let page = server.admin().http("GET", "/metrics").expect(200);
-    let rows = page.text().lines().filter(|line| line.starts_with(name) && line.contains(label));
-    rows.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
-}
-
 fn failures(server: &Server, reason: &str) -> u64 {
-    metric(server, "ringhub_tls_handshake_failures_total", &format!("reason=\"{reason}\""))
+    server.metric_of("ringhub_tls_handshake_failures_total", &[&format!("reason=\"{reason}\"")])
 }
 
 /// A client's side without a socket, and its first flight.
@@ -63,7 +56,7 @@ fn websockets_and_rest_over_both_versions() {
         }
         assert_eq!(socket.tls().protocol_version(), Some(agreed));
     }
-    assert!(metric(&server, "ringhub_tls_handshakes_total", "") >= 4);
+    assert!(server.metric("ringhub_tls_handshakes_total") >= 4);
 }
 
 #[test]
@@ -180,7 +173,7 @@ fn recovery_moves_a_tls_socket_between_cores() {
             token = alice.token().to_owned();
             alice.cut();
         }
-        assert!(metric(&server, "ringhub_sockets_moved_in_total", "") > 0, "twenty tries, two cores");
+        assert!(server.metric("ringhub_sockets_moved_in_total") > 0, "twenty tries, two cores");
     }
 }
 
@@ -195,7 +188,7 @@ fn coming_back_resumes_the_session_on_any_core() {
             let kind = if n == 0 { HandshakeKind::Full } else { HandshakeKind::Resumed };
             assert_eq!(socket.tls().handshake_kind(), Some(kind), "{n}");
         }
-        assert_eq!(metric(&server, "ringhub_tls_resumptions_total", ""), 9);
+        assert_eq!(server.metric("ringhub_tls_resumptions_total"), 9);
     }
 }
 
@@ -276,7 +269,7 @@ fn half_open_handshakes_hold_nobody_up_and_end() {
     alice.expect_group_text("g", Some("a"), "meanwhile");
     sockets.into_iter().for_each(|mut socket| socket.expect_end());
     assert_eq!(failures(&server, "timeout"), HALF_OPEN as u64);
-    wait_until("all but two are gone", || metric(&server, "ringhub_sockets{", "") <= 2);
+    wait_until("all but two are gone", || server.metric("ringhub_sockets") <= 2);
     alice.publish("g", "after");
     alice.expect_group_text("g", Some("a"), "after");
 }
@@ -368,11 +361,11 @@ fn a_client_certificate_is_asked_for_and_any_is_taken() {
         let config = builder.with_client_auth_cert(chain.clone(), key).unwrap();
         let endpoint = server.with_tls(Arc::new(config));
         endpoint.connect(Client::json()).expect_silence();
-        assert_eq!(metric(&server, "ringhub_tls_client_certificates_total", ""), n as u64 + 1);
+        assert_eq!(server.metric("ringhub_tls_client_certificates_total"), n as u64 + 1);
     }
     // None is needed.
     server.connect(Client::json()).expect_silence();
-    assert_eq!(metric(&server, "ringhub_tls_client_certificates_total", ""), 2);
+    assert_eq!(server.metric("ringhub_tls_client_certificates_total"), 2);
 }
 
 #[test]

@@ -12,22 +12,17 @@ use ringhub_tests::{
 };
 
 use super::frames::{close_code, upgraded};
-use crate::admin::metric;
 
 /// Round trips of the bystanders beside a flood.
 const ROUNDS: usize = 5;
 /// What one turn may take in of everybody: every receive buffer of a core.
-const TURN_BYTES: f64 = (4 << 20) as f64;
+const TURN_BYTES: u64 = 4 << 20;
 /// What the flood may get in between a question and its answer, in the middle of all rounds: what fits into two turns,
 /// one that was under way and the one that answers. In some rounds a busy machine lets the asking thread wait.
-const ROUND_BYTES: f64 = 2.0 * TURN_BYTES;
+const ROUND_BYTES: u64 = 2 * TURN_BYTES;
 /// Blocks that a flood is ahead of the server, where it is not ahead for as much as the kernel takes: a debug build
 /// needs seconds for 4 MiB of empty frames.
 const AHEAD_MAX: usize = 4;
-
-fn count(server: &Server, name: &str) -> f64 {
-    metric(server, &[name]).unwrap_or_default()
-}
 
 /// What is done again and again.
 enum Flood {
@@ -179,7 +174,7 @@ fn no_flood_starves_a_bystander() {
     let mut members: Vec<RawSocket> =
         (0..5).map(|_| upgraded(&server, Client::json().group("members"))).collect();
     let mut bystanders = [server.connect(Client::json()), server.connect(Client::json().hub("other"))];
-    let there = (members.len() + bystanders.len()) as f64;
+    let there = (members.len() + bystanders.len()) as u64;
     let settled = server.process().resident_bytes();
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -197,32 +192,32 @@ fn no_flood_starves_a_bystander() {
             assert!(taken[ROUNDS / 2] < ROUND_BYTES, "{name}: {taken:?}");
         }
     });
-    assert!(count(&server, "ringhub_turns_flushed_early_total") > 0.0, "the bound of a turn was reached");
-    wait_until("the flooders are gone", || count(&server, "ringhub_connections") == there);
+    assert!(server.metric("ringhub_turns_flushed_early_total") > 0, "the bound of a turn was reached");
+    wait_until("the flooders are gone", || server.metric("ringhub_connections") == there);
     let grown = server.process().resident_bytes().saturating_sub(settled);
     assert!(grown < memory_bound(48 << 20), "{grown} bytes after all of it");
 }
 
 /// What the flood got in before each answer, least first.
-fn rounds_beside_a_flood(server: &Server, bystanders: &mut [Connection]) -> Vec<f64> {
-    let bytes_in = || count(server, "ringhub_bytes_in_total");
+fn rounds_beside_a_flood(server: &Server, bystanders: &mut [Connection]) -> Vec<u64> {
+    let bytes_in = || server.metric("ringhub_bytes_in_total");
     // First it must have begun.
-    let begun = bytes_in() + 2e4;
+    let begun = bytes_in() + 20_000;
     wait_until("the flood has begun", || bytes_in() > begun);
-    let mut before = (bytes_in(), count(server, "ringhub_turns_total"));
-    let mut taken: Vec<f64> = (0..ROUNDS)
+    let mut before = (bytes_in(), server.metric("ringhub_turns_total"));
+    let mut taken: Vec<u64> = (0..ROUNDS)
         .map(|_| {
             bystanders.iter_mut().for_each(|bystander| bystander.send(r#"{"type":"ping"}"#));
             bystanders.iter_mut().for_each(|bystander| bystander.expect(r#"{"type":"pong"}"#));
-            let after = (bytes_in(), count(server, "ringhub_turns_total"));
+            let after = (bytes_in(), server.metric("ringhub_turns_total"));
             let (taken, turns) = (after.0 - before.0, after.1 - before.1);
             // However long it took: the budget of a turn holds.
-            assert!(taken <= (turns + 1.0) * TURN_BYTES, "{taken} bytes in {turns} turns");
+            assert!(taken <= (turns + 1) * TURN_BYTES, "{taken} bytes in {turns} turns");
             before = after;
             taken
         })
         .collect();
-    taken.sort_by(f64::total_cmp);
+    taken.sort_unstable();
     taken
 }
 
@@ -259,17 +254,17 @@ fn pings_of_one_that_does_not_read_are_bounded() {
         socket.write(client.request(&server));
         assert_eq!(socket.read_response().status, 101);
         let pings = masked_frame(0x89, &[b'x'; 125]).repeat(2000);
-        let mut most = 0.0_f64;
+        let mut most = 0;
         // Until it is thrown out, or a million.
         for _ in 0..500 {
             if socket.try_write(&pings).is_err() {
                 break;
             }
-            most = most.max(count(&server, "ringhub_outbox_bytes"));
+            most = most.max(server.metric("ringhub_outbox_bytes"));
             bystander.expect_silence();
         }
-        assert!(most < (2 << 20) as f64, "{most} bytes waited");
-        wait_until("it is gone", || count(&server, "ringhub_connections") == 1.0);
+        assert!(most < 2 << 20, "{most} bytes waited");
+        wait_until("it is gone", || server.metric("ringhub_connections") == 1);
     }
     let grown = server.process().resident_bytes().saturating_sub(before);
     assert!(grown < memory_bound(32 << 20), "{grown} bytes for pongs");
@@ -339,7 +334,7 @@ fn ever_new_groups_are_bounded() {
     }
     client.send(r#"{"type":"joinGroup","group":"one more","ackId":1}"#);
     client.expect_failed_ack(1, "BadRequest");
-    wait_until("it is counted", || count(&server, "ringhub_hub_groups_refused_total") == 1.0);
+    wait_until("it is counted", || server.metric("ringhub_hub_groups_refused_total") == 1);
     client.leave("kept 0");
     client.join("one more");
 }
@@ -356,7 +351,7 @@ fn ever_new_connections_leave_nothing() {
             assert_eq!(socket.read_response().status, 101);
             if n % 2 == 0 { socket.reset() } else { drop(socket) }
         }
-        wait_until("they are gone", || count(&server, "ringhub_connections") == 0.0);
+        wait_until("they are gone", || server.metric("ringhub_connections") == 0);
         server.process().resident_bytes()
     };
     let settled = knock(0, 600);

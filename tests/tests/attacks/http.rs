@@ -3,8 +3,6 @@
 
 use ringhub_tests::{Client, Endpoint, RawSocket, Server, memory_bound, wait_until};
 
-use crate::admin::metric;
-
 #[path = "../../vectors/http.rs"]
 mod vectors;
 
@@ -76,8 +74,8 @@ fn heads_of_the_largest_size_cost_what_they_are() {
     server.use_receive_buffers();
     let before = server.process().resident_bytes();
     let longest = format!("GET / HTTP/1.1\r\nHost: h\r\nX: {}", "x".repeat(16_300));
-    let bytes_in = || metric(&server, &["ringhub_bytes_in_total"]).expect("it is on the page");
-    let all = bytes_in() + (SOCKETS * longest.len()) as f64;
+    let bytes_in = || server.metric("ringhub_bytes_in_total");
+    let all = bytes_in() + (SOCKETS * longest.len()) as u64;
     let mut sockets: Vec<RawSocket> = (0..SOCKETS).map(|_| server.raw()).collect();
     sockets.iter_mut().for_each(|socket| socket.write(&longest));
     wait_until("all of it has come", || bytes_in() >= all);

@@ -5,7 +5,6 @@ use ringhub_tests::{Client, Connection, RawSocket, Server, memory_bound, wait_un
 use serde_json::Value;
 use tungstenite::Message;
 
-use crate::admin::metric;
 use crate::edges::rows;
 use crate::formats::{PROTOBUF, RELIABLE as RELIABLE_PROTOBUF, field};
 
@@ -13,10 +12,6 @@ use crate::formats::{PROTOBUF, RELIABLE as RELIABLE_PROTOBUF, field};
 const PLAINLY_READ: usize = 5;
 /// Those of them that acknowledge.
 const RELIABLE_KINDS: std::ops::Range<usize> = 3..5;
-
-fn count(server: &Server, name: &str) -> f64 {
-    metric(server, &[name]).unwrap_or_default()
-}
 
 /// A client of every kind, in group `g`.
 fn kinds() -> [Client; 7] {
@@ -112,19 +107,16 @@ fn what_waits_for_many_is_kept_once() {
     // As often as it takes for the kernel's own buffers to be full.
     wait_until("much waits", || {
         sender.publish_acked("g", &text);
-        count(&server, "ringhub_outbox_bytes") > (MEMBERS * 300_000) as f64
-            || count(&server, "ringhub_slow_consumers_total") > 0.0
+        server.metric("ringhub_outbox_bytes") > (MEMBERS * 300_000) as u64
+            || server.metric("ringhub_slow_consumers_total") > 0
     });
-    let waits = count(&server, "ringhub_outbox_bytes");
+    let waits = server.metric("ringhub_outbox_bytes");
     let grown = server.process().resident_bytes().saturating_sub(before);
     println!("{waits} bytes wait in {grown}");
-    assert_eq!(count(&server, "ringhub_slow_consumers_total"), 0.0);
-    assert!(
-        (grown as f64) < waits / 16.0 + memory_bound(8 << 20) as f64,
-        "{grown} bytes of memory for {waits}"
-    );
+    assert_eq!(server.metric("ringhub_slow_consumers_total"), 0);
+    assert!(grown < waits as usize / 16 + memory_bound(8 << 20), "{grown} bytes of memory for {waits}");
     drop(members);
-    wait_until("nothing waits", || count(&server, "ringhub_outbox_bytes") == 0.0);
+    wait_until("nothing waits", || server.metric("ringhub_outbox_bytes") == 0);
 }
 
 /// Who pipelines requests and does not read gets no answers made ahead, and all of them in order once it reads.
@@ -140,11 +132,11 @@ fn answers_wait_for_their_reader() {
         socket.write(&requests);
         socket.half_close();
     }
-    wait_until("the kernel takes no more", || count(&server, "ringhub_outbox_bytes") > 0.0);
-    let most = ((64 << 10) + page) as f64;
+    wait_until("the kernel takes no more", || server.metric("ringhub_outbox_bytes") > 0);
+    let most = ((64 << 10) + page) as u64;
     for _ in 0..20 {
-        let waits = count(&server, "ringhub_outbox_bytes");
-        assert!(waits <= 2.0 * most, "{waits} bytes of answers wait, with pages of {page}");
+        let waits = server.metric("ringhub_outbox_bytes");
+        assert!(waits <= 2 * most, "{waits} bytes of answers wait, with pages of {page}");
     }
     let grown = server.process().resident_bytes().saturating_sub(before);
     assert!(grown < memory_bound(16 << 20), "{grown} bytes for answers");
@@ -172,15 +164,15 @@ fn long_lists_wait_for_their_reader() {
     let mut slow = server.raw_narrow();
     slow.write(list.bytes().repeat(REQUESTS));
     slow.half_close();
-    wait_until("the kernel takes no more", || count(&server, "ringhub_outbox_bytes") > 0.0);
+    wait_until("the kernel takes no more", || server.metric("ringhub_outbox_bytes") > 0);
     for _ in 0..20 {
-        let waits = count(&server, "ringhub_outbox_bytes");
+        let waits = server.metric("ringhub_outbox_bytes");
         // What one submit could not send, and what was answered before that was known.
-        assert!(waits <= (2 * ((64 << 10) + page + 1_000)) as f64, "{waits} bytes of lists of {page} wait");
+        assert!(waits <= (2 * ((64 << 10) + page + 1_000)) as u64, "{waits} bytes of lists of {page} wait");
     }
     let grown = server.process().resident_bytes().saturating_sub(before);
     assert!(grown < memory_bound(8 << 20), "{grown} bytes for lists");
-    assert!(count(&server, "ringhub_http_answers_held_total") > 0.0, "it is counted");
+    assert!(server.metric("ringhub_http_answers_held_total") > 0, "it is counted");
     for _ in 0..REQUESTS {
         assert_eq!(slow.read_response().body.len(), page);
     }
@@ -201,10 +193,10 @@ fn who_never_reads_is_cut() {
     wait_until("something waits for both", || {
         server.rest("POST", "/api/hubs/chat/groups/g/:send").text(&"x".repeat(500_000)).expect(202);
         sender.expect_silence();
-        count(&server, "ringhub_outbox_bytes") > 400_000.0 || count(&server, "ringhub_connections") == 1.0
+        server.metric("ringhub_outbox_bytes") > 400_000 || server.metric("ringhub_connections") == 1
     });
     // This one, the other client's, and the one that asks.
-    wait_until("both are gone", || count(&server, "ringhub_sockets") == 2.0);
-    assert_eq!(count(&server, "ringhub_outbox_bytes"), 0.0);
+    wait_until("both are gone", || server.metric("ringhub_sockets") == 2);
+    assert_eq!(server.metric("ringhub_outbox_bytes"), 0);
     caller.read_to_end();
 }

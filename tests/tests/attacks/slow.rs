@@ -6,8 +6,6 @@ use std::time::{Duration, Instant};
 
 use ringhub_tests::{Client, RawSocket, Server, masked_frame, memory_bound, size_of_run, wait_until};
 
-use crate::admin::metric;
-
 /// A second for everything that has a deadline.
 const HURRIED: &str = "[limits]\nhead_deadline_seconds = 1\nbody_grace_seconds = 1\nbody_bytes_per_second_min = 1000\n\
     http_idle_seconds = 1\nclose_deadline_seconds = 1\n";
@@ -53,9 +51,7 @@ fn trickling_heads_are_told_408_while_others_are_served() {
         socket
     };
     let sockets: Vec<RawSocket> = (0..slow).map(half_open).collect();
-    wait_until("all are there", || {
-        metric(&server, &["ringhub_sockets"]).is_some_and(|sockets| sockets >= slow as f64)
-    });
+    wait_until("all are there", || server.metric("ringhub_sockets") >= slow as u64);
     let each = server.process().resident_bytes().saturating_sub(before) / slow;
     println!("{each} bytes for each of {slow} half-open sockets");
     let most = if server.tls.is_some() { 64 << 10 } else { 8 << 10 };
@@ -65,7 +61,7 @@ fn trickling_heads_are_told_408_while_others_are_served() {
     for mut socket in sockets {
         expect_timed_out(&trickle(&mut socket, b"x"));
     }
-    assert_eq!(metric(&server, &["ringhub_heads_refused_total"]), Some(slow as f64));
+    assert_eq!(server.metric("ringhub_heads_refused_total"), slow as u64);
     // The head of a later request has the same time.
     let mut socket = server.raw();
     assert_eq!(server.http("GET", "/api/health").send_on(&mut socket).status, 200);
@@ -105,7 +101,7 @@ fn trickling_bodies_are_told_408_and_slow_ones_within_the_rate_get_through() {
         socket.write(format!("{head}{framing}"));
         expect_timed_out(&trickle(&mut socket, byte.as_bytes()));
     }
-    assert_eq!(metric(&server, &["ringhub_bodies_refused_total"]), Some(3.0));
+    assert_eq!(server.metric("ringhub_bodies_refused_total"), 3);
     // Thirty seconds' worth at once give that much more than the grace: enough, here, to be slow about the rest.
     let mut socket = server.raw();
     socket.write(format!("{head}Content-Length: 30001\r\n\r\n{}", "x".repeat(30_000)));
@@ -172,12 +168,12 @@ fn a_peer_that_never_closes_is_closed() {
         }
         assert_eq!(frame.close_code(), Some(code));
     }
-    wait_until("their sockets are gone", || metric(&server, &["ringhub_sockets"]) == Some(1.0));
+    wait_until("their sockets are gone", || server.metric("ringhub_sockets") == 1);
     // Half-closed without a close frame is gone, too.
     let mut half = upgraded();
     half.half_close();
     half.read_to_end();
-    wait_until("it is gone", || metric(&server, &["ringhub_sockets"]) == Some(1.0));
+    wait_until("it is gone", || server.metric("ringhub_sockets") == 1);
 }
 
 /// Over the maximum clients are told so, at once, and application servers and the admin listener go on; who is there
@@ -200,11 +196,11 @@ fn over_the_cap_clients_get_503_and_others_are_served() {
     for client in &mut clients {
         client.expect_server_text("still here");
     }
-    assert!(metric(&server, &["ringhub_upgrades_without_room_total"]) >= Some(30.0));
+    assert!(server.metric("ringhub_upgrades_without_room_total") >= 30);
     drop(refused);
     // Three, for asking takes a socket, and its end a moment.
     clients.drain(..3).for_each(|client| client.close(1000));
-    wait_until("there is room", || metric(&server, &["ringhub_sockets"]) <= Some(18.0));
+    wait_until("there is room", || server.metric("ringhub_sockets") <= 18);
     server.connect(Client::json()).expect_silence();
 }
 

@@ -2,7 +2,7 @@
 
 use ringhub_tests::{Answer, Client, Gate, Handler, wait_until};
 
-use super::{ALL, NO_RETRIES, USER, event_acked, metric, order_of, server, server_of};
+use super::{ALL, NO_RETRIES, USER, event_acked, order_of, server, server_of};
 
 fn answering(tls: bool) -> Handler {
     Handler::http2(tls, |call| match call.event() {
@@ -101,7 +101,7 @@ fn a_handler_that_is_killed_and_restarted_is_found_again() {
     handler.kill();
     raw.send("2");
     wait_until("it waits for another attempt", || {
-        metric(&server, "ringhub_upstream_queued", &["hub=\"chat\""]) >= 1.0
+        server.metric_of("ringhub_upstream_queued", &["hub=\"chat\""]) >= 1
     });
     handler.restart();
     raw.expect("2");

@@ -3,7 +3,7 @@
 use ringhub_tests::{Answer, Client, Connection, Handler, wait_until};
 use tungstenite::Message;
 
-use super::{ALL, NO_RETRIES, USER, agreeable, changeable, event_acked, gated, metric, server_of};
+use super::{ALL, NO_RETRIES, USER, agreeable, changeable, event_acked, gated, server_of};
 use crate::formats::{PROTOBUF, field};
 
 fn invoke(client: &mut Connection, id: &str, rest: &str) {
@@ -154,7 +154,7 @@ fn the_end_of_a_client_is_told_behind_its_invocation() {
     invoke(&mut client, "1", r#""event":"ask","dataType":"text","data":"x""#);
     let id = handler.next_of("ask").id();
     client.cut();
-    wait_until("it is gone", || metric(&server, "ringhub_connections", &[]) == 0.0);
+    wait_until("it is gone", || server.metric("ringhub_connections") == 0);
     assert!(handler.calls().iter().all(|call| call.event() != "disconnected"));
     gate.open();
     assert_eq!(handler.next_of("disconnected").id(), id + 1);

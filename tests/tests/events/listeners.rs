@@ -9,7 +9,7 @@ use std::process::Command;
 use ringhub_tests::{Client, wait_until, write_config};
 use serde_json::{Value, json};
 
-use super::{ALL, USER, agreeable, event, event_acked, metric, server};
+use super::{ALL, USER, agreeable, event, event_acked, server};
 
 /// A file that is not there yet.
 fn file() -> PathBuf {
@@ -207,7 +207,7 @@ fn a_listener_that_cannot_keep_up_loses_the_oldest() {
         alice.expect_ack(n);
     }
     let count = |outcome: &str| {
-        metric(&server, "ringhub_listener_events_total", &[&format!("outcome=\"{outcome}\"")]) as u64
+        server.metric_of("ringhub_listener_events_total", &[&format!("outcome=\"{outcome}\"")])
     };
     // A pipe holds 64 KiB, the listener's hand as much, its queue ten events.
     wait_until("most are dropped", || count("dropped") >= EVENTS - 40);
@@ -251,7 +251,7 @@ fn a_listener_that_cannot_be_written_is_nobodys_failure() {
         alice.expect_ack(sent);
         server.process().log().contains("events were not delivered")
     });
-    assert!(metric(&server, "ringhub_listener_events_total", &["outcome=\"failed\""]) >= 1.0);
+    assert!(server.metric_of("ringhub_listener_events_total", &["outcome=\"failed\""]) >= 1);
     drop(server);
     fs::remove_dir_all(folder).unwrap();
 }

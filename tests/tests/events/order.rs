@@ -6,7 +6,7 @@ use std::thread;
 
 use ringhub_tests::{Answer, Client, Endpoint, Gate, Handler, Server, masked_frame, wait_until};
 
-use super::{NO_RETRIES, USER, agreeable, event, event_acked, gated, metric, server, server_of};
+use super::{NO_RETRIES, USER, agreeable, event, event_acked, gated, server, server_of};
 
 /// A handler that answers `wait` when the gate opens, everything else with what was sent.
 fn patient() -> (Handler, Gate) {
@@ -237,7 +237,7 @@ fn events_over_the_bound_of_the_queue_fail_at_once() {
     }
     // Two wait, eight are told at once.
     wait_until("eight fail", || {
-        metric(&server, "ringhub_upstream_events_total", &["outcome=\"overloaded\""]) >= 8.0
+        server.metric_of("ringhub_upstream_events_total", &["outcome=\"overloaded\""]) >= 8
     });
     gate.open();
     let mut served = 0;

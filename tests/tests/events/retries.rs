@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use ringhub_tests::{Answer, Call, Client, Handler, wait_until};
 
-use super::{ALL, CONNECT, USER, event, event_acked, metric, server_of};
+use super::{ALL, CONNECT, USER, event, event_acked, server_of};
 
 /// Answers the n-th request with the n-th answer, all further ones with 200 `done`.
 fn answering(answers: Vec<Answer>) -> Handler {
@@ -134,7 +134,7 @@ fn a_handler_that_is_restarted_in_time_hears_everything() {
         }
     }
     wait_until("all of them wait for another attempt", || {
-        metric(&server, "ringhub_upstream_queued", &["hub=\"chat\""]) >= 10.0
+        server.metric_of("ringhub_upstream_queued", &["hub=\"chat\""]) >= 10
     });
     handler.restart();
     for client in &mut clients {

@@ -6,7 +6,7 @@ use ringhub_tests::{
     Answer, Client, Connection, Gate, Handler, Server, masked_frame, memory_bound, wait_until,
 };
 
-use super::{ALL, CONNECT, USER, event_acked, gated, metric, order_of, server, server_of, told};
+use super::{ALL, CONNECT, USER, event_acked, gated, order_of, server, server_of, told};
 
 /// A handler that answers this event when the gate opens, and everything else at once.
 fn gated_at(event: &'static str) -> (Handler, Gate) {
@@ -148,7 +148,7 @@ fn a_handler_that_comes_and_goes_costs_no_event() {
         handler.calls_at_least(calls + 1);
         handler.kill();
         talk(&mut clients, first + EVENTS);
-        wait_until("it is missed", || metric(&server, "ringhub_upstream_queued", &[]) >= CLIENTS as f64);
+        wait_until("it is missed", || server.metric("ringhub_upstream_queued") >= CLIENTS as u64);
         handler.restart();
         for client in &mut clients {
             for n in first..first + 2 * EVENTS {

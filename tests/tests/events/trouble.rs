@@ -5,7 +5,7 @@ use ringhub_tests::{
     Answer, Client, Endpoint, Handler, Proxy, Server, dead_address, memory_bound, wait_until,
 };
 
-use super::{ALL, CONNECT, NO_RETRIES, USER, event, event_acked, gated, metric, order_of, server, server_of};
+use super::{ALL, CONNECT, NO_RETRIES, USER, event, event_acked, gated, order_of, server, server_of};
 
 /// A handler that answers so, behind a limit of a second.
 fn short(keys: &str) -> String {
@@ -232,8 +232,8 @@ fn a_client_that_leaves_while_its_event_is_out_is_told_of_in_order() {
     for (n, client) in clients.into_iter().enumerate() {
         if n % 3 == 0 { client.reset() } else { client.cut() }
     }
-    let connections = || metric(&server, "ringhub_connections", &[]);
-    wait_until("the sockets are gone", || connections() == 0.0);
+    let connections = || server.metric("ringhub_connections");
+    wait_until("the sockets are gone", || connections() == 0);
     assert!(handler.calls().iter().all(|call| call.event() != "disconnected"));
     gate.open();
     let ids: Vec<_> = handler
@@ -291,11 +291,11 @@ fn every_failure_is_logged_and_counted_with_its_cause() {
 }
 
 fn assert_counted(server: &Server, outcome: &str) {
-    let counted =
-        metric(server, "ringhub_upstream_events_total", &["hub=\"chat\"", &format!("outcome=\"{outcome}\"")]);
+    let counted = server
+        .metric_of("ringhub_upstream_events_total", &["hub=\"chat\"", &format!("outcome=\"{outcome}\"")]);
     let page = server.admin().http("GET", "/metrics").expect(200);
     let events: Vec<_> = page.text().lines().filter(|line| line.contains("event")).collect();
-    assert!((counted - 1.0).abs() < f64::EPSILON, "{outcome} is counted {counted} times in {events:#?}");
+    assert_eq!(counted, 1, "{outcome} in {events:#?}");
 }
 
 /// A `connect` that waits for a handler that says nothing is over when its time is.
