@@ -326,7 +326,7 @@ impl Mesh {
 }
 
 // Miri has no io_uring.
-#[cfg(all(test, not(miri)))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::core::settings::RingSettings;

@@ -36,7 +36,7 @@ pub(crate) mod settings;
 pub(crate) mod sleep;
 pub(crate) mod socket;
 // Miri has no io_uring.
-#[cfg(all(test, not(miri)))]
+#[cfg(test)]
 pub(crate) mod tests;
 pub(crate) mod timer;
 pub(crate) mod turn;

@@ -195,7 +195,7 @@ impl Io {
 }
 
 // Miri has no io_uring.
-#[cfg(all(test, not(miri)))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::core::ring::Ring;
