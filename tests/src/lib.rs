@@ -32,6 +32,7 @@
 //! but the package managers that install the SDKs.
 #![forbid(unsafe_code)]
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -83,6 +84,16 @@ pub fn size_of_run(variable: &str, usual: usize) -> usize {
     match std::env::var(variable) {
         Ok(size) => size.parse().unwrap_or_else(|_| panic!("{variable} is a number: {size:?}")),
         Err(_) => usual,
+    }
+}
+
+/// Sets what ends other threads of a test, also when it fails: otherwise it would wait for them for ever.
+#[derive(Debug)]
+pub struct AtEnd<'a>(pub &'a AtomicBool);
+
+impl Drop for AtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

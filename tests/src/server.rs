@@ -376,6 +376,15 @@ impl Endpoint {
         RawSocket::with(self.addr, self.tls.as_ref(), None)
     }
 
+    /// A bare socket on which a client has just been let in.
+    #[track_caller]
+    pub fn upgraded(&self, client: Client) -> RawSocket {
+        let mut socket = self.raw();
+        socket.write(client.request(self));
+        assert_eq!(socket.read_response().status, 101);
+        socket
+    }
+
     /// A place where no TLS is spoken.
     pub fn plain(addr: SocketAddr, key: &str) -> Self {
         Self { addr, key: key.to_owned(), tls: None }

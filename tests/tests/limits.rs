@@ -2,14 +2,6 @@
 
 use ringhub_tests::{Client, RawSocket, Server, masked_frame};
 
-#[track_caller]
-fn upgraded(server: &Server, client: Client) -> RawSocket {
-    let mut socket = server.raw();
-    socket.write(client.request(server));
-    assert_eq!(socket.read_response().status, 101);
-    socket
-}
-
 /// Reads up to the close frame and the end; returns its code.
 #[track_caller]
 fn close_code(socket: &mut RawSocket) -> Option<u16> {
@@ -40,7 +32,7 @@ fn a_message_of_one_mebibyte_is_the_largest() {
 fn an_announced_giant_is_refused_at_its_header() {
     let server = Server::start();
     for len in [(1_u64 << 20) + 1, 1 << 31, (1 << 62) + 5] {
-        let mut socket = upgraded(&server, Client::json());
+        let mut socket = server.upgraded(Client::json());
         let mut header = vec![0x82, 0xff];
         header.extend(len.to_be_bytes());
         header.extend([0; 4]);
@@ -52,7 +44,7 @@ fn an_announced_giant_is_refused_at_its_header() {
 #[test]
 fn fragments_count_together() {
     let server = Server::start();
-    let mut socket = upgraded(&server, Client::raw().role("webpubsub.sendToGroup").sends_to("g"));
+    let mut socket = server.upgraded(Client::raw().role("webpubsub.sendToGroup").sends_to("g"));
     socket.write(masked_frame(0x02, &vec![0; 1 << 19]));
     socket.write(masked_frame(0x00, &vec![0; 1 << 19]));
     socket.write(masked_frame(0x00, &[0]));
@@ -63,7 +55,7 @@ fn fragments_count_together() {
 #[test]
 fn a_fragment_too_many_is_refused() {
     let server = Server::with(|setup| setup.config("[limits]\nmessage_fragments_max = 3\n"));
-    let mut socket = upgraded(&server, Client::json());
+    let mut socket = server.upgraded(Client::json());
     let message =
         [masked_frame(0x01, br#"{"type""#), masked_frame(0x00, br#":"pi"#), masked_frame(0x80, br#"ng"}"#)];
     socket.write(message.concat());
@@ -78,7 +70,7 @@ fn a_fragment_too_many_is_refused() {
 #[test]
 fn who_does_not_answer_a_close_frame_is_cut() {
     let server = Server::with(|setup| setup.config("[limits]\nclose_deadline_seconds = 1\n"));
-    let mut socket = upgraded(&server, Client::json().user("u"));
+    let mut socket = server.upgraded(Client::json().user("u"));
     socket.read_frame();
     server.rest("POST", "/api/hubs/chat/users/u/:closeConnections").expect(204);
     assert_eq!(socket.read_frame().first_byte, 0x81, "disconnected");
@@ -114,7 +106,7 @@ fn forbidden_frames_get_1002_and_bad_utf8_1007() {
     ];
     for (what, bytes, code) in cases {
         println!("{what}");
-        let mut socket = upgraded(&server, Client::json());
+        let mut socket = server.upgraded(Client::json());
         socket.write(bytes);
         assert_eq!(close_code(&mut socket), Some(code), "{what}");
     }
@@ -125,7 +117,7 @@ fn forbidden_frames_get_1002_and_bad_utf8_1007() {
 #[test]
 fn bad_utf8_is_found_before_the_message_ends() {
     let server = Server::start();
-    let mut socket = upgraded(&server, Client::json());
+    let mut socket = server.upgraded(Client::json());
     socket.write(masked_frame(0x01, b"\xce\xba"));
     socket.write(masked_frame(0x00, b"\xed\xa0\x80"));
     assert_eq!(close_code(&mut socket), Some(1007));
@@ -134,7 +126,7 @@ fn bad_utf8_is_found_before_the_message_ends() {
 #[test]
 fn thousands_of_empty_fragments_are_one_message() {
     let server = Server::start();
-    let mut socket = upgraded(&server, Client::json());
+    let mut socket = server.upgraded(Client::json());
     let mut bytes = masked_frame(0x01, br#"{"type":"#);
     bytes.extend(masked_frame(0x00, b"").repeat(5000));
     bytes.extend(masked_frame(0x80, br#""ping"}"#));

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use ringhub_tests::{Client, RawSocket, Server, masked_frame, wait_until};
+use ringhub_tests::{Client, RawSocket, Server, masked_frame, size_of_run, wait_until};
 
 /// Every server holds more than this.
 const TOO_LITTLE: usize = 1 << 20;
@@ -101,15 +101,14 @@ fn readers_that_stall_are_closed_before_memory_runs_out() {
     let stalled: Vec<_> = (0..4).map(|_| server.connect_narrow(Client::json())).collect();
     let bytes_max = server.process().resident_bytes() + (64 << 20);
     bound(&server, bytes_max, false);
-    let mut peak = 0;
     let mut readers = stalled.iter().cycle();
     wait_until("readers that stall are closed", || {
         push(&server, readers.next().expect("without end").id());
-        peak = peak.max(server.process().resident_bytes());
         server.metric("ringhub_clients_shed_total") > 0
     });
-    // So much comes in between two looks on a busy machine.
-    assert!(peak < bytes_max + (128 << 20), "{} of {} MiB", peak >> 20, bytes_max >> 20);
+    // A few megabytes come in between two looks; more on a busy machine.
+    let peak = server.process().peak_bytes();
+    assert!(peak < bytes_max + (32 << 20), "{} of {} MiB", peak >> 20, bytes_max >> 20);
     wait_until("there is room again", || !is_short_of_memory(&server));
     let closed = server.admin().http("GET", "/closed").expect(200);
     assert!(closed.text().contains("1008") && closed.text().contains("short of memory"), "{closed:?}");
@@ -148,16 +147,16 @@ fn a_crowd_that_holds_little_each_is_ended_before_memory_runs_out() {
         let mut idle = server.connect(Client::json().group("g"));
         let bytes_max = server.process().resident_bytes() + ROOM;
         bound(&server, bytes_max, false);
-        let (mut crowd, mut peak) = (Vec::new(), 0);
+        let mut crowd = Vec::new();
         while crowd.len() * BYTES < 2 * ROOM && !is_short_of_memory(&server) {
             for _ in 0..20 {
                 crowd.extend(half_said(&server, is_request, BYTES));
             }
-            peak = peak.max(server.process().resident_bytes());
         }
         wait_until("somebody is ended", || server.metric(shed) > 0);
         wait_until("there is room again", || !is_short_of_memory(&server));
-        assert!(peak < bytes_max + 2 * ROOM, "{} of {} MiB", peak >> 20, bytes_max >> 20);
+        let peak = server.process().peak_bytes();
+        assert!(peak < bytes_max + ROOM / 2, "{} of {} MiB", peak >> 20, bytes_max >> 20);
         let gone = server.metric(shed);
         println!("{gone} of {} ended, {} of {} MiB used at most", crowd.len(), peak >> 20, bytes_max >> 20);
         assert!((gone as usize) < crowd.len(), "no more than needed");
@@ -173,7 +172,7 @@ fn a_crowd_that_holds_little_each_is_ended_before_memory_runs_out() {
 #[test]
 #[ignore = "takes a minute, and root: cargo test -p ringhub-tests --test main -- --ignored memory::"]
 fn in_a_control_group_it_is_never_killed() {
-    let seconds = std::env::var("RINGHUB_MEMORY_SECONDS").map_or(60, |text| text.parse().expect("a number"));
+    let seconds = size_of_run("RINGHUB_MEMORY_SECONDS", 60) as u64;
     let group = ControlGroup::new(128 << 20);
     // No bound of its own: nine tenths of the group's.
     let server = Server::with(|setup| setup.cores(2).config(PATIENT).control_group(group.0.clone()));

@@ -1,6 +1,8 @@
 //! The reliable subprotocol on one socket: ids, acknowledgement, bounds (`client-protocols` §6.1).
 
-use ringhub_tests::{Client, Server, memory_bound};
+use std::time::Instant;
+
+use ringhub_tests::{Client, DEADLINE, Server, memory_bound};
 
 /// A group message on a reliable connection.
 pub(crate) fn numbered(sequence_id: u64, text: &str) -> String {
@@ -88,7 +90,9 @@ fn what_an_overflowing_session_held_is_given_back() {
         let mut idle = endpoint.connect(Client::reliable().group("g"));
         let text = "x".repeat(512 << 10);
         let reading = std::thread::spawn(move || idle.expect_thrown_out_with(1008));
+        let patience = Instant::now() + DEADLINE;
         while !reading.is_finished() {
+            assert!(Instant::now() < patience, "it is never ended");
             sender.publish_acked("g", &text);
         }
         reading.join().expect("it was told why");

@@ -1,6 +1,6 @@
 //! A configuration that changes while the server runs: by SIGHUP and by its file, all or nothing.
 
-use ringhub_tests::{Client, Endpoint, KEY, Server, Token, ringhub, wait_until};
+use ringhub_tests::{AtEnd, Client, Endpoint, KEY, Server, Token, ringhub, wait_until};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -214,6 +214,7 @@ fn no_handshake_fails_while_keys_rotate() {
                 }
             });
         }
+        let _end = AtEnd(&done);
         for turn in 1..=20 {
             let before = connected.load(Ordering::Relaxed);
             replace(server.config(), &keys(turn));
@@ -221,7 +222,6 @@ fn no_handshake_fails_while_keys_rotate() {
             assert!(log.contains("keys.primary: \"(set, not shown)\" → (another, not shown)"), "{log}");
             wait_until("clients connect meanwhile", || connected.load(Ordering::Relaxed) > before);
         }
-        done.store(true, Ordering::Relaxed);
     });
     // Who is not in the ring any more is out.
     server.refuse(Client::json().key(OTHERS[1]), 401);
@@ -262,12 +262,12 @@ fn the_secondary_key_is_good_while_the_primary_one_changes() {
                 }
             });
         }
+        let _end = AtEnd(&done);
         for turn in 1..=10 {
             let before = worked.load(Ordering::Relaxed);
             rotate_to(&primary(turn), SECONDARY);
             wait_until("clients connect meanwhile", || worked.load(Ordering::Relaxed) > before);
         }
-        done.store(true, Ordering::Relaxed);
     });
     works();
     server.refuse(Client::json().key(&primary(9)), 401);

@@ -5,13 +5,14 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use ringhub_tests::{
-    Answer, Client, Connection, Endpoint, Handler, RawSocket, Server, masked_frame, memory_bound,
+    Answer, AtEnd, Client, Connection, Endpoint, Handler, RawSocket, Server, masked_frame, memory_bound,
     size_of_run, wait_until,
 };
 
-use super::frames::{close_code, upgraded};
+use super::frames::close_code;
 
 /// Round trips of the bystanders beside a flood.
 const ROUNDS: usize = 5;
@@ -42,17 +43,17 @@ impl Flood {
     fn run(&self, server: &Endpoint, is_over: impl Fn() -> bool) {
         match self {
             Self::Endless(client, block) => {
-                let mut socket = upgraded(server, client.clone());
+                let mut socket = server.upgraded(client.clone());
                 while !is_over() {
                     if socket.try_write(block).is_err() {
                         // It was thrown out, for it reads only when it does not write.
-                        socket = upgraded(server, client.clone());
+                        socket = server.upgraded(client.clone());
                     }
                     socket.discard();
                 }
             }
             Self::Frames(client, block) => {
-                let mut socket = upgraded(server, client.clone());
+                let mut socket = server.upgraded(client.clone());
                 let block = [block, &masked_frame(0x89, b"taken")[..]].concat();
                 let mut ahead = 0;
                 while !is_over() {
@@ -102,18 +103,9 @@ impl Flood {
     }
 }
 
-/// Sets what ends other threads of a test, also when it fails: otherwise it would wait for them for ever.
-struct AtEnd<'a>(&'a AtomicBool);
-
-impl Drop for AtEnd<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
 /// A client that may do all it wants in its own group.
 fn flooder(server: &Endpoint) -> RawSocket {
-    let mut socket = upgraded(server, Client::json().may_all());
+    let mut socket = server.upgraded(Client::json().may_all());
     socket.read_frame();
     socket
 }
@@ -172,7 +164,7 @@ fn no_flood_starves_a_bystander() {
     let mut server = Server::with(|setup| setup.config(&config));
     // Members of the group that is flooded do read.
     let mut members: Vec<RawSocket> =
-        (0..5).map(|_| upgraded(&server, Client::json().group("members"))).collect();
+        (0..5).map(|_| server.upgraded(Client::json().group("members"))).collect();
     let mut bystanders = [server.connect(Client::json()), server.connect(Client::json().hub("other"))];
     let there = (members.len() + bystanders.len()) as u64;
     let settled = server.process().resident_bytes();
@@ -181,7 +173,8 @@ fn no_flood_starves_a_bystander() {
         scope.spawn(|| {
             while !over.load(Ordering::Relaxed) {
                 members.iter_mut().for_each(RawSocket::discard);
-                thread::yield_now();
+                // Nor does it take the CPU that the server needs.
+                thread::sleep(Duration::from_millis(1));
             }
         });
         let _end = AtEnd(&over);
@@ -226,8 +219,8 @@ fn rounds_beside_a_flood(server: &Server, bystanders: &mut [Connection]) -> Vec<
 fn empty_and_tiny_messages_are_messages() {
     const EACH: usize = 10_000;
     let server = Server::start();
-    let sender = || upgraded(&server, Client::raw().role("webpubsub.sendToGroup").sends_to("g"));
-    let mut member = upgraded(&server, Client::raw().group("g"));
+    let sender = || server.upgraded(Client::raw().role("webpubsub.sendToGroup").sends_to("g"));
+    let mut member = server.upgraded(Client::raw().group("g"));
     let mut bystander = server.connect(Client::json());
     for (payload, frames) in [(&b""[..], 2), (b"x", 3)] {
         let mut sender = sender();
@@ -275,7 +268,7 @@ fn pings_of_one_that_does_not_read_are_bounded() {
 fn pings_of_one_that_reads_are_answered() {
     const PINGS: usize = 50_000;
     let server = Server::start();
-    let mut socket = upgraded(&server, Client::raw());
+    let mut socket = server.upgraded(Client::raw());
     let pings = masked_frame(0x89, b"").repeat(5000);
     for _ in 0..PINGS / 5000 {
         socket.write(&pings);

@@ -1,20 +1,12 @@
 //! Frames that RFC 6455 forbids, in every place and however they are cut, and all there is to be said with a close frame
 //! (`reliability` checks 8, 9, 18 to 22, 28). `limits.rs` has the plainest of them.
 
-use ringhub_tests::{Client, Endpoint, RawSocket, Server, masked_frame, memory_bound};
-
-#[track_caller]
-pub(super) fn upgraded(server: &Endpoint, client: Client) -> RawSocket {
-    let mut socket = server.raw();
-    socket.write(client.request(server));
-    assert_eq!(socket.read_response().status, 101);
-    socket
-}
+use ringhub_tests::{Client, RawSocket, Server, masked_frame, memory_bound};
 
 /// A JSON client that has its `connected`.
 #[track_caller]
 fn json(server: &Server) -> RawSocket {
-    let mut socket = upgraded(server, Client::json());
+    let mut socket = server.upgraded(Client::json());
     socket.read_frame();
     socket
 }

@@ -3,7 +3,7 @@
 
 use ringhub_tests::{Client, Server, masked_frame};
 
-use super::frames::{close_code, upgraded};
+use super::frames::close_code;
 
 #[test]
 fn an_ack_id_comes_back_as_it_was_sent_or_not_at_all() {
@@ -69,7 +69,7 @@ fn bytes_that_are_no_text_end_the_connection() {
                 _ => r#""group":"g","data":1,"#,
             };
             let head = format!(r#"{{"type":"sendToGroup",{rest}"{place}":""#);
-            let mut socket = upgraded(&server, Client::json().may_all());
+            let mut socket = server.upgraded(Client::json().may_all());
             socket.read_frame();
             socket.write(masked_frame(opcode, &[head.as_bytes(), bytes, b"\"}"].concat()));
             assert_eq!(close_code(&mut socket), (Some(1007), 0), "{bytes:x?} in {place}");
@@ -77,7 +77,7 @@ fn bytes_that_are_no_text_end_the_connection() {
     }
     // UTF-16, and a byte order mark.
     for text in [&b"\xfe\xff\0{\0}"[..], b"{\0}\0", b"\xef\xbb\xbf{\"type\":\"ping\"}"] {
-        let mut socket = upgraded(&server, Client::json());
+        let mut socket = server.upgraded(Client::json());
         socket.read_frame();
         socket.write(masked_frame(0x82, text));
         assert_eq!(close_code(&mut socket), (Some(1007), 0), "{text:x?}");

@@ -4,7 +4,9 @@
 
 use std::time::{Duration, Instant};
 
-use ringhub_tests::{Client, RawSocket, Server, masked_frame, memory_bound, size_of_run, wait_until};
+use ringhub_tests::{
+    Client, Endpoint, RawSocket, Server, masked_frame, memory_bound, size_of_run, wait_until,
+};
 
 /// A second for everything that has a deadline.
 const HURRIED: &str = "[limits]\nhead_deadline_seconds = 1\nbody_grace_seconds = 1\nbody_bytes_per_second_min = 1000\n\
@@ -16,16 +18,21 @@ fn hurried() -> Server {
 
 /// Goes on trickling until the server has had enough; what it then says.
 fn trickle(socket: &mut RawSocket, byte: &[u8]) -> Vec<u8> {
-    // Each read is a pause between bytes, and ends early when there is an answer.
     let patience = Instant::now() + ringhub_tests::DEADLINE;
-    socket.set_deadline(Duration::from_millis(50));
     loop {
         assert!(Instant::now() < patience, "it may trickle for ever");
-        if socket.try_write(byte).is_err() || socket.has_answer() {
-            socket.set_deadline(ringhub_tests::DEADLINE);
-            return socket.read_to_end();
+        if let Some(answer) = trickle_once(socket, byte, Duration::from_millis(50)) {
+            return answer;
         }
     }
+}
+
+/// One byte more and a pause, which ends early when there is an answer: all that the server then says.
+fn trickle_once(socket: &mut RawSocket, byte: &[u8], pause: Duration) -> Option<Vec<u8>> {
+    socket.set_deadline(pause);
+    let is_over = socket.try_write(byte).is_err() || socket.has_answer();
+    socket.set_deadline(ringhub_tests::DEADLINE);
+    is_over.then(|| socket.read_to_end())
 }
 
 #[track_caller]
@@ -41,25 +48,36 @@ fn expect_timed_out(answer: &[u8]) {
 fn trickling_heads_are_told_408_while_others_are_served() {
     let slow = size_of_run("RINGHUB_SLOW_HEADS", 200);
     // Time for all of them to be there before the first has to go.
-    let config = format!("[limits]\nhead_deadline_seconds = {}\n", 10 + slow / 200);
+    let deadline = Duration::from_secs(10 + slow as u64 / 200);
+    let config = format!("[limits]\nhead_deadline_seconds = {}\n", deadline.as_secs());
     let mut server = Server::with(|setup| setup.config(&config));
     server.use_receive_buffers();
     let before = server.process().resident_bytes();
     let half_open = |_| {
+        let opened = Instant::now();
         let mut socket = server.raw();
         socket.write("GET /client/hubs/chat HTTP/1.1\r\nHost: h\r\nX: ");
-        socket
+        (opened, socket)
     };
-    let sockets: Vec<RawSocket> = (0..slow).map(half_open).collect();
+    let mut sockets: Vec<(Instant, RawSocket)> = (0..slow).map(half_open).collect();
     wait_until("all are there", || server.metric("ringhub_sockets") >= slow as u64);
     let each = server.process().resident_bytes().saturating_sub(before) / slow;
     println!("{each} bytes for each of {slow} half-open sockets");
     let most = if server.tls.is_some() { 64 << 10 } else { 8 << 10 };
     assert!(each < memory_bound(most), "{each} bytes for a half-open socket");
-    server.connect(Client::json()).expect_silence();
-    server.http("GET", "/api/health").expect(200);
-    for mut socket in sockets {
-        expect_timed_out(&trickle(&mut socket, b"x"));
+    let patience = Instant::now() + deadline + ringhub_tests::DEADLINE;
+    while !sockets.is_empty() {
+        assert!(Instant::now() < patience, "{} may trickle for ever", sockets.len());
+        server.connect(Client::json()).expect_silence();
+        server.http("GET", "/api/health").expect(200);
+        sockets.retain_mut(|(opened, socket)| {
+            let answer = trickle_once(socket, b"x", Duration::from_millis(1));
+            if let Some(answer) = &answer {
+                expect_timed_out(answer);
+                assert!(opened.elapsed() >= deadline, "too early");
+            }
+            answer.is_none()
+        });
     }
     assert_eq!(server.metric("ringhub_heads_refused_total"), slow as u64);
     // The head of a later request has the same time.
@@ -73,14 +91,16 @@ fn trickling_heads_are_told_408_while_others_are_served() {
 fn silent_sockets_are_closed_without_a_word() {
     let server = hurried();
     let count = size_of_run("RINGHUB_SILENT_SOCKETS", 300);
-    let mut silent: Vec<RawSocket> = (0..count).map(|_| server.raw()).collect();
-    silent.extend((0..10).map(|_| server.admin().raw()));
+    let open = |endpoint: &Endpoint| (Instant::now(), endpoint.raw());
+    let mut silent: Vec<(Instant, RawSocket)> = (0..count).map(|_| open(&server)).collect();
+    silent.extend((0..10).map(|_| open(server.admin())));
     // One that has had its answer and says no more, too.
     let mut idle = server.raw();
     assert_eq!(server.http("GET", "/api/health").send_on(&mut idle).status, 200);
     server.connect(Client::json()).expect_silence();
-    for mut socket in silent {
+    for (opened, mut socket) in silent {
         socket.expect_end();
+        assert!(opened.elapsed() >= Duration::from_secs(1), "too early");
     }
     idle.expect_end();
 }

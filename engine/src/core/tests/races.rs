@@ -250,7 +250,8 @@ impl Session {
     /// Comes back over another socket, which the kernel gives to any core.
     fn recover(&mut self) {
         let path = format!("/client/hubs/chat?id={}", self.id);
-        loop {
+        for attempt in 1.. {
+            assert!(attempt <= 1_000, "session {} is not let in again", self.number);
             // An attempt that was given up may come later and take the session from this one.
             let Some(client) = Client::try_connect(self.address, &path, Some(RELIABLE)) else { continue };
             (self.client, self.last_here) = (client, None);
