@@ -4,8 +4,9 @@
 //! not, it reads that more often the less room is left ([`Watch`]): between the bound and the end of a small container
 //! lie a few megabytes, which quick senders fill in hundredths of a second. While memory is short:
 //!
-//! - new clients and REST sends are answered 503, publications with an ack id `InternalServerError`;
-//! - whoever publishes without one is read from once a look, so that nothing is lost without a word;
+//! - new clients, and REST calls that take memory, are answered 503, such requests of clients with an ack id
+//!   `InternalServerError`;
+//! - whoever sends them without one is read from once a look, so that nothing is lost without a word;
 //! - at every second look clients for which the most bytes wait are closed with 1008, the worst first, and requests
 //!   that came in part are answered 503: each core frees its share, by what waits there, of what is too much.
 //!
@@ -204,6 +205,8 @@ impl Memory {
             // What was freed is seen at the next look, for cores give it back when they hear of that.
             let own_excess = if is_over { held.saturating_sub(low(core_max)) } else { 0 };
             let relief = if look.is_multiple_of(2) { share(excess, mine, all).max(own_excess) } else { 0 };
+            // Cores count shared bytes for each who waits for them: of such more has to go.
+            let relief = share(relief, all.max(used), used);
             let has_ended = !is_near && core.pressure.look() > 0;
             if is_on || was_on || has_ended || look % CALM_LOOKS == 1 {
                 core.pressure.set(look, is_on, relief);
@@ -418,7 +421,8 @@ mod tests {
         assert_eq!(watched.look(1000, [740, 100]), (true, [None, None]));
         // What is counted for many may be more than all there is: a core holds no more than its part of that.
         assert_eq!(watched.look(1000, [7000, 3000]).1, [None, None]);
-        assert_eq!(watched.look(1200, [7000, 3000]).1[0], Some(90), "seven tenths of 1,200");
+        // 840 of 750, by what is counted for each.
+        assert_eq!(watched.look(1200, [7000, 3000]).1[0], Some(750), "seven tenths of 1,200");
         // And nothing is counted, or short, once so little is used.
         assert_eq!(watched.look(700, [7000, 3000]), (true, [None, None]));
         assert_eq!(watched.look(700, [7000, 3000]), (false, [None, None]));

@@ -84,10 +84,10 @@ fn hub_rows(counters: &HubCounters) -> [HubRow; 26] {
         ),
         ("duplicates", "Requests answered Duplicate", Counter, counters.duplicates),
         (
-            "publications_refused",
-            "Publications refused because memory was short",
+            "refused_for_memory",
+            "Publications, events, invocations and joins of clients refused because memory was short",
             Counter,
-            counters.publications_refused,
+            counters.refused_for_memory,
         ),
         (
             "events",

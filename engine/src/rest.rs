@@ -25,7 +25,7 @@ use ringhub_protocol::rest::body::{metadata, payload, payload_type};
 use ringhub_protocol::rest::error::{ErrorBody, ErrorCode};
 use ringhub_protocol::rest::page::page_json;
 use ringhub_protocol::rest::route::{RouteError, route};
-use ringhub_protocol::rest::{Call, Filters, GenerateToken, Operation, Page, group_change};
+use ringhub_protocol::rest::{Call, Filters, GenerateToken, GroupChange, Operation, Page, group_change};
 use ringhub_protocol::uri::query_pairs;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -93,19 +93,31 @@ impl RestApi {
                 .map_err(Refusal::from)
                 .and_then(|()| self.take_one(core))
         };
-        let routed = checked.and_then(|()| {
-            let call = self
-                .with_filters(core, |filters| route(head.method.as_str(), path, head.uri.query(), filters))?;
-            let kind = match &call {
-                Call::Hub { operation: Operation::Send { .. }, .. } => {
-                    self.check_memory(core)?;
-                    let headers = head.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
-                    Some((payload_type(content_type)?, metadata(headers)?))
-                }
-                _ => None,
-            };
-            Ok((call, kind))
-        });
+        let routed =
+            checked.and_then(|()| {
+                let call = self.with_filters(core, |filters| {
+                    route(head.method.as_str(), path, head.uri.query(), filters)
+                })?;
+                let kind = match &call {
+                    Call::Hub {
+                        operation:
+                            Operation::AddToGroup { .. }
+                            | Operation::ChangeGroups { change: GroupChange::Add, .. },
+                        ..
+                    } => {
+                        self.check_memory(core)?;
+                        None
+                    }
+                    Call::Hub { operation: Operation::Send { .. }, .. } => {
+                        self.check_memory(core)?;
+                        let headers =
+                            head.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+                        Some((payload_type(content_type)?, metadata(headers)?))
+                    }
+                    _ => None,
+                };
+                Ok((call, kind))
+            });
         let (call, kind) = match routed {
             Ok(routed) => routed,
             Err(refusal) => {
@@ -190,13 +202,13 @@ impl RestApi {
         Err(ErrorBody::new(ErrorCode::TooManyRequests, "There are too many calls in a second.").into())
     }
 
-    /// Whether there is memory for what a send leaves with slow readers.
+    /// Whether there is memory for new members, or for what a send leaves with slow readers.
     fn check_memory(&self, core: CoreId) -> Result<(), Refusal> {
         let shared = &self.filters[usize::from(core.0)].1;
         if !shared.pressure.is_on() {
             return Ok(());
         }
-        shared.counters.memory_sends_refused.add(1);
+        shared.counters.memory_calls_refused.add(1);
         Err(ErrorBody::new(ErrorCode::ServiceUnavailable, SHORT_OF_MEMORY).into())
     }
 

@@ -241,9 +241,9 @@ fuzz_target!(|ops: Vec<Op>| {
                         metadata: None,
                         ttl_seconds: seconds(ttl),
                     };
-                    let refused = hub.counters().publications_refused;
+                    let refused = hub.counters().refused_for_memory;
                     hub.handle(now, Input::Message(from, message), &mut effects);
-                    let was_refused = hub.counters().publications_refused > refused;
+                    let was_refused = hub.counters().refused_for_memory > refused;
                     assert!(!was_refused || is_short && ack_id.is_some());
                 }
             }

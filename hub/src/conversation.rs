@@ -86,6 +86,11 @@ impl Conversation {
         self.subprotocol = subprotocol;
     }
 
+    /// Bytes of what waits to be asked about.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.waiting_bytes
+    }
+
     /// Whether nothing is to be read from the client.
     pub(crate) fn is_held(&self) -> bool {
         self.held
@@ -281,6 +286,15 @@ impl Hub {
         self.questions.insert(ticket, Asked::Connection(key));
         self.conversation(slot).open = Some((ticket, purpose));
         effects.push(Effect::Event(event));
+    }
+
+    /// Nobody is asked about what waits any more: it is the memory that is to be free.
+    pub(crate) fn drop_waiting_events(&mut self, slot: u32) {
+        let Self { connections, counters, .. } = self;
+        if let Some(conversation) = &mut connections[slot as usize].conversation {
+            counters.events_dropped += conversation.waiting.len() as u64;
+            (conversation.waiting, conversation.waiting_bytes) = (VecDeque::new(), 0);
+        }
     }
 
     /// Half of what may wait is gone: more may come.

@@ -97,8 +97,8 @@ pub struct Counters {
     pub forbidden: u64,
     /// Requests answered `Duplicate`.
     pub duplicates: u64,
-    /// Publications refused because memory was short.
-    pub publications_refused: u64,
+    /// Publications, events, invocations and joins of clients refused because memory was short.
+    pub refused_for_memory: u64,
     /// Events that handlers were asked about, or only listeners heard.
     pub events: u64,
     /// Events whose handler gave no usable answer.
@@ -282,6 +282,7 @@ impl Hub {
                         reason: "The server is short of memory, and too much waits for the client.",
                         category: CloseCategory::SlowClient,
                     };
+                    self.drop_waiting_events(slot);
                     self.end_with(slot, how, CloseHow::Abort, effects);
                 }
             }
@@ -376,18 +377,23 @@ impl Hub {
         self.turn.press.deflater = deflater;
     }
 
-    /// Whether memory is short from now on: then publications that can be refused, those with an ack id, are.
+    /// Whether memory is short from now on: then requests that take some are refused if they can be, those with an ack
+    /// id and invocations.
     pub fn set_short_of_memory(&mut self, is_short: bool) {
         self.is_short_of_memory = is_short;
     }
 
-    /// What the logs of sessions keep, in bytes, for those that keep anything. Members of a group keep the same
-    /// bytes, so all together may be far less than their sum.
+    /// What is kept for connections, in bytes, for those that keep anything: the logs of sessions, and events that
+    /// wait for their handler. Members of a group keep the same bytes in their logs, so all together may be far less
+    /// than their sum.
     pub fn kept_bytes(&self) -> impl Iterator<Item = (ConnectionKey, usize)> {
         self.connections.iter().filter_map(|(slot, connection)| {
-            let session = self.sessions.get(self.hot[slot].session as usize)?;
+            let session = self.sessions.get(self.hot[slot].session as usize);
+            let waiting =
+                connection.conversation.as_ref().map_or(0, |conversation| conversation.waiting_bytes());
+            let bytes = session.map_or(0, |session| session.bytes) + waiting;
             let key = ConnectionKey { slot: slot as u32, generation: connection.generation };
-            (session.bytes > 0 && !connection.absent).then_some((key, session.bytes))
+            (bytes > 0 && !connection.absent).then_some((key, bytes))
         })
     }
 

@@ -14,6 +14,9 @@ use ringhub_protocol::name::{GroupName, UserId};
 use ringhub_protocol::pubsub::{AckError, ClientMessage, Data, Sender};
 use ringhub_protocol::ws::CloseCode;
 
+/// What clients are told whose requests are refused for that.
+const SHORT_OF_MEMORY: &str = "The server is short of memory.";
+
 impl Hub {
     pub(crate) fn message(
         &mut self,
@@ -25,6 +28,12 @@ impl Hub {
         match message {
             ClientMessage::JoinGroup { group, ack_id } => {
                 if self.repeated(slot, ack_id) || self.denied(slot, Action::JoinLeaveGroup, &group, ack_id) {
+                    return;
+                }
+                if self.is_short_of_memory
+                    && !self.is_member(slot, group.as_str())
+                    && self.refused_for_memory(slot, ack_id)
+                {
                     return;
                 }
                 let index = self.group(group.as_str());
@@ -57,10 +66,8 @@ impl Hub {
                 if self.repeated(slot, ack_id) || self.denied(slot, Action::SendToGroup, &group, ack_id) {
                     return;
                 }
-                if self.is_short_of_memory && ack_id.is_some() {
-                    self.counters.publications_refused += 1;
-                    let message = "The server is short of memory.";
-                    return self.nack(slot, ack_id, AckError::InternalServerError, message);
+                if self.refused_for_memory(slot, ack_id) {
+                    return;
                 }
                 let until = now.after_ttl(ttl_seconds);
                 let content = Content { data, metadata: metadata.as_ref(), until };
@@ -68,7 +75,7 @@ impl Hub {
                 self.ack(slot, ack_id);
             }
             ClientMessage::Event { event, ack_id, data, metadata } => {
-                if !self.repeated(slot, ack_id) {
+                if !self.repeated(slot, ack_id) && !self.refused_for_memory(slot, ack_id) {
                     self.user_event(slot, Purpose::Event(ack_id), event.as_str(), data, metadata, effects);
                 }
             }
@@ -78,6 +85,11 @@ impl Hub {
                 }
             }
             ClientMessage::Ping => self.tell(slot, &Told::Pong),
+            ClientMessage::Invoke { invocation_id, event: Some(_), .. } if self.is_short_of_memory => {
+                self.counters.refused_for_memory += 1;
+                let (error, message) = (AckError::InternalServerError, SHORT_OF_MEMORY);
+                self.tell(slot, &Told::InvokeRefused { invocation_id: &invocation_id, error, message });
+            }
             ClientMessage::Invoke { invocation_id, event: Some(event), data, metadata } => {
                 let purpose = Purpose::Invoke(invocation_id.into());
                 self.user_event(slot, purpose, event.as_str(), data, metadata, effects);
@@ -157,6 +169,16 @@ impl Hub {
             &format!("Message with ack-id: {id} has been processed"),
         );
         true
+    }
+
+    /// Whether a request that takes memory is refused because that is short, as it can be if it has an ack id.
+    fn refused_for_memory(&mut self, slot: u32, ack_id: Option<u64>) -> bool {
+        let is_refused = self.is_short_of_memory && ack_id.is_some();
+        if is_refused {
+            self.counters.refused_for_memory += 1;
+            self.nack(slot, ack_id, AckError::InternalServerError, SHORT_OF_MEMORY);
+        }
+        is_refused
     }
 
     pub(crate) fn denied(

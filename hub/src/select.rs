@@ -101,7 +101,7 @@ impl Hub {
         }
     }
 
-    fn is_member(&self, slot: u32, group: &str) -> bool {
+    pub(crate) fn is_member(&self, slot: u32, group: &str) -> bool {
         let index = self.group_index.get(group);
         index.is_some_and(|&index| self.connections[slot as usize].membership(index).is_ok())
     }

@@ -50,7 +50,7 @@ fn short_of_memory_new_work_is_refused_and_who_is_there_lives_on() {
         assert!(response.expect_error("Error.ServiceUnavailable").contains("memory"), "{response:?}");
     }
     assert_eq!(server.metric("ringhub_memory_upgrades_refused_total"), 1);
-    assert_eq!(server.metric("ringhub_memory_sends_refused_total"), 1);
+    assert_eq!(server.metric("ringhub_memory_calls_refused_total"), 1);
     // Calls that take no memory are answered.
     server.rest("HEAD", "/api/hubs/chat/groups/g").expect(200);
 

@@ -129,8 +129,8 @@ counters! {
     core_memory_short: Gauge,
     /// Upgrades answered 503 because memory was short.
     memory_upgrades_refused: Counter,
-    /// REST sends answered 503 because memory was short.
-    memory_sends_refused: Counter,
+    /// REST calls, sends and additions to groups, answered 503 because memory was short.
+    memory_calls_refused: Counter,
     /// Clients closed because memory was short and bytes waited for them, or were kept of an unfinished message.
     clients_shed: Counter,
     /// Requests that had come in part and were answered 503 because memory was short.

@@ -462,7 +462,7 @@ impl Core {
                     taken += consumed;
                     let Some(said) = said else { continue };
                     messages += 1;
-                    if self.short_of_memory && said.is_unacknowledged_publication() {
+                    if self.short_of_memory && said.takes_memory_unasked() {
                         self.slow_down(key);
                     }
                     match said {

@@ -23,9 +23,18 @@ pub(crate) enum Said<'a> {
 }
 
 impl Said<'_> {
-    /// Whether it takes memory for others, and nobody could be told that it was refused.
-    pub(crate) fn is_unacknowledged_publication(&self) -> bool {
-        matches!(self, Self::Raw(_) | Self::Message(ClientMessage::SendToGroup { ack_id: None, .. }))
+    /// Whether it takes memory, and nobody could be told that it was refused. What can be, the hub refuses.
+    pub(crate) fn takes_memory_unasked(&self) -> bool {
+        use ClientMessage::{Event, JoinGroup, SendToGroup};
+        matches!(
+            self,
+            Self::Raw(_)
+                | Self::Message(
+                    SendToGroup { ack_id: None, .. }
+                        | Event { ack_id: None, .. }
+                        | JoinGroup { ack_id: None, .. }
+                )
+        )
     }
 }
 

@@ -225,7 +225,7 @@ fn a_drain_knows_who_would_lose_something() {
 
 /// What can be refused is refused by name, nothing else is, and what was refused can be sent again.
 #[test]
-fn short_of_memory_the_hub_refuses_publications_that_are_acknowledged() {
+fn short_of_memory_the_hub_refuses_what_takes_some_and_is_acknowledged() {
     let mut bench = Bench::new(Limits::default());
     let (publisher, member) = (bench.json(&[]), bench.json(&["g"]));
     let acked = r#"{"type":"sendToGroup","group":"g","ackId":7,"dataType":"text","data":"a"}"#;
@@ -234,10 +234,22 @@ fn short_of_memory_the_hub_refuses_publications_that_are_acknowledged() {
     let ack = bench.texts(publisher).concat();
     assert!(ack.contains(r#""success":false"#) && ack.contains("InternalServerError"), "{ack}");
     bench.say(publisher, r#"{"type":"sendToGroup","group":"g","dataType":"text","data":"b"}"#);
-    bench.say(publisher, r#"{"type":"joinGroup","group":"h","ackId":8}"#);
+    bench.say(publisher, r#"{"type":"leaveGroup","group":"h","ackId":8}"#);
     assert_eq!(bench.short(publisher)[..], ["ack 8"]);
-    assert_eq!(bench.short(member)[..], ["b"]);
-    assert_eq!(bench.hub.counters().publications_refused, 1);
+    // Events and joins took memory without bound. Who is a member may say so again.
+    bench.say(member, r#"{"type":"joinGroup","group":"g","ackId":1}"#);
+    assert_eq!(bench.short(member)[..], ["b", "ack 1"]);
+    for request in [
+        r#"{"type":"joinGroup","group":"h","ackId":9}"#,
+        r#"{"type":"event","event":"e","ackId":10,"dataType":"text","data":"x"}"#,
+        r#"{"type":"invoke","target":"event","event":"e","invocationId":"i","dataType":"text","data":"x"}"#,
+    ] {
+        bench.say(publisher, request);
+        let answer = bench.texts(publisher).concat();
+        assert!(answer.contains("InternalServerError") && answer.contains("short of memory"), "{answer}");
+    }
+    assert_eq!(bench.hub.group_counts().0, 1, "the refused group is not there");
+    assert_eq!(bench.hub.counters().refused_for_memory, 4);
     bench.hub.set_short_of_memory(false);
     bench.say(publisher, acked);
     assert_eq!(

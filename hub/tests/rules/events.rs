@@ -520,6 +520,26 @@ fn what_clients_leave_behind_has_a_bound_and_their_ends_are_told_all_the_same() 
     }
 }
 
+/// Events that wait for a handler that hangs took memory where nobody looked, and clients that held less were closed
+/// for it.
+#[test]
+fn events_that_wait_are_what_a_connection_keeps_and_go_when_it_is_shed() {
+    let mut bench = bench();
+    let client = bench.json(&[]);
+    events(&mut bench);
+    for name in ["one", "two", "three"] {
+        bench.say(client, &event(name, ""));
+    }
+    let (_, ticket) = question(&mut bench);
+    let kept: Vec<_> = bench.hub.kept_bytes().collect();
+    assert!(kept.len() == 1 && kept[0].0 == client.connection && kept[0].1 >= 8, "{kept:?}");
+    bench.handle(Input::Shed(client.connection));
+    assert_eq!(bench.hub.counters().events_dropped, 2);
+    answer(&mut bench, ticket, None);
+    assert_eq!(names(&events(&mut bench)), ["disconnected"]);
+    assert_eq!(bench.hub.kept_bytes().count(), 0);
+}
+
 #[test]
 fn a_reliable_session_tells_of_its_end_only_when_it_is_over() {
     let mut bench = bench();

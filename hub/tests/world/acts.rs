@@ -176,16 +176,19 @@ impl World {
         who.next_ack += 1;
         let ack_id = Some(who.next_ack);
         let crosses = self.callers[who.hub].crosses(client, group);
+        // A member may join again.
+        let is_short = self.cores[who.core].is_short_of_memory && join && who.groups[group] != Member::Yes;
         let asked = match who.may_join(group) {
             Some(false) => Asked::Other(Expected::Error("Forbidden")),
             None => Asked::Other(Expected::Either),
+            Some(true) if is_short => Asked::Other(Expected::Either),
             Some(true) if join => Asked::Join(group),
             Some(true) => Asked::Leave(group),
         };
         who.asked.insert(who.next_ack, asked);
         if who.may_join(group) != Some(false) {
             who.fences.retain(|&(_, fenced)| fenced != group);
-            let is_unsure = crosses || who.may_join(group).is_none();
+            let is_unsure = crosses || is_short || who.may_join(group).is_none();
             who.groups[group] = match who.groups[group] {
                 Member::Yes if join && !is_unsure => Member::Yes,
                 _ if is_unsure => Member::Unsure,
@@ -336,6 +339,9 @@ impl World {
             return;
         }
         let invokes = self.random.below(3) == 0;
+        if self.cores[who.core].is_short_of_memory {
+            return self.say_refused_event(client, invokes);
+        }
         let number = self.handler.said(id, invokes);
         let text = number.to_string();
         let (event, data) = (EventName::parse("e").unwrap(), Data::text(&text));
@@ -351,6 +357,24 @@ impl World {
             who.next_ack
         });
         self.say(client, ClientMessage::Event { event, ack_id, data, metadata: None });
+    }
+
+    /// Short of memory, the server refuses what can be refused, and no handler hears of it.
+    fn say_refused_event(&mut self, client: usize, invokes: bool) {
+        let who = &mut self.clients[client];
+        who.next_ack += 1;
+        let number = who.next_ack;
+        let (event, data) = (EventName::parse("e").unwrap(), Data::text("refused"));
+        if invokes {
+            // No handler gives it such a number. It is over before anybody could give it up.
+            let id = 1_000_000_000 + number;
+            who.cancelled.insert(id);
+            let (invocation_id, event) = (id.to_string(), Some(event));
+            let invocation_id = invocation_id.as_str().into();
+            return self.say(client, ClientMessage::Invoke { invocation_id, event, data, metadata: None });
+        }
+        who.asked.insert(number, Asked::Other(Expected::Error("InternalServerError")));
+        self.say(client, ClientMessage::Event { event, ack_id: Some(number), data, metadata: None });
     }
 
     /// The client gives up one of its invocations, whether it is asked about or waits.

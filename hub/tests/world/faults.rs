@@ -259,6 +259,10 @@ impl World {
         let (core, hub) = (who.core, who.hub);
         let Some(key) = who.connection.filter(|_| self.admits(core)) else { return };
         let is_there = self.cores[core].hubs[hub].subprotocol(key).is_some();
+        if is_there {
+            let id = self.cores[core].hubs[hub].connections(key.slot, 1)[0].id;
+            self.handler.shed(id);
+        }
         let before = self.cores[core].hubs[hub].counters().connections;
         self.feed(core, hub, Input::Shed(key));
         let gone = before - self.cores[core].hubs[hub].counters().connections;
