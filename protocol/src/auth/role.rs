@@ -358,6 +358,7 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(4000))]
+        #[cfg_attr(miri, ignore = "takes too long there")]
         #[test]
         fn agrees_with_the_naive_matcher(pattern in r"([ab.ä?*]|\*\*|\\\*){1,8}", name in "[ab.ä*]{0,10}") {
             if let Some(compiled) = Pattern::parse(&pattern) {

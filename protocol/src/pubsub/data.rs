@@ -337,6 +337,7 @@ mod tests {
         assert_eq!(Data::json(" null"), Err(InvalidData::Null));
     }
 
+    #[cfg_attr(miri, ignore = "takes too long there")]
     #[test]
     fn depth_counts_nesting_not_brackets() {
         let nested = |depth: usize| format!("{}1{}", "[".repeat(depth), "]".repeat(depth));

@@ -589,6 +589,7 @@ mod tests {
         }
     }
 
+    #[cfg_attr(miri, ignore = "takes too long there")]
     #[test]
     fn hostile_nesting_neither_recurses_nor_gets_through() {
         for open in ["[", "{\"a\":"] {

@@ -160,6 +160,7 @@ mod tests {
     use super::*;
 
     /// Looking for a name among all before it took 8.5 million comparisons of such a message.
+    #[cfg_attr(miri, ignore = "takes too long there")]
     #[test]
     fn as_many_names_as_fit_are_taken_and_each_once() {
         let name = |n: u32| format!("{}{}", char::from(b'a' + (n / 16 / 16) as u8), (n % 256));

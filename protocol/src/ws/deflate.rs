@@ -349,6 +349,7 @@ mod tests {
     }
 
     /// Check 23 of the reliability bar: 1,000 MiB of zeros in 1 MB.
+    #[cfg_attr(miri, ignore = "takes too long there")]
     #[test]
     fn a_bomb_is_inflated_no_further_than_the_limit() {
         let mebibyte = deflate(&vec![0; 1 << 20]);
