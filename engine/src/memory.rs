@@ -36,8 +36,8 @@ use std::time::{Duration, Instant};
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How often the use is read at most. Reading takes some 50 µs.
 const READ_EVERY_MIN: Duration = Duration::from_millis(10);
-/// Bytes a second that the use grows by at most: what the kernel copies from loopback into pages it has to clear.
-const GROWTH_MAX: u64 = 1 << 30;
+/// Bytes that the use grows by at most in one: what the kernel copies from loopback into pages it has to clear.
+const GROWTH_PER_SECOND: u64 = 1 << 30;
 /// A limit above this is none: what version 1 of control groups says for that.
 const LIMIT_MAX: u64 = 1 << 60;
 
@@ -259,7 +259,7 @@ impl Watch {
 
 /// How soon so many bytes could be in use, within what is worth waiting for.
 fn time_to_fill(room: u64) -> Duration {
-    let nanoseconds = u128::from(room) * 1_000_000_000 / u128::from(GROWTH_MAX);
+    let nanoseconds = u128::from(room) * 1_000_000_000 / u128::from(GROWTH_PER_SECOND);
     Duration::from_nanos(nanoseconds.try_into().unwrap_or(u64::MAX)).clamp(READ_EVERY_MIN, LOOK_EVERY)
 }
 
@@ -443,7 +443,10 @@ mod tests {
         assert!(look() && look(), "it holds more than two bytes");
         assert_eq!(cores.each_ref().map(|core| core.pressure.look()), [2, 2]);
         let used = process.memory_used_bytes.get();
-        assert_eq!(cores.each_ref().map(|core| core.pressure.relief_bytes()), [0, used - 1]);
+        assert_eq!(
+            cores.each_ref().map(|core| core.pressure.relief_bytes()),
+            [0, share(used - 1, 1 << 50, used)]
+        );
         assert_eq!((process.memory_bytes_max.get(), process.memory_short.get()), (2, 1));
         memory.set_bound(Bound { meter: Meter::Resident, bytes_max: LIMIT_MAX });
         assert!(look() && !cores[0].pressure.is_on(), "who waits for the end of it is to hear");
