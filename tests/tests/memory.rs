@@ -167,6 +167,21 @@ fn a_crowd_that_holds_little_each_is_ended_before_memory_runs_out() {
     }
 }
 
+/// It was only reset: its socket was closed before its goodbye was sent.
+#[test]
+fn who_is_in_the_middle_of_a_message_is_told_why_it_is_closed() {
+    const BYTES: usize = 256 << 10;
+    let server = start();
+    let before = server.metric("ringhub_bytes_in_total");
+    let mut socket = half_said(&server, false, BYTES).expect("there is room");
+    wait_until("it is half said", || server.metric("ringhub_bytes_in_total") >= before + BYTES as u64);
+    bound(&server, TOO_LITTLE, true);
+    let goodbye = socket.read_frame();
+    assert_eq!(goodbye.close_code(), Some(1008));
+    assert!(String::from_utf8_lossy(&goodbye.payload).contains("short of memory"), "{goodbye:?}");
+    socket.expect_end();
+}
+
 /// A minute, or `RINGHUB_MEMORY_SECONDS`, in a control group of 128 MiB, pushed past its bound all the time: never
 /// killed, and as good as new when it is left alone. Needs root and control groups that can be written:
 /// `cargo test -p ringhub-tests --test main -- --ignored --nocapture memory::`.
