@@ -149,7 +149,7 @@ counters! {
     filter_misses: Counter,
     /// Times a receive found no free buffer.
     buffers_exhausted: Counter,
-    /// Reads and writes made again after a pause because the kernel had no memory for them.
+    /// Reads, writes and submits made again after a pause because the kernel had no memory for them.
     requests_without_memory: Counter,
     /// Times the submission queue was full and was submitted early.
     submissions_full: Counter,

@@ -306,6 +306,8 @@ impl Core {
         self.io.shared.counters.events_unsent.set(self.line.unsent() as u64);
         self.io.shared.counters.submissions_full.set(self.io.ring.full);
         self.io.shared.counters.completions_overflowed.set(self.io.ring.overflows);
+        // Those of single sockets are in the counter already.
+        self.io.shared.counters.requests_without_memory.add(std::mem::take(&mut self.io.ring.starved));
         self.arm_listeners();
         if self.bell_at.take_if(|at| *at <= self.now).is_some() {
             self.io.ring.poll_bell(self.bell.as_raw_fd());
