@@ -196,7 +196,6 @@ impl Io {
     }
 }
 
-// Miri has no io_uring.
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -547,7 +547,6 @@ impl Drop for Ring {
     }
 }
 
-// Miri has no io_uring.
 #[cfg(test)]
 mod tests {
     use super::*;
