@@ -102,7 +102,9 @@ fn readers_that_stall_are_closed_before_memory_runs_out() {
     let bytes_max = server.process().resident_bytes() + (32 << 20);
     bound(&server, bytes_max, false);
     wait_until("readers that stall are closed", || {
-        stalled.iter().for_each(|reader| drop(push(&server, reader.id())));
+        for reader in &stalled {
+            push(&server, reader.id());
+        }
         server.metric("ringhub_clients_shed_total") > 0
     });
     // A few megabytes come in between two looks; more on a busy machine.
@@ -163,6 +165,21 @@ fn a_crowd_that_holds_little_each_is_ended_before_memory_runs_out() {
         idle.expect_group_text("g", None, "x");
         server.connect(Client::json());
     }
+}
+
+/// It was only reset: its socket was closed before its goodbye was sent.
+#[test]
+fn who_is_in_the_middle_of_a_message_is_told_why_it_is_closed() {
+    const BYTES: usize = 256 << 10;
+    let server = start();
+    let before = server.metric("ringhub_bytes_in_total");
+    let mut socket = half_said(&server, false, BYTES).expect("there is room");
+    wait_until("it is half said", || server.metric("ringhub_bytes_in_total") >= before + BYTES as u64);
+    bound(&server, TOO_LITTLE, true);
+    let goodbye = socket.read_frame();
+    assert_eq!(goodbye.close_code(), Some(1008));
+    assert!(String::from_utf8_lossy(&goodbye.payload).contains("short of memory"), "{goodbye:?}");
+    socket.expect_end();
 }
 
 /// A minute, or `RINGHUB_MEMORY_SECONDS`, in a control group of 128 MiB, pushed past its bound all the time: never

@@ -149,7 +149,7 @@ counters! {
     filter_misses: Counter,
     /// Times a receive found no free buffer.
     buffers_exhausted: Counter,
-    /// Reads and writes made again after a pause because the kernel had no memory for them.
+    /// Reads, writes and submits made again after a pause because the kernel had no memory for them.
     requests_without_memory: Counter,
     /// Times the submission queue was full and was submitted early.
     submissions_full: Counter,
@@ -175,9 +175,10 @@ counters! {
     tls_resumptions: Counter,
     /// TLS handshakes in which the client showed a certificate.
     tls_client_certificates: Counter,
-    /// HTTP requests handled.
+    /// HTTP requests for which cores were asked; what is answered without them is not counted.
     http_requests: Counter,
-    /// HTTP requests answered with a status from 400 on: what was asked for is wrong, not there, or over a bound.
+    /// HTTP requests answered with a status from 400 on: what was asked for is wrong, not there, or over a bound; what
+    /// is malformed, too slow or finds no memory is among the heads and bodies refused and the requests shed.
     http_requests_refused: Counter,
     /// Times no more of what a peer had asked for was answered before it had read what was.
     http_answers_held: Counter,

@@ -165,12 +165,12 @@ impl Core {
             self.feed(hub, Input::Stop);
         }
         for key in self.io.sockets.keys() {
-            let is_told_now = self.io.sockets.hot[key.slot as usize].epoch == self.io.epoch();
+            let has_unsent = self.io.has_unsent(key);
             let Some(socket) = self.io.sockets.get(key) else { continue };
             match &socket.kind {
                 Kind::Http(http) if http.handler.is_busy() => {}
                 // It has its answer, and may not have taken all of it.
-                Kind::Http(_) if socket.outbox.is_some() || is_told_now => self.io.finish(key),
+                Kind::Http(_) if has_unsent => self.io.finish(key),
                 Kind::Proxy | Kind::Head | Kind::Http(_) | Kind::Opening => self.io.kill(key),
                 Kind::Echo(_) => {
                     let mut out = Vec::new();

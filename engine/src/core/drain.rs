@@ -94,14 +94,16 @@ impl Core {
     /// Closes the client in this slot, if there is one that can go.
     fn close_drained(&mut self, slot: u32) -> bool {
         let key = self.io.sockets.key(slot);
+        let is_slow = self.io.is_slow(key);
         let Some(socket) = self.io.sockets.get(key) else { return false };
         let Kind::Client(client) = &socket.kind else { return false };
         let from = Transport { connection: client.connection, socket: key };
         let hub = client.hub;
         // What it has said is still to be heard, or what it was sent is still to be taken: by its socket, or from its
         // session. A goodbye behind that would be cut by its deadline, however long the window is.
-        let is_behind =
-            socket.outbox.is_some() || self.hubs.slots[hub as usize].hub.is_behind(client.connection);
+        let is_behind = is_slow
+            || socket.outbox.is_some()
+            || self.hubs.slots[hub as usize].hub.is_behind(client.connection);
         if socket.unread.is_some() || is_behind {
             return false;
         }

@@ -126,6 +126,8 @@ impl Io {
         while let Some((_, key)) = self.paused.pop_front_if(|(at, _)| *at <= self.now) {
             self.resume(key);
         }
+        // What is resumed was in the kernel's hands: it goes back there, and nothing else is to be done for it.
+        debug_assert!(!wait || (self.pumping.is_empty() && self.outcomes.is_empty()), "a wait for nothing");
         self.arm_all();
         self.ring.submit(wait, timeout);
         self.settle();
@@ -357,6 +359,13 @@ impl Io {
         self.sockets.hot.get(key.slot as usize).is_some_and(|hot| hot.flags & flag::SLOW != 0)
     }
 
+    /// Whether the kernel has not taken yet all that the socket was sent. Its outbox does not say so: of one that speaks
+    /// TLS a record may be under way without anything behind it, and what was sent in this turn is in none.
+    pub(crate) fn has_unsent(&self, key: SocketKey) -> bool {
+        let hot = self.sockets.hot[key.slot as usize];
+        hot.flags & (flag::SLOW | flag::DEFERRED) != 0 || hot.epoch == self.epoch
+    }
+
     /// Which submit comes next, as a number that changes with each.
     pub(crate) fn epoch(&self) -> u32 {
         self.epoch
@@ -394,14 +403,10 @@ impl Io {
     fn shut_finished(&mut self) {
         let mut finishing = std::mem::take(&mut self.finishing);
         finishing.retain(|&key| {
-            let hot = self.sockets.hot[key.slot as usize];
             if self.sockets.get(key).is_none_or(|socket| socket.end != End::Finish) {
                 return false;
             }
-            if hot.flags & (flag::SLOW | flag::DEFERRED) != 0 || hot.epoch == self.epoch {
-                return true;
-            }
-            if self.say_goodbye(key) {
+            if self.has_unsent(key) || self.say_goodbye(key) {
                 return true;
             }
             let Some(socket) = self.sockets.get(key) else { return false };

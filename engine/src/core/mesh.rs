@@ -325,7 +325,6 @@ impl Mesh {
     }
 }
 
-// Miri has no io_uring.
 #[cfg(test)]
 mod tests {
     use super::*;

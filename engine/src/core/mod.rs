@@ -35,7 +35,6 @@ mod sealed;
 pub(crate) mod settings;
 pub(crate) mod sleep;
 pub(crate) mod socket;
-// Miri has no io_uring.
 #[cfg(test)]
 pub(crate) mod tests;
 pub(crate) mod timer;

@@ -57,7 +57,9 @@ impl Io {
         if !completion.more() {
             socket.receiving = Receiving::No;
             let is_full = buffer.as_ref().is_some_and(|buffer| buffer.len() == self.ring.buffers().bytes());
-            socket.greedy &= is_full || before != Receiving::Once;
+            // One that found no buffer may have as much to say as before.
+            let has_failed = completion.result() < 0;
+            socket.greedy &= is_full || has_failed || before != Receiving::Once;
         } else if before == Receiving::Multi {
             socket.receiving = Receiving::Fed;
         }
@@ -194,7 +196,6 @@ impl Io {
     }
 }
 
-// Miri has no io_uring.
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -264,6 +265,29 @@ mod tests {
         assert_eq!(turn(&mut io, [flooder, other]), [1, 1]);
         flood.write_all(&[0; 3 * BYTES]).unwrap();
         assert_eq!(turn(&mut io, [flooder, other]), [3 * BYTES, 0]);
+    }
+
+    /// Who was to get one at a time was free to take all again as soon as it found none.
+    #[test]
+    fn more_flooders_than_buffers_take_turns() {
+        const FLOODERS: usize = BUFFERS + BUFFERS / 2;
+        let mut io = io();
+        let (flooders, mut floods): (Vec<_>, Vec<_>) = (0..FLOODERS).map(|_| socket(&mut io)).unzip();
+        let flooders: [_; FLOODERS] = flooders.try_into().unwrap();
+        for flood in &mut floods {
+            flood.write_all(&[0; 256 * BYTES]).unwrap();
+        }
+        // One after another shows that it wants all.
+        for _ in 0..2 * FLOODERS {
+            turn(&mut io, flooders);
+        }
+        let mut all = [0; FLOODERS];
+        for _ in 0..FLOODERS {
+            let bytes = turn(&mut io, flooders);
+            assert!(bytes.iter().all(|bytes| *bytes <= BYTES), "one buffer each: {bytes:?}");
+            all.iter_mut().zip(bytes).for_each(|(all, bytes)| *all += bytes);
+        }
+        assert_eq!(all, [BUFFERS * BYTES; FLOODERS], "all equally many");
     }
 
     #[test]

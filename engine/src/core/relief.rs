@@ -9,7 +9,7 @@
 use crate::core::socket::{Kind, Socket};
 use crate::core::turn::Core;
 use crate::memory::give_back;
-use ringhub_hub::{ConnectionKey, Input, SocketKey};
+use ringhub_hub::{CloseHow, ConnectionKey, Input, SocketKey};
 use std::cmp::Reverse;
 
 /// What is much: while anybody holds so many bytes, nobody who holds less is closed.
@@ -62,13 +62,27 @@ impl Core {
             match holder {
                 Holder::Client(hub, slot, generation) => {
                     self.io.shared.counters.clients_shed.add(1);
-                    self.feed(hub, Input::Shed(ConnectionKey { slot, generation }));
+                    self.shed(hub, ConnectionKey { slot, generation });
                 }
                 Holder::Request(slot, generation) => {
                     self.io.shared.counters.requests_shed.add(1);
                     self.give_up_request(SocketKey { slot, generation });
                 }
             }
+        }
+    }
+
+    /// Ends a client. Of one that does not take what it is sent all is dropped at once; one that does is told why, and
+    /// only what it has said in part is dropped.
+    fn shed(&mut self, hub: u32, connection: ConnectionKey) {
+        let decided = self.closing.len();
+        self.feed(hub, Input::Shed(connection));
+        // Without a socket there is nobody to close.
+        if let Some(&mut (key, ref mut how)) = self.closing.get_mut(decided)
+            && !self.io.is_slow(key)
+        {
+            *how = CloseHow::Handshake;
+            self.hear_no_more(key);
         }
     }
 

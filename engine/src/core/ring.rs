@@ -139,6 +139,8 @@ pub(crate) struct Ring {
     pub(crate) full: u64,
     /// Times the completion queue overflowed.
     pub(crate) overflows: u64,
+    /// Times the kernel had no memory to take what was queued, not yet counted by the core.
+    pub(crate) starved: u64,
     #[cfg(test)]
     faults: Option<&'static Faults>,
     /// User data of requests that are to fail, and with what.
@@ -178,6 +180,7 @@ impl Ring {
             in_flight: 0,
             full: 0,
             overflows: 0,
+            starved: 0,
             #[cfg(test)]
             faults: settings.faults,
             #[cfg(test)]
@@ -404,7 +407,10 @@ impl Ring {
             Ok(_) | Err(Some(libc::ETIME | libc::EINTR | libc::EBUSY)) => {}
             // The kernel is short of memory for a request. Nothing else can be done here before it has some, but others
             // can give some back.
-            Err(Some(libc::EAGAIN | libc::ENOMEM)) => std::thread::sleep(MEMORY_PAUSE),
+            Err(Some(libc::EAGAIN | libc::ENOMEM)) => {
+                self.starved += 1;
+                std::thread::sleep(MEMORY_PAUSE);
+            }
             Err(error) => panic!("io_uring_enter failed for good: errno {error:?}"),
         }
         self.reap();
@@ -541,7 +547,6 @@ impl Drop for Ring {
     }
 }
 
-// Miri has no io_uring.
 #[cfg(test)]
 mod tests {
     use super::*;

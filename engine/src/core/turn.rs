@@ -268,8 +268,9 @@ impl Core {
         self.turn_bytes = 0;
         self.hubs.begin_turn();
         self.take_settings();
-        self.heed_pressure();
         self.close_sockets();
+        // Whom it ends is told in this turn, and closed in the next.
+        self.heed_pressure();
         self.take_outcomes();
         // What comes in meanwhile is for the next turn: a busy source must not keep timers waiting.
         for _ in 0..self.io.ring.completions() {
@@ -305,6 +306,8 @@ impl Core {
         self.io.shared.counters.events_unsent.set(self.line.unsent() as u64);
         self.io.shared.counters.submissions_full.set(self.io.ring.full);
         self.io.shared.counters.completions_overflowed.set(self.io.ring.overflows);
+        // Those of single sockets are in the counter already.
+        self.io.shared.counters.requests_without_memory.add(std::mem::take(&mut self.io.ring.starved));
         self.arm_listeners();
         if self.bell_at.take_if(|at| *at <= self.now).is_some() {
             self.io.ring.poll_bell(self.bell.as_raw_fd());
@@ -487,10 +490,7 @@ impl Core {
                         self.count_inflated();
                     }
                     self.feed(hub, Input::Fault(from, broken.code, &broken.reason));
-                    self.forget_client(key);
-                    if let Some(socket) = self.io.sockets.get(key) {
-                        socket.kind = Kind::Closing(None);
-                    }
+                    self.hear_no_more(key);
                     return bytes.len();
                 }
             }
@@ -571,6 +571,14 @@ impl Core {
             let decoder = std::mem::take(&mut client.decoder);
             socket.kind = Kind::Closing(Some(decoder));
             self.io.shared.counters.websockets.sub(1);
+        }
+    }
+
+    /// Nothing that the client says is listened to any more, and what it has said in part is let go.
+    pub(crate) fn hear_no_more(&mut self, key: SocketKey) {
+        self.forget_client(key);
+        if let Some(socket) = self.io.sockets.get(key) {
+            socket.kind = Kind::Closing(None);
         }
     }
 

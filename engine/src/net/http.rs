@@ -82,7 +82,7 @@ pub(crate) struct HttpConnection {
     body_bytes: u64,
     /// Answers made so far; more than when a request was given to hyper means its answer is written.
     answered: Rc<Cell<u64>>,
-    /// Answers with a status from 400 on since the last poll.
+    /// Answers of the service with a status from 400 on since the last poll.
     refusals: Rc<Cell<u64>>,
     hyper: Pin<Box<dyn Future<Output = hyper::Result<()>>>>,
     woken: Arc<Woken>,
@@ -206,7 +206,6 @@ impl HttpConnection {
 
     /// Ends the connection with an answer of our own, behind what was answered before.
     fn refuse(&mut self, fault: HeadFault, refused: Refused, progress: &mut HttpProgress) {
-        self.refusals.set(self.refusals.get() + 1);
         write_fault(&mut self.pipe.borrow_mut().output, fault.status, &[], fault.reason);
         self.phase = Phase::Closed;
         progress.refused = Some(refused);
@@ -482,6 +481,9 @@ mod tests {
                     if request.uri().path() == "/early" {
                         return Response::new(Full::from(line));
                     }
+                    if request.uri().path() == "/refused" {
+                        return Response::builder().status(404).body(Full::from(line)).unwrap();
+                    }
                     if request.uri().path() == "/ask" {
                         let operation =
                             Operation::RemoveFromAllGroups { member: Target::Connection("c".into()) };
@@ -614,6 +616,22 @@ mod tests {
             );
             assert!(output.contains("GET /good ") && !output.contains("smuggled"), "{bad:?}: {output}");
             assert!(close, "{bad:?}");
+        }
+    }
+
+    /// What was malformed counted as a refused request as well, but only behind a connection's first request.
+    #[test]
+    fn a_request_that_cannot_be_read_is_counted_once() {
+        let refused = "GET /refused HTTP/1.1\r\nHost: x\r\n\r\n";
+        for (behind, what) in [
+            ("", None),
+            ("GET / HTTP/1.1\r\n\r\n", Some(Refused::Head)),
+            ("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nx", Some(Refused::Body)),
+        ] {
+            let mut connection = echo();
+            connection.feed([refused, behind].concat().as_bytes());
+            let progress = connection.poll(NOW);
+            assert_eq!((progress.refusals, progress.refused), (1, what), "{behind:?}");
         }
     }
 

@@ -78,7 +78,7 @@ pub(crate) trait HttpHandler {
 pub(crate) struct HttpProgress {
     /// Bytes for the peer, in order.
     pub(crate) output: Bytes,
-    /// How many answers in it have a status from 400 on.
+    /// How many answers of the service in it have a status from 400 on.
     pub(crate) refusals: u64,
     /// A call to carry out.
     pub(crate) call: Option<HttpCall>,

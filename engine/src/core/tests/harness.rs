@@ -161,8 +161,12 @@ impl Running {
     }
 
     /// Lets everybody in, and has its requests answered by `http`.
-    pub(super) fn answering(http: Arc<dyn HttpFactory>) -> Self {
-        Self::started(Mode::Serve, None, Open(Box::new(|_| {})), http, |_| {})
+    pub(super) fn answering(
+        http: Arc<dyn HttpFactory>,
+        tls: Option<Arc<TlsConfigStore>>,
+        change: impl FnOnce(&mut Settings),
+    ) -> Self {
+        Self::started(Mode::Serve, tls, Open(Box::new(|_| {})), http, change)
     }
 
     fn started(
@@ -356,11 +360,20 @@ pub(super) fn connect_over_tls(
     listener: usize,
     config: &Arc<ClientConfig>,
 ) -> Client<StreamOwned<ClientConnection, TcpStream>> {
+    Client::over(tls_stream(running, listener, config), "/client/hubs/chat", None)
+        .expect("the whole response head")
+}
+
+/// A connection to that listener on which nothing is said yet.
+pub(super) fn tls_stream(
+    running: &Running,
+    listener: usize,
+    config: &Arc<ClientConfig>,
+) -> StreamOwned<ClientConnection, TcpStream> {
     let tcp = TcpStream::connect(running.server.service[listener].socket).unwrap();
     tcp.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let connection = ClientConnection::new(config.clone(), "localhost".try_into().unwrap()).unwrap();
-    Client::over(StreamOwned::new(connection, tcp), "/client/hubs/chat", None)
-        .expect("the whole response head")
+    StreamOwned::new(connection, tcp)
 }
 
 /// A server's certificate, and a client that trusts it.

@@ -129,6 +129,34 @@ fn a_client_that_takes_nothing_is_ended_by_the_clock() {
     running.stop();
 }
 
+/// It was reset: sockets that were ended for want of memory were closed before their goodbye was sent.
+#[test]
+fn who_is_shed_and_reads_is_told_1008() {
+    let running = Running::new(Mode::Serve, |settings| {
+        settings.sockets.close_deadline = Duration::from_secs(20);
+    });
+    let mut neighbour = running.connect();
+    let mut shed = running.connect();
+    running.settle(2, |counters| counters.websockets.get());
+    let message = masked(2, &[7; 200 << 10]);
+    let before = running.sum(|counters| counters.bytes_in.get());
+    let (most, rest) = message.split_at(message.len() / 2);
+    shed.stream.write_all(most).unwrap();
+    running.wait(before + most.len() as u64, |counters| counters.bytes_in.get());
+    running.shared[0].pressure.set(1, true, 1);
+    neighbour.send(9, b"turn");
+    assert_eq!(neighbour.next(), Some((10, b"turn".to_vec())));
+    running.settle(1, |counters| counters.clients_shed.get());
+    // What it goes on to say is no reason to reset it.
+    shed.stream.write_all(rest).unwrap();
+    let (opcode, payload) = shed.next().expect("a goodbye");
+    assert_eq!((opcode, &payload[..2]), (8, &1008u16.to_be_bytes()[..]));
+    assert_eq!(shed.stream.read(&mut [0; 1]).unwrap(), 0, "it ends without a reset");
+    drop(shed);
+    running.settle(1, |counters| counters.sockets.get());
+    running.stop();
+}
+
 /// A handler that is busy for 50 ms shows (check 81).
 #[test]
 fn a_long_turn_is_counted() {
