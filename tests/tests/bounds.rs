@@ -105,10 +105,11 @@ fn maxima(source: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Whether a file has a test of this name.
+/// Whether a file has a test of this name: attributes stand right in front of it.
 fn is_test(source: &str, name: &str) -> bool {
-    let before = source.split_once(&format!("fn {name}(")).map(|(before, _)| before);
-    before.is_some_and(|before| before.trim_end().ends_with("#[test]"))
+    let Some((before, _)) = source.split_once(&format!("fn {name}(")) else { return false };
+    let attributes = before.lines().rev().map(str::trim).skip_while(|line| line.is_empty());
+    attributes.take_while(|line| line.starts_with("#[")).any(|line| line == "#[test]")
 }
 
 #[test]
