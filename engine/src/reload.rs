@@ -383,6 +383,23 @@ mod tests {
     }
 
     #[test]
+    fn a_file_changes_by_its_first_bytes() {
+        let file = std::env::temp_dir().join(format!("ringhub-long-file-{}", std::process::id()));
+        let most = FILE_BYTES_MAX as usize;
+        let mut bytes = vec![b'x'; most + 1];
+        let mut contents = |place: usize, byte: u8| {
+            bytes[place] = byte;
+            std::fs::write(&file, &bytes).unwrap();
+            Contents::of(std::slice::from_ref(&file))
+        };
+        let before = contents(most, b'y');
+        assert_eq!(before.0[&file].as_ref().unwrap().len(), most);
+        assert!(contents(most, b'z') == before, "behind what is read");
+        assert!(contents(most - 1, b'y') != before);
+        std::fs::remove_file(&file).unwrap();
+    }
+
+    #[test]
     fn a_folder_that_is_never_left_alone_does_not_put_a_reload_off_for_ever() {
         let (ask, triggers) = sync_channel(TRIGGERS_MAX);
         let busy = std::thread::spawn(move || {

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use prost::Message as _;
+use ringhub_protocol::pubsub::metadata::TOTAL_BYTES_MAX;
 use ringhub_protocol::pubsub::{AckError, Data, DataType, Form, Message, Metadata, Sender, protobuf};
 use schema::{Downstream, Entry, MessageData, Pair, Payload, Request, Response, SystemEvent, Upstream};
 
@@ -141,17 +142,19 @@ fn nesting_costs_no_stack() {
     assert_eq!(protobuf::parse(&groups).unwrap_err().reason, "Protobuf groups are not supported.");
 }
 
+/// Entries are kept until all are there: as many as there may be bytes of metadata, for each has a name.
 #[test]
 fn metadata_that_is_not_checked_yet_has_a_bound() {
-    // A megabyte of empty entries.
-    let entries = 500_000;
-    let request = Request::SendToGroup(schema::SendToGroup {
-        group: "g".to_owned(),
-        metadata: vec![Entry::default(); entries],
-        ..Default::default()
-    });
-    let reason = protobuf::parse(&encoded(&request)).unwrap_err().reason;
-    assert!(reason.starts_with("'metadata' must be"), "{reason}");
+    // So many empty entries, and behind them what is no field.
+    let reason = |entries: usize| {
+        let body = [&b"\x0a\x01g"[..], &b"\x32\x00".repeat(entries), b"\x37"].concat();
+        let mut message = vec![0x0a];
+        prost::encoding::encode_varint(body.len() as u64, &mut message);
+        message.extend(body);
+        protobuf::parse(&message).unwrap_err().reason
+    };
+    assert!(!reason(TOTAL_BYTES_MAX).starts_with("'metadata' must be"), "that is still read");
+    assert!(reason(TOTAL_BYTES_MAX + 1).starts_with("'metadata' must be"), "that is not");
 }
 
 fn pair(first: &str, second: &str) -> Pair {

@@ -17,7 +17,7 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use crate::RelayReport;
-use crate::answer::Room;
+use crate::answer::{Room, SMALL_ANSWERS_MAX};
 use crate::call::Call;
 use crate::exchange::{Answer, Ask, Exchange};
 use crate::headers::RequestIds;
@@ -57,7 +57,7 @@ impl Desk {
         Arc::new(Self {
             exchange,
             signer,
-            room: Room::new(),
+            room: Room::new(SMALL_ANSWERS_MAX),
             request_ids: RequestIds::new(),
             open: Mutex::default(),
             events: AtomicUsize::new(0),

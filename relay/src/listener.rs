@@ -294,3 +294,42 @@ impl fmt::Debug for Queue {
         write!(f, "Queue of {}", self.name)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+    use std::sync::mpsc::{Receiver, channel};
+    use std::time::Duration;
+
+    /// Takes nothing while there may be a word.
+    struct Stalled(Receiver<()>);
+
+    impl EventSink for Stalled {
+        fn deliver(&mut self, _: &[u8]) -> io::Result<()> {
+            let _ = self.0.recv();
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn who_does_not_take_its_events_is_waited_for_until_the_end_and_no_longer() {
+        let settings = ListenerSettings {
+            hub: HubName::parse("chat").unwrap(),
+            place: 0,
+            destination: Destination::Stdout,
+            queue_max: 10,
+            queue_bytes_max: 1000,
+        };
+        let (word, stalled) = channel();
+        let listener = Listener::with_sink(settings, Box::new(Stalled(stalled)));
+        (0..3).for_each(|_| listener.queue().push(Bytes::from_static(b"{}\n")));
+        let end = Instant::now() + Duration::from_millis(20);
+        listener.queue().flush(end);
+        assert!(Instant::now() >= end && listener.report().delivered == 0);
+        drop(word);
+        listener.queue().flush(Instant::now() + Duration::from_secs(20));
+        let report = listener.report();
+        assert_eq!((report.delivered, report.queued), (3, 0));
+    }
+}

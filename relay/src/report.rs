@@ -269,3 +269,38 @@ impl Record {
 pub(crate) fn body_start(body: &[u8]) -> Bytes {
     Bytes::copy_from_slice(&body[..body.len().min(BODY_BYTES_KEPT)])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ringhub_hub::CoreId;
+
+    /// What is kept, and shown on the page, of a cause: whole characters.
+    #[test]
+    fn a_long_cause_is_cut_at_its_bound() {
+        let kept = |cause: String| {
+            let record = Record::default();
+            record.add(CallReport {
+                time_unix_ms: 0,
+                subject: EventSubject::Connected,
+                connection: ConnectionId { node: 0, core: CoreId(0), slot: 0, random: 0 },
+                id: 1,
+                attempts: 1,
+                status: None,
+                outcome: Outcome::Unreachable,
+                cause: cause.into(),
+                queue: Duration::ZERO,
+                first_byte: None,
+                total: Duration::ZERO,
+                request_bytes: 0,
+                answer_bytes: 0,
+                bodies: None,
+            });
+            record.calls().remove(0).cause.into_owned()
+        };
+        let most = "x".repeat(CAUSE_BYTES_MAX);
+        assert_eq!(kept(most.clone()), most);
+        assert_eq!(kept(format!("{most}y")), most);
+        assert_eq!(kept(format!("x{}", "ä".repeat(CAUSE_BYTES_MAX))).len(), CAUSE_BYTES_MAX - 1);
+    }
+}

@@ -135,7 +135,7 @@ impl Endpoint {
             Seconds::Text(text) => text.parse().ok(),
         });
         let lifetime = seconds.map_or(LIFETIME_DEFAULT, Duration::from_secs);
-        Ok((value, lifetime.min(LIFETIME_MAX)))
+        Ok((value, lifetime))
     }
 }
 
@@ -149,6 +149,7 @@ fn kept(fetched: Result<(HeaderValue, Duration), NoToken>, last: Option<Answer<K
     let now = Instant::now();
     match (fetched, last) {
         (Ok((token, lifetime)), _) => {
+            let lifetime = lifetime.min(LIFETIME_MAX);
             let margin = MARGIN_MAX.min(lifetime / 10);
             let end = now + lifetime;
             Answer { value: Ok(token), due: end - margin, usable_until: Some(end - margin / 2) }
@@ -195,7 +196,15 @@ mod tests {
         let seconds = |instant: Instant| (instant - now).as_secs_f64().round();
         let token = |lifetime| Ok((HeaderValue::from_static("Bearer a"), Duration::from_secs(lifetime)));
         let no_token = || Err(NoToken { cause: "no".into(), may_pass: true });
-        for (lifetime, due, end) in [(3600, 3540.0, 3570.0), (100, 90.0, 95.0), (0, 0.0, 0.0)] {
+        const DAY: u64 = 86_400;
+        for (lifetime, due, end) in [
+            (3600, 3540.0, 3570.0),
+            (100, 90.0, 95.0),
+            (0, 0.0, 0.0),
+            (DAY, 86_340.0, 86_370.0),
+            (DAY + 1, 86_340.0, 86_370.0),
+            (u64::MAX, 86_340.0, 86_370.0),
+        ] {
             let kept = kept(token(lifetime), None);
             assert_eq!((seconds(kept.due), seconds(kept.usable_until.unwrap())), (due, end), "{lifetime}");
         }

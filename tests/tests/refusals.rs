@@ -448,6 +448,10 @@ fn a_hub_too_many_is_a_429() {
     assert_eq!(response.header("retry-after"), Some("1"));
     call("HEAD", "/api/hubs/other/users/u");
     server.rest("HEAD", "/api/hubs/chat/users/u").expect(404);
+    // Who would be its first client is told that it is the server's affair.
+    server.refuse(Client::json().hub("other"), 503).expect_error("Error.ServiceUnavailable");
+    assert_eq!(server.metric("ringhub_upgrades_refused_total"), 1);
+    server.connect(Client::json());
 }
 
 /// Everything above side by side: odd methods, paths, queries and bodies together are 4xx, or a success.

@@ -36,6 +36,11 @@ fn an_unknown_key_names_file_line_key_and_the_nearest_one() {
 
 #[test]
 fn bad_values_say_what_is_allowed() {
+    let listening = |addresses: usize| {
+        let addresses: Vec<_> = (1..=addresses).map(|port| format!("127.0.0.1:{port}")).collect();
+        format!("[server]\nlisten = {addresses:?}")
+    };
+    assert_eq!(from_text(&listening(16)).unwrap().server.listen.len(), 16);
     for (text, expected) in [
         ("[server]\nlisten = 8080", "ringhub.toml:2: server.listen: must be an address and port"),
         ("[server]\nlisten = \"here\"", "ringhub.toml:2: server.listen: must be an address and port"),
@@ -43,6 +48,7 @@ fn bad_values_say_what_is_allowed() {
             "[server]\nlisten = [\"127.0.0.1:1\", \"wss://127.0.0.1:2\"]",
             "ringhub.toml:2: server.listen: must be an address and port",
         ),
+        (&listening(17), "ringhub.toml:2: server.listen: must be an address and port"),
         ("[tls]\ncertificate = \"\"", "ringhub.toml:2: tls.certificate: must be the path of a file"),
         ("[tls]\nmin_version = 1.3", "ringhub.toml:2: tls.min_version: must be \"1.2\" or \"1.3\""),
         ("[server]\ncores = 65", "ringhub.toml:2: server.cores: must be a whole number from 1 to 64"),

@@ -64,7 +64,7 @@ fn room(fd: RawFd, files_max: u64) -> Room {
 
 /// Sockets over the maximum of a core that are heard all the same: who asks for a WebSocket is answered 503 instead of
 /// finding the connection gone, and application servers get on with their work. Still more are closed at once.
-const SURPLUS_MAX: usize = 1024;
+pub(super) const SURPLUS_MAX: usize = 1024;
 
 impl Core {
     /// Whom a socket with this descriptor may serve.

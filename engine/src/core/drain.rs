@@ -11,9 +11,9 @@ use crate::core::turn::Core;
 use ringhub_hub::{Input, Time, Transport};
 
 /// Slots looked at in one turn.
-const LOOKS_MAX: usize = 1024;
+pub(super) const LOOKS_MAX: usize = 1024;
 /// Time between two rounds over the slots, and between two looks whether sessions are awaited, in milliseconds.
-const ROUND_MS: u64 = 100;
+pub(super) const ROUND_MS: u64 = 100;
 /// Longest time between two closes, in microseconds: a few clients are not kept waiting for the sake of a pace that
 /// only many need.
 const GAP_MAX_US: u64 = 100_000;

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Most bytes of one write, so that progress is seen in steps.
-const WRITE_BYTES: usize = 256 << 10;
+pub(super) const WRITE_BYTES: usize = 256 << 10;
 
 /// After this time what the kernel had no memory for is asked again, in milliseconds. At once, a core would do nothing
 /// else while memory is short.

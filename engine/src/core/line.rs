@@ -12,7 +12,7 @@ use ringhub_relay::exchange::{Answer, Ask, Exchange};
 use std::sync::Arc;
 
 /// Answers taken in one turn; the rest is for the next.
-const ANSWERS_MAX: usize = 1024;
+pub(super) const ANSWERS_MAX: usize = 1024;
 
 /// The line.
 pub(crate) struct Line {

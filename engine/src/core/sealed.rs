@@ -19,9 +19,6 @@ use socket2::SockRef;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
 
-/// Records of one socket that go out between two turns; a socket that has more is written to as a slow one. With
-/// full records this is 1 MiB.
-const ROUNDS_MAX: usize = 64;
 /// Room for plaintext that is kept from turn to turn, in bytes.
 const PLAIN_KEPT_MAX: usize = 64 << 10;
 
@@ -142,7 +139,7 @@ impl Io {
             }
             let mut sent = false;
             for key in std::mem::take(&mut self.pumping) {
-                sent |= self.pump_one(key, round == ROUNDS_MAX);
+                sent |= self.pump_one(key, round == self.settings.records_max);
             }
             if sent {
                 self.ring.submit(false, None);

@@ -96,6 +96,9 @@ pub(crate) struct SocketSettings {
     pub(crate) decoder: DecoderLimits,
     /// Unsent bytes of a plain client; one more closes it with 1008.
     pub(crate) outbox_bytes_max: usize,
+    /// TLS records of one socket that go out between two turns, after its first; one that has more is written to as a
+    /// slow one.
+    pub(crate) records_max: usize,
     /// Pings in a row that may stay unanswered; one more ends the client.
     pub(crate) pings_missed_max: u8,
     /// Time a client has to answer a close frame.
@@ -121,6 +124,8 @@ impl Default for SocketSettings {
             http_idle: Duration::from_secs(60),
             decoder: DecoderLimits { message_bytes_max: 1 << 20, fragments_max: 16_384 },
             outbox_bytes_max: 1 << 20,
+            // Full ones are 1 MiB.
+            records_max: 64,
             pings_missed_max: 2,
             close_deadline: Duration::from_secs(5),
             write_deadline: Duration::from_secs(15),

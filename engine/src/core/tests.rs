@@ -1,5 +1,6 @@
 //! Whole cores over real sockets, with rings so small that every limit is met.
 
+mod bounds;
 mod cuts;
 mod faults;
 mod harness;

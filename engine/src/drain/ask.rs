@@ -157,6 +157,12 @@ mod tests {
             let error = followed([answer]).0.unwrap_err();
             assert!(error.contains(words), "{error}");
         }
+        // Of one that is too long, what may be read.
+        let head = "HTTP/1.1 403 Forbidden\r\n\r\n";
+        let long: &str = format!("{head}{}", "x".repeat(ANSWER_BYTES_MAX as usize)).leak();
+        let error = followed([long]).0.unwrap_err();
+        let read = "x".repeat(ANSWER_BYTES_MAX as usize - head.len());
+        assert!(error.contains(&read) && !error.contains(&(read + "x")));
         let tls = Address::parse("https://127.0.0.1:1").unwrap();
         assert!(drain(&tls, |_| {}).unwrap_err().contains("SIGTERM"));
     }

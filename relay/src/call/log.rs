@@ -46,9 +46,7 @@ impl Call {
             }
         }
         let settings = self.upstream.settings();
-        // A part of it may be the handler's text: on one line, and short.
-        let cause: String =
-            verdict.cause.chars().take(CAUSE_SHOWN_MAX).flat_map(char::escape_debug).collect();
+        let cause = shown(&verdict.cause);
         let (handler, connection, attempts) = (settings.place, &self.event.caller.id, self.trace.attempts);
         let (url, outcome) = (&settings.template, verdict.outcome.name());
         if is_failure {
@@ -68,5 +66,23 @@ impl Call {
             }
             BreakerState::Probing => {}
         }
+    }
+}
+
+/// A cause as it stands in the log: a part of it may be the handler's text, so on one line, and short.
+fn shown(cause: &str) -> String {
+    cause.chars().take(CAUSE_SHOWN_MAX).flat_map(char::escape_debug).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_cause_is_cut_and_stays_on_its_line() {
+        let most = "ä".repeat(CAUSE_SHOWN_MAX);
+        assert_eq!(shown(&most), most);
+        assert_eq!(shown(&format!("{most}b")), most);
+        assert_eq!(shown("a\nb\u{1b}"), "a\\nb\\u{1b}");
     }
 }

@@ -14,6 +14,7 @@ struct Said {
     /// What comes then: a reset, or the end.
     is_reset: bool,
     written: Vec<u8>,
+    writes: usize,
     /// Taken at a time.
     takes: usize,
 }
@@ -41,6 +42,7 @@ impl Write for Said {
     fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let taken = if self.takes == 0 { bytes.len() } else { self.takes.min(bytes.len()) };
         self.written.extend_from_slice(&bytes[..taken]);
+        self.writes += 1;
         Poll::Ready(Ok(taken))
     }
 
@@ -233,7 +235,13 @@ fn values_hold_everything_but_what_ends_a_line() {
 
 #[test]
 fn requests_are_written_whole_and_the_first_bytes_hand_them_over() {
-    for (body, takes) in [(3, 0), (3, 1), (JOINED_BYTES_MAX, 1000), (JOINED_BYTES_MAX + 1, 1000)] {
+    for (body, takes, writes) in [
+        (3, 0, 1),
+        (3, 1, 7),
+        (JOINED_BYTES_MAX, 0, 1),
+        (JOINED_BYTES_MAX + 1, 0, 2),
+        (JOINED_BYTES_MAX + 1, 1000, 1 + (JOINED_BYTES_MAX + 1).div_ceil(1000)),
+    ] {
         let body = vec![b'b'; body];
         let mut connection = pieces(&[b"HTTP/1.1 204 No\r\n\r\n"]);
         connection.io.takes = takes;
@@ -242,6 +250,7 @@ fn requests_are_written_whole_and_the_first_bytes_hand_them_over() {
         now(connection.request(head, &body, || handed_over += 1)).unwrap();
         assert_eq!(handed_over, 1);
         assert_eq!(connection.io.written, [b"HEAD", &body[..]].concat());
+        assert_eq!(connection.io.writes, writes, "{} bytes", body.len());
     }
 }
 

@@ -296,6 +296,31 @@ fn a_url_without_a_path_has_one_on_the_wire() {
     assert_eq!(paths, ["/", "/?code=1", "/?code=1"]);
 }
 
+/// A long one does: to read it would cost more than another connection.
+#[test]
+fn an_answer_that_nobody_needs_costs_its_connection_if_it_is_long() {
+    const PASSED_OVER_BYTES_MAX: usize = 64 * 1024;
+    // What has come already when its head is read, and when it is given up, is passed over besides.
+    for (bytes, connections) in [(PASSED_OVER_BYTES_MAX, 1), (8 * PASSED_OVER_BYTES_MAX, 3)] {
+        let handler = Handler::start(move |_| {
+            let head = format!("HTTP/1.1 200 X\r\nContent-Length: {bytes}\r\n\r\n");
+            Action::Pieces(vec![head.into_bytes(), vec![b'x'; bytes]])
+        });
+        let world = World::start();
+        let upstream = Upstream::new(settings(&handler.url("/"))).unwrap();
+        let client = Client::new(&upstream);
+        for told in 1..=3 {
+            world.send(vec![client.connected()]);
+            eventually(|| {
+                let report = upstream.report();
+                let events = report.events[EventClass::Connected as usize];
+                events[Outcome::Success as usize] == told && report.in_flight == 0
+            });
+        }
+        assert_eq!(handler.connections(), connections, "for three answers of {bytes} bytes");
+    }
+}
+
 /// Also when the body of an answer comes later than its head, and nobody needs it.
 #[test]
 fn an_answer_that_nobody_needs_does_not_cost_its_connection() {

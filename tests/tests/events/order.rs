@@ -132,6 +132,7 @@ fn reading_pauses_at_the_bound_and_nothing_is_lost() {
             other.expect(&n.to_string());
         }
         assert!(!written.is_finished(), "the client is held back");
+        wait_until("it is counted", || server.metric("ringhub_hub_events_held_total") == 1);
         gate.open();
         let mut socket = written.join().expect("the writer");
         for n in 0..EVENTS {

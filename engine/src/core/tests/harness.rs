@@ -3,7 +3,10 @@
 use crate::certificates::{TlsConfigStore, make};
 use crate::config::Tls;
 use crate::core::counters::{CoreShared, Counters};
+use crate::core::line::Line;
+use crate::core::mesh::{Mesh, Peers};
 use crate::core::settings::{RingSettings, Settings};
+use crate::core::turn::{Core, CoreParts};
 use crate::core::{Mode, Server, start};
 use crate::net::gate::{Admission, Admitted, Gate, UpgradeRequest};
 use crate::net::patience::{Awaits, Stage};
@@ -11,6 +14,7 @@ use crate::net::peer::Via;
 use crate::net::{
     Address, HttpAnswer, HttpCall, HttpFactory, HttpHandler, HttpProgress, Listener, OwnedContent,
 };
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use ringhub_hub::{ConnectionId, CoreId};
 use ringhub_protocol::http::write_refusal;
@@ -131,6 +135,30 @@ impl HttpHandler for NoHttpHere {
     fn stage(&self) -> Stage {
         Stage { answered: self.answered, awaits: self.awaits, body_bytes: 0 }
     }
+}
+
+/// A core that nobody runs: a test calls its parts one by one.
+pub(super) fn still(exchange: Arc<Exchange>, change: impl FnOnce(&mut Settings)) -> Core {
+    let mut settings = Settings::default();
+    change(&mut settings);
+    let (peers, mut bells) = Peers::new(1, &settings.mesh).unwrap();
+    let (id, shared, mesh) = (CoreId(0), Arc::<CoreShared>::default(), settings.mesh);
+    let parts = CoreParts {
+        id,
+        mode: Mode::Serve,
+        settings: Arc::new(ArcSwap::from_pointee(settings)),
+        gate: Arc::new(Open(Box::new(|_| {}))),
+        http: Arc::new(NoHttp),
+        tls: None,
+        mesh: Mesh::new(peers, id, mesh, shared.clone()),
+        line: Line::new(exchange, id),
+        shared,
+        listeners: Vec::new(),
+        bell: bells.remove(0),
+        started: Instant::now(),
+        hash_seed: 0,
+    };
+    Core::new(parts).unwrap()
 }
 
 pub(super) struct Running {
