@@ -126,8 +126,8 @@ impl Bystanders {
             self.wrong += 1;
             return true;
         }
-        // What was passed over is missing; what comes late, or again, is wrong once.
-        self.wrong += u64::from(stamp.sequence.abs_diff(*due));
+        // What was passed over is missing; what comes late, or again, is wrong once, however old it is.
+        self.wrong += u64::from(stamp.sequence.checked_sub(*due).unwrap_or(1));
         *due = (*due).max(stamp.sequence + 1);
         self.latency.saturating_record(delivery.now_ns.saturating_sub(stamp.at_ns).max(1));
         true
@@ -152,5 +152,36 @@ impl Bystanders {
     /// The latencies since the last call.
     pub(crate) fn take_latency(&mut self) -> Histogram<u64> {
         std::mem::replace(&mut self.latency, facts::latencies())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A message that came again a thousand later counted as a thousand.
+    #[test]
+    fn what_comes_again_is_wrong_once_and_what_is_passed_over_is_missing() {
+        let mut bystanders = Bystanders {
+            first: 3,
+            sent: 2_000,
+            due: [0; MEMBERS],
+            next_ns: 0,
+            latency: facts::latencies(),
+            wrong: 0,
+        };
+        let mut receive = |connection, sequence| {
+            let mut payload = Vec::new();
+            Stamp { publisher: 0, sequence, at_ns: 0 }.write(&mut payload, SIZE);
+            let delivery = Delivery { connection, payload: &payload, frame_bytes: 0, now_ns: 5 };
+            (bystanders.receive(&delivery), bystanders.wrong)
+        };
+        assert_eq!(receive(2, 0), (false, 0), "a flooder's");
+        assert_eq!([receive(3, 0), receive(3, 1)], [(true, 0); 2]);
+        assert_eq!(receive(3, 1_000), (true, 998));
+        assert_eq!([receive(3, 1), receive(3, 1_000)], [(true, 999), (true, 1_000)]);
+        assert_eq!(receive(3, 1_001), (true, 1_000));
+        assert_eq!(receive(4, 2_000), (true, 1_001), "nobody sent it");
+        assert_eq!(bystanders.missing(), 2_000 * (MEMBERS as u64 - 1) + 2_000 - 1_002);
     }
 }
