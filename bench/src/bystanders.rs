@@ -10,7 +10,7 @@ use crate::crowd::client_spec;
 use crate::error::Error;
 use crate::facts;
 use crate::pace::TURN_MAX;
-use crate::report::{Progress, Report};
+use crate::report::Progress;
 use crate::server::Server;
 use crate::stamp::Stamp;
 
@@ -20,46 +20,14 @@ const MEMBERS: usize = 10;
 /// Between two messages.
 const EVERY_NS: u64 = 10_000_000;
 
+/// What all of them are to get a second.
+pub(crate) const DELIVERIES_PER_SECOND: u64 = MEMBERS as u64 * 1_000_000_000 / EVERY_NS;
+
 /// Payload bytes.
 const SIZE: usize = 64;
 
-/// A p99 below this is the scheduler's, and its multiples say nothing, ms.
-const CALM_MS_MIN: f64 = 1.0;
-
-/// With a p99 above this though nothing happens, the machine has no time to spare for a judgement, ms.
-const CALM_MS_MAX: f64 = 5.0;
-
-/// Deliveries whose p99 is more than chance, with something going on and without.
-const JUDGED_MIN: u64 = 5_000;
-
-/// Says how much later others were served while something went on than while nothing did; more than `ratio_max` times
-/// is a violation, where it can be judged: enough was delivered, and server and generator have CPUs of their own, and
-/// time on them.
-pub(crate) fn judge(
-    report: &mut Report,
-    server: &Server,
-    calm: &Histogram<u64>,
-    shaken: &Histogram<u64>,
-    ratio_max: f64,
-) {
-    if calm.is_empty() || shaken.is_empty() {
-        return;
-    }
-    let p99_ms = |latency: &Histogram<u64>| latency.value_at_quantile(0.99) as f64 / 1e6;
-    let ratio = p99_ms(shaken) / p99_ms(calm).max(CALM_MS_MIN);
-    let (remark, is_judged) = if server.cpus.contains(&server.own_cpu) {
-        ("(not judged: server and generator share a CPU)".to_owned(), false)
-    } else if calm.len().min(shaken.len()) < JUDGED_MIN {
-        (format!("(not judged: of fewer than {JUDGED_MIN} deliveries)"), false)
-    } else if p99_ms(calm) > CALM_MS_MAX {
-        ("(not judged: the machine is busy with other things)".to_owned(), false)
-    } else {
-        (format!("(hold {ratio_max}, from {CALM_MS_MIN} ms)"), true)
-    };
-    report.figure("p99_ratio", "others' p99, over that of a calm", ratio, "x", &remark);
-    let slowed = u64::from(is_judged && ratio > ratio_max);
-    report.violation("others_slowed", "others served too slowly meanwhile", slowed);
-}
+/// With a p99 of theirs above this though nothing happens, the machine has no time to spare for a judgement, ms.
+pub(crate) const CALM_MS_MAX: f64 = 5.0;
 
 /// The group's members, and its publisher behind them.
 pub(crate) struct Bystanders {
@@ -133,15 +101,17 @@ impl Bystanders {
         true
     }
 
-    /// Publishes nothing more, and waits for what is on its way; somebody else's deliveries are passed over.
-    pub(crate) fn settle(&mut self, swarm: &mut Swarm, patience: Duration) -> Result<(), Error> {
+    /// Waits for what is on its way, and returns how much of it has not come. Publishes nothing meanwhile, and goes on
+    /// from then; somebody else's deliveries are passed over.
+    pub(crate) fn settle(&mut self, swarm: &mut Swarm, patience: Duration) -> Result<u64, Error> {
         let start = Instant::now();
         while self.missing() > 0 && start.elapsed() < patience {
             swarm.pump(TURN_MAX, &mut |delivery| {
                 self.receive(&delivery);
             })?;
         }
-        Ok(())
+        self.next_ns = swarm.now_ns();
+        Ok(self.missing())
     }
 
     /// Messages that are not yet with everybody.

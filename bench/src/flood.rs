@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use clap::{Args, ValueEnum};
 use hdrhistogram::Histogram;
 
-use crate::bystanders::{self, Bystanders};
+use crate::bystanders::{Bystanders, CALM_MS_MAX};
 use crate::cli::{Protocol, ServerArgs};
 use crate::client::{Change, Greeting, Spec, Swarm};
 use crate::crowd::client_spec;
@@ -18,14 +18,15 @@ use crate::cuts::recovery_spec;
 use crate::error::Error;
 use crate::facts::{self, Quantile, quantiles};
 use crate::handler::{Handler, Http};
+use crate::judgement::{Bar, JudgeArgs};
 use crate::pace::TURN_MAX;
 use crate::report::{Progress, Report};
 use crate::server::{self, Server, Verb};
 use crate::token;
 use crate::wire::{self, opcode};
 
-/// Times that the bystanders' p99 beside a flood may be of what it is without.
-const RATIO_MAX: f64 = 2.0;
+/// Of the bystanders beside a flood, against what is without.
+const BAR: Bar = Bar { ratio_max: 2.0, calm_ms_max: Some(CALM_MS_MAX) };
 
 /// Requests on their way of one flooding caller.
 const CALLS_AHEAD: usize = 64;
@@ -83,6 +84,8 @@ pub(crate) struct FloodArgs {
     /// Rounds of calm and flood.
     #[arg(long, default_value_t = 3)]
     pub(crate) rounds: u32,
+    #[command(flatten)]
+    pub(crate) judging: JudgeArgs,
 }
 
 /// A report for each kind.
@@ -325,7 +328,7 @@ impl<'a> Flood<'a> {
         facts::latency(&mut report, &self.calm, &CALM);
         report.distribution(&self.flooded, "", "");
         facts::latency(&mut report, &self.flooded, &FLOODED);
-        bystanders::judge(&mut report, self.server, &self.calm, &self.flooded, RATIO_MAX);
+        self.args.judging.judge(&mut report, self.server, &self.calm, &self.flooded, &BAR);
         report.violation(
             "bystanders_wrong",
             "others' messages lost or doubled",
@@ -402,5 +405,23 @@ impl FloodKind {
             }
         }
         (block, BLOCK_FRAMES as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::bystanders::DELIVERIES_PER_SECOND;
+    use crate::cli::{Cli, Command};
+    use crate::judgement::JUDGED_MIN;
+
+    #[test]
+    fn a_flood_is_judged_by_default() {
+        let line = "ringhub-bench flood --server-bin -";
+        let Command::Flood(args) = Cli::parse_from(line.split(' ')).command else { panic!("another verb") };
+        let halves_s = f64::from(args.rounds) * args.seconds;
+        assert!(halves_s * DELIVERIES_PER_SECOND as f64 >= JUDGED_MIN as f64);
     }
 }

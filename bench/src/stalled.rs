@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use hdrhistogram::Histogram;
 
-use crate::bystanders;
 use crate::cli::{Protocol, ServerArgs};
 use crate::client::{Change, Ending, Spec};
 use crate::crowd::{Crowd, Plain, Workload, member_spec};
 use crate::cuts::{recovery_spec, session_spec};
 use crate::error::Error;
 use crate::facts::{self, Quantile, quantiles};
+use crate::judgement::{Bar, JudgeArgs};
 use crate::layout::{Layout, Source, group_name};
 use crate::pace::{Stall, TURN_MAX, UNACKNOWLEDGED_MAX};
 use crate::report::Report;
@@ -33,8 +33,8 @@ const OUTBOX_MIB: f64 = 1.0;
 /// messages that all wait for, MiB.
 const HELD_TOGETHER_MIB: f64 = 16.0;
 
-/// Times that the others' p99 may be of what it is when all read.
-const RATIO_MAX: f64 = 2.0;
+/// Of the others, against what is when all read: how long that takes is the load's, messages to all members in flight.
+const BAR: Bar = Bar { ratio_max: 2.0, calm_ms_max: None };
 
 /// How often the server's memory is read while some are stalled.
 const SAMPLE_EVERY: Duration = Duration::from_millis(20);
@@ -81,6 +81,8 @@ pub(crate) struct StalledArgs {
     /// Rounds; the figures are medians.
     #[arg(long, default_value_t = 3)]
     pub(crate) rounds: u32,
+    #[command(flatten)]
+    pub(crate) judging: JudgeArgs,
 }
 
 impl StalledArgs {
@@ -375,7 +377,7 @@ impl Run<'_> {
         facts::latency(&mut report, &self.all_read, &ALL_READ);
         report.distribution(&self.healthy, "", "");
         facts::latency(&mut report, &self.healthy, &HEALTHY);
-        bystanders::judge(&mut report, self.server, &self.all_read, &self.healthy, RATIO_MAX);
+        args.judging.judge(&mut report, self.server, &self.all_read, &self.healthy, &BAR);
         if let (Some(before), Some(after)) = (self.long_turns, long_turns(self.server)) {
             report.fact(
                 "turns_long",

@@ -25,7 +25,7 @@ const COUNTS: [&str; 14] = [
 
 const REST: &str = "rest --members 4 --senders 3 --messages 120 --rounds 2 --timeout 2";
 const WEBHOOK: &str = "webhook --handler-port 0 --connections 6 --messages 300 --rounds 2 --timeout 2";
-const STALLED: &str = "stalled --members 6 --stalled 2 --timeout 3";
+const STALLED: &str = "stalled --members 6 --stalled 2 --timeout 3 --unjudged";
 const CUTS: &str = "cuts --members 12 --rate 400 --cuts 60 --away 200 --seconds 1 --seed 5 --timeout 3";
 
 #[track_caller]
@@ -69,20 +69,20 @@ fn storms_are_counted_in_every_protocol_and_pace() {
 #[test]
 fn clients_cut_all_at_once_come_back_while_others_go_on() {
     let server = TestServer::start(Fault::None);
-    let report = clean(&server, "storm --connections 60 --rounds 2 --drop --timeout 3");
+    let report = clean(&server, "storm --connections 60 --rounds 2 --drop --timeout 3 --unjudged");
     for key in ["back_seconds", "others_calm_p99_ms", "others_p99_ms"] {
         assert!(report[key].as_f64().unwrap() > 0.0, "{key}: {report}");
     }
     assert!(report["listen_overflows"].is_u64(), "{report}");
     // The first member is a bystander, for they are there first.
-    let storm = "storm --connections 20 --rounds 2 --drop --timeout 1";
+    let storm = "storm --connections 20 --rounds 2 --drop --timeout 1 --unjudged";
     caught(Fault::DropOne, storm, &[("bystanders_wrong", 1)]);
 }
 
 #[test]
 fn floods_of_each_kind_are_counted_while_others_go_on() {
     let server = TestServer::start(Fault::None);
-    let flood = "flood --seconds 0.3 --rounds 1 --timeout 5";
+    let flood = "flood --seconds 0.3 --rounds 1 --timeout 5 --unjudged";
     let options = format!("{flood} --kind pings,empty,tiny,nobody,rest,connects,recoveries");
     let (_, reports) = bench_all(&server, &options);
     assert_eq!(reports.len(), 7, "{reports:?}");
