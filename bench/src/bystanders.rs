@@ -21,6 +21,7 @@ const MEMBERS: usize = 10;
 const EVERY_NS: u64 = 10_000_000;
 
 /// What all of them are to get a second.
+#[cfg(test)]
 pub(crate) const DELIVERIES_PER_SECOND: u64 = MEMBERS as u64 * 1_000_000_000 / EVERY_NS;
 
 /// Payload bytes.
@@ -53,17 +54,13 @@ impl Bystanders {
         progress: &mut Progress,
     ) -> Result<Self, Error> {
         const GROUP: &str = "bystanders";
-        let spec = |index| {
-            let is_member = index < MEMBERS;
-            let groups = [GROUP.to_owned()];
-            let groups = if is_member { &groups[..] } else { &[] };
-            let mut spec = client_spec(server, hub, Protocol::Raw, &format!("bystander-{index}"), groups);
-            if !is_member {
-                spec.path += &format!("&webpubsub_mode=sendToGroup&group={GROUP}");
-            }
-            spec
-        };
-        swarm.open((0..MEMBERS + 1).map(spec), patience, progress)?;
+        let spec = |name: &str, groups: &[String]| client_spec(server, hub, Protocol::Raw, name, groups);
+        let groups = [GROUP.to_owned()];
+        let members = (0..MEMBERS).map(|index| spec(&format!("bystander-{index}"), &groups));
+        swarm.open(members, patience, progress)?;
+        let mut publisher = spec("publisher", &[]);
+        publisher.path += &format!("&webpubsub_mode=sendToGroup&group={GROUP}");
+        swarm.open(std::iter::once(publisher), patience, progress)?;
         let (next_ns, latency) = (swarm.now_ns(), facts::latencies());
         Ok(Self { first, sent: 0, due: [0; MEMBERS], next_ns, latency, wrong: 0 })
     }

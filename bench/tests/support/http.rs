@@ -19,14 +19,14 @@ pub(crate) fn is_request(socket: &TcpStream) -> bool {
     socket.peek(&mut start).is_ok() && start == *b"POST"
 }
 
-/// Answers requests until the socket ends.
-pub(crate) fn serve(mut socket: &TcpStream, mut answer: impl FnMut(&Request) -> u16) {
+/// Answers requests until the socket ends, or one is to have no answer.
+pub(crate) fn serve(mut socket: &TcpStream, mut answer: impl FnMut(&Request) -> Option<u16>) {
     let mut bytes = Vec::new();
     let mut chunk = [0; 64 * 1024];
     loop {
         while let Some((request, len)) = parse(&bytes) {
             bytes.drain(..len);
-            let status = answer(&request);
+            let Some(status) = answer(&request) else { return };
             let head = format!("HTTP/1.1 {status} Whatever\r\nContent-Length: 0\r\n\r\n");
             if socket.write_all(head.as_bytes()).is_err() {
                 return;
