@@ -444,7 +444,6 @@ impl FloodKind {
 mod tests {
     use clap::Parser;
 
-    use super::*;
     use crate::bystanders::DELIVERIES_PER_SECOND;
     use crate::cli::{Cli, Command};
     use crate::judgement::JUDGED_MIN;

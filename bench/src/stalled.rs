@@ -148,7 +148,7 @@ pub(crate) fn run_against(server: &Server, args: &StalledArgs) -> Result<Report,
     let mut run = Run {
         args,
         server,
-        long_turns: long_turns(server),
+        long_turns: long_turns(server)?,
         crowd,
         specs,
         peak: Peak { server, mib: None, last: Instant::now() },
@@ -378,13 +378,7 @@ impl Run<'_> {
         report.distribution(&self.healthy, "", "");
         facts::latency(&mut report, &self.healthy, &HEALTHY);
         args.judging.judge(&mut report, self.server, &self.all_read, &self.healthy, &BAR);
-        if let (Some(before), Some(after)) = (self.long_turns, long_turns(self.server)) {
-            report.fact(
-                "turns_long",
-                "turns of the server that took longer than they should",
-                after - before,
-            );
-        }
+        self.judge_turns(&mut report)?;
         if let Some(mib) = self.peak.mib {
             report.figure("resident_peak_mib", "server memory, peak while some stall", mib, "MiB", "");
             if let Some(base) = self.base_mib {
@@ -404,11 +398,26 @@ impl Run<'_> {
         }
         Ok(report)
     }
+
+    /// No turn of the server's may take long, whoever stalls (`reliability` check 34).
+    fn judge_turns(&self, report: &mut Report) -> Result<(), Error> {
+        let label = "turns of the server that took longer than 10 ms";
+        let Some((before, after)) = self.long_turns.zip(long_turns(self.server)?) else {
+            let why = "not known, and not judged: only a server that --server-bin started says where its metrics are";
+            report.fact("turns_long", label, why);
+            return Ok(());
+        };
+        match self.args.judging.why_not(self.server) {
+            None => report.violation("turns_long", label, after - before),
+            Some(why) => report.fact("turns_long", &format!("{label} (not judged: {why})"), after - before),
+        }
+        Ok(())
+    }
 }
 
-/// How many turns of the server took long, if it is one that counts them and says so.
-fn long_turns(server: &Server) -> Option<u64> {
-    metrics::sum(server.admin?, "ringhub_turns_long_total").ok()
+/// How many turns of the server took long; `None` of one whose metrics are not known.
+fn long_turns(server: &Server) -> Result<Option<u64>, Error> {
+    server.admin.map(|admin| metrics::sum(admin, "ringhub_turns_long_total")).transpose()
 }
 
 impl Outcomes {
