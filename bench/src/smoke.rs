@@ -8,9 +8,12 @@ use crate::error::Error;
 use crate::handler::{Handler, Http};
 use crate::report::Report;
 use crate::server::{self, Server, Verb};
-use crate::{azure, cuts, echo, fanout, idle, rest, stalled, storm, webhook};
+use crate::{azure, cuts, echo, fanout, flood, idle, rest, stalled, storm, webhook};
 
-/// Runs in less than 40 seconds. What needs a server of its own (`echo`) or event handlers takes part only
+/// The hub of bystanders beside floods.
+const FLOOD_HUB: &str = "smoke_flood";
+
+/// Runs in less than a minute. What needs a server of its own (`echo`) or event handlers takes part only
 /// with `--server-bin`.
 pub(crate) fn run(args: &SmokeArgs) -> Result<Vec<Report>, Error> {
     let mut reports = Vec::new();
@@ -22,7 +25,9 @@ pub(crate) fn run(args: &SmokeArgs) -> Result<Vec<Report>, Error> {
             }
         }
         let config = handlers.iter().map(|handler| handler.config(&echo_hub(handler.http())));
-        let server = Server::configured(&args.server, Verb::Serve, &config.collect::<String>())?;
+        let flooded = handlers.first().map(|handler| handler.config(&flood::handled_hub(FLOOD_HUB)));
+        let server =
+            Server::configured(&args.server, Verb::Serve, &config.chain(flooded).collect::<String>())?;
         for line in [
             "fanout --protocol raw --members 100 --messages 50 --rounds 3 --floor",
             "fanout --protocol raw --members 100 --mode burst --messages 640 --rounds 3 --floor",
@@ -42,6 +47,7 @@ pub(crate) fn run(args: &SmokeArgs) -> Result<Vec<Report>, Error> {
             "webhook --connections 20 --rate 400 --messages 100 --rounds 2 --protocol raw",
             "stalled --members 5 --stalled 2 --size 30000 --messages 600 --rounds 1 --unjudged",
             "stalled --members 5 --stalled 2 --messages 1000 --rounds 1 --resume --unjudged",
+            "flood --seconds 0.2 --rounds 1 --unjudged",
             "cuts --members 40 --rate 200 --cuts 40 --away 200 --seconds 1",
             "azure --units 1 --connections-max 100 --senders 4 --seconds 0.3",
         ] {
@@ -100,6 +106,11 @@ fn run_line(
         Command::Stalled(mut args) => {
             args.server.timeout = timeout;
             stalled::run_against(server, &args)?
+        }
+        Command::Flood(mut args) => {
+            args.server.timeout = timeout;
+            args.hub = FLOOD_HUB.to_owned();
+            return flood::run_against(server, !handlers.is_empty(), &args);
         }
         Command::Cuts(mut args) => {
             args.server.timeout = timeout;
