@@ -47,7 +47,7 @@ pub(crate) fn run(args: &SmokeArgs) -> Result<Vec<Report>, Error> {
             "webhook --connections 20 --rate 400 --messages 100 --rounds 2 --protocol raw",
             "stalled --members 5 --stalled 2 --size 30000 --messages 600 --rounds 1 --unjudged",
             "stalled --members 5 --stalled 2 --messages 1000 --rounds 1 --resume --unjudged",
-            "flood --seconds 0.2 --rounds 1 --unjudged",
+            "flood --seconds 0.1 --rounds 1 --flooders 1 --unjudged",
             "cuts --members 40 --rate 200 --cuts 40 --away 200 --seconds 1",
             "azure --units 1 --connections-max 100 --senders 4 --seconds 0.3",
         ] {

@@ -247,6 +247,9 @@ impl State {
         if http::is_request(&socket) {
             return http::serve(&socket, |request| self.on_request(request));
         }
+        if http::is_scrape(&socket) {
+            return http::serve_metrics(&socket);
+        }
         let writing = socket.try_clone().unwrap();
         let mut uri = String::new();
         let mut kind = Kind::Bare;
