@@ -30,8 +30,8 @@ const CALM_UNJUDGED: Duration = Duration::from_secs(1);
 const ROUNDS: u32 = 3;
 const ROUNDS_DROP: u32 = 8;
 
-/// Cuts between two looks at the others, whose messages must not wait for all of them.
-const CUTS_AT_ONCE: usize = 50;
+/// Connections begun, or cut, between two looks at the others, whose messages must not wait for all that are due.
+const AT_ONCE: usize = 64;
 
 /// Of the others in the storm, against what was before.
 const BAR: Bar = Bar { ratio_max: 5.0, calm_ms_max: Some(CALM_MS_MAX) };
@@ -201,7 +201,7 @@ impl Storm<'_> {
         let mut changes = Vec::new();
         while settled < wanted {
             let now = self.swarm.now_ns();
-            loop {
+            for _ in 0..AT_ONCE {
                 let due = match &mut schedule {
                     Some(schedule) => schedule.take(now).map(|(_, due_ns)| due_ns),
                     None if begun < wanted && begun - settled < self.args.concurrency => {
@@ -275,7 +275,7 @@ impl Storm<'_> {
     fn cut(&mut self) -> Result<(), Error> {
         for connection in 0..self.specs.len() {
             self.swarm.cut(connection, connection % 2 == 0);
-            if connection % CUTS_AT_ONCE == 0 {
+            if connection % AT_ONCE == 0 {
                 self.pump(Duration::ZERO)?;
             }
         }
