@@ -149,6 +149,7 @@ pub(crate) fn run_against(server: &Server, args: &StalledArgs) -> Result<Report,
         args,
         server,
         long_turns: long_turns(server)?,
+        long_turns_all_read: 0,
         crowd,
         specs,
         peak: Peak { server, mib: None, last: Instant::now() },
@@ -170,6 +171,8 @@ struct Run<'a> {
     server: &'a Server,
     /// Before anything; `None` of a server whose metrics are not known.
     long_turns: Option<u64>,
+    /// How many more there were while all read.
+    long_turns_all_read: u64,
     crowd: Crowd,
     specs: Vec<Spec>,
     peak: Peak<'a>,
@@ -224,7 +227,10 @@ impl Run<'_> {
         self.base_mib = facts::resident_mib(self.server)?;
         for index in 0..self.args.rounds {
             self.crowd.ledger.forget_latency();
+            let long_turns_before = long_turns(self.server)?;
             let (all_read_ns, _) = self.half(|run| run.crowd.closed_loop(messages, window, 1, &mut Plain))?;
+            let long = facts::spent(long_turns_before, long_turns(self.server)?);
+            self.long_turns_all_read += long.unwrap_or(0);
             self.all_read.add(self.crowd.ledger.latency()).expect("the same bounds");
 
             self.crowd.ledger.forget_latency();
@@ -411,6 +417,7 @@ impl Run<'_> {
             None => report.violation("turns_long", label, after - before),
             Some(why) => report.fact("turns_long", &format!("{label} (not judged: {why})"), after - before),
         }
+        report.fact("turns_long_all_read", "of them while all read", self.long_turns_all_read);
         Ok(())
     }
 }
