@@ -10,7 +10,7 @@ use crate::crowd::client_spec;
 use crate::error::Error;
 use crate::facts;
 use crate::pace::TURN_MAX;
-use crate::report::{Progress, Report};
+use crate::report::Progress;
 use crate::server::Server;
 use crate::stamp::Stamp;
 
@@ -20,46 +20,15 @@ const MEMBERS: usize = 10;
 /// Between two messages.
 const EVERY_NS: u64 = 10_000_000;
 
+/// What all of them are to get a second.
+#[cfg(test)]
+pub(crate) const DELIVERIES_PER_SECOND: u64 = MEMBERS as u64 * 1_000_000_000 / EVERY_NS;
+
 /// Payload bytes.
 const SIZE: usize = 64;
 
-/// A p99 below this is the scheduler's, and its multiples say nothing, ms.
-const CALM_MS_MIN: f64 = 1.0;
-
-/// With a p99 above this though nothing happens, the machine has no time to spare for a judgement, ms.
-const CALM_MS_MAX: f64 = 5.0;
-
-/// Deliveries whose p99 is more than chance, with something going on and without.
-const JUDGED_MIN: u64 = 5_000;
-
-/// Says how much later others were served while something went on than while nothing did; more than `ratio_max` times
-/// is a violation, where it can be judged: enough was delivered, and server and generator have CPUs of their own, and
-/// time on them.
-pub(crate) fn judge(
-    report: &mut Report,
-    server: &Server,
-    calm: &Histogram<u64>,
-    shaken: &Histogram<u64>,
-    ratio_max: f64,
-) {
-    if calm.is_empty() || shaken.is_empty() {
-        return;
-    }
-    let p99_ms = |latency: &Histogram<u64>| latency.value_at_quantile(0.99) as f64 / 1e6;
-    let ratio = p99_ms(shaken) / p99_ms(calm).max(CALM_MS_MIN);
-    let (remark, is_judged) = if server.cpus.contains(&server.own_cpu) {
-        ("(not judged: server and generator share a CPU)".to_owned(), false)
-    } else if calm.len().min(shaken.len()) < JUDGED_MIN {
-        (format!("(not judged: of fewer than {JUDGED_MIN} deliveries)"), false)
-    } else if p99_ms(calm) > CALM_MS_MAX {
-        ("(not judged: the machine is busy with other things)".to_owned(), false)
-    } else {
-        (format!("(hold {ratio_max}, from {CALM_MS_MIN} ms)"), true)
-    };
-    report.figure("p99_ratio", "others' p99, over that of a calm", ratio, "x", &remark);
-    let slowed = u64::from(is_judged && ratio > ratio_max);
-    report.violation("others_slowed", "others served too slowly meanwhile", slowed);
-}
+/// With a p99 of theirs above this though nothing happens, the machine has no time to spare for a judgement, ms.
+pub(crate) const CALM_MS_MAX: f64 = 5.0;
 
 /// The group's members, and its publisher behind them.
 pub(crate) struct Bystanders {
@@ -85,17 +54,13 @@ impl Bystanders {
         progress: &mut Progress,
     ) -> Result<Self, Error> {
         const GROUP: &str = "bystanders";
-        let spec = |index| {
-            let is_member = index < MEMBERS;
-            let groups = [GROUP.to_owned()];
-            let groups = if is_member { &groups[..] } else { &[] };
-            let mut spec = client_spec(server, hub, Protocol::Raw, &format!("bystander-{index}"), groups);
-            if !is_member {
-                spec.path += &format!("&webpubsub_mode=sendToGroup&group={GROUP}");
-            }
-            spec
-        };
-        swarm.open((0..MEMBERS + 1).map(spec), patience, progress)?;
+        let spec = |name: &str, groups: &[String]| client_spec(server, hub, Protocol::Raw, name, groups);
+        let groups = [GROUP.to_owned()];
+        let members = (0..MEMBERS).map(|index| spec(&format!("bystander-{index}"), &groups));
+        swarm.open(members, patience, progress)?;
+        let mut publisher = spec("publisher", &[]);
+        publisher.path += &format!("&webpubsub_mode=sendToGroup&group={GROUP}");
+        swarm.open(std::iter::once(publisher), patience, progress)?;
         let (next_ns, latency) = (swarm.now_ns(), facts::latencies());
         Ok(Self { first, sent: 0, due: [0; MEMBERS], next_ns, latency, wrong: 0 })
     }
@@ -126,22 +91,24 @@ impl Bystanders {
             self.wrong += 1;
             return true;
         }
-        // What was passed over is missing; what comes late, or again, is wrong once.
-        self.wrong += u64::from(stamp.sequence.abs_diff(*due));
+        // What was passed over is missing; what comes late, or again, is wrong once, however old it is.
+        self.wrong += u64::from(stamp.sequence.checked_sub(*due).unwrap_or(1));
         *due = (*due).max(stamp.sequence + 1);
         self.latency.saturating_record(delivery.now_ns.saturating_sub(stamp.at_ns).max(1));
         true
     }
 
-    /// Publishes nothing more, and waits for what is on its way; somebody else's deliveries are passed over.
-    pub(crate) fn settle(&mut self, swarm: &mut Swarm, patience: Duration) -> Result<(), Error> {
+    /// Waits for what is on its way, and returns how much of it has not come. Publishes nothing meanwhile, and goes on
+    /// from then; somebody else's deliveries are passed over.
+    pub(crate) fn settle(&mut self, swarm: &mut Swarm, patience: Duration) -> Result<u64, Error> {
         let start = Instant::now();
         while self.missing() > 0 && start.elapsed() < patience {
             swarm.pump(TURN_MAX, &mut |delivery| {
                 self.receive(&delivery);
             })?;
         }
-        Ok(())
+        self.next_ns = swarm.now_ns();
+        Ok(self.missing())
     }
 
     /// Messages that are not yet with everybody.
@@ -152,5 +119,36 @@ impl Bystanders {
     /// The latencies since the last call.
     pub(crate) fn take_latency(&mut self) -> Histogram<u64> {
         std::mem::replace(&mut self.latency, facts::latencies())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A message that came again a thousand later counted as a thousand.
+    #[test]
+    fn what_comes_again_is_wrong_once_and_what_is_passed_over_is_missing() {
+        let mut bystanders = Bystanders {
+            first: 3,
+            sent: 2_000,
+            due: [0; MEMBERS],
+            next_ns: 0,
+            latency: facts::latencies(),
+            wrong: 0,
+        };
+        let mut receive = |connection, sequence| {
+            let mut payload = Vec::new();
+            Stamp { publisher: 0, sequence, at_ns: 0 }.write(&mut payload, SIZE);
+            let delivery = Delivery { connection, payload: &payload, frame_bytes: 0, now_ns: 5 };
+            (bystanders.receive(&delivery), bystanders.wrong)
+        };
+        assert_eq!(receive(2, 0), (false, 0), "a flooder's");
+        assert_eq!([receive(3, 0), receive(3, 1)], [(true, 0); 2]);
+        assert_eq!(receive(3, 1_000), (true, 998));
+        assert_eq!([receive(3, 1), receive(3, 1_000)], [(true, 999), (true, 1_000)]);
+        assert_eq!(receive(3, 1_001), (true, 1_000));
+        assert_eq!(receive(4, 2_000), (true, 1_001), "nobody sent it");
+        assert_eq!(bystanders.missing(), 2_000 * (MEMBERS as u64 - 1) + 2_000 - 1_002);
     }
 }

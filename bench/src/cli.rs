@@ -36,8 +36,8 @@ use crate::webhook::WebhookArgs;
 ///   ringhub-bench compare --server-bin target/release/ringhub --peer NAME=simple,ws://127.0.0.1:9000/,PID
 ///   ringhub-bench sweep --server-bin target/release/ringhub --out target/sweep
 ///
-/// Exit code: 0 all promises kept; 1 a message was lost, doubled, reordered or damaged, or a connection
-/// was ended; 2 the run could not be made.
+/// Exit code: 0 all promises kept; 1 a message was lost, doubled, reordered or damaged, a connection was
+/// ended, or what was to be judged could not be; 2 the run could not be made.
 #[derive(Parser)]
 #[command(name = "ringhub-bench", version, verbatim_doc_comment)]
 pub(crate) struct Cli {

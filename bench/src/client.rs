@@ -242,6 +242,11 @@ impl Swarm {
         self.dial(connection, Door::WebSocket(Box::new(spec)))
     }
 
+    /// The same with an HTTP connection; nobody is told when it is ready.
+    pub(crate) fn restart_http(&mut self, connection: usize) -> Result<(), Error> {
+        self.dial(connection, Door::Http)
+    }
+
     /// From now on this connection becoming ready, and its end, are [`Change`]s instead of nothing and
     /// the end of the run.
     pub(crate) fn watch(&mut self, connection: usize) {
@@ -253,9 +258,14 @@ impl Swarm {
         into.append(&mut self.changes);
     }
 
-    /// Whether messages can be sent on the connection now.
+    /// Whether messages, or HTTP requests, can be sent on the connection now.
     pub(crate) fn is_ready(&self, connection: usize) -> bool {
-        matches!(self.connections[connection].state, State::Ready)
+        matches!(self.connections[connection].state, State::Ready | State::Http)
+    }
+
+    /// Whether the connection ended, or never began, and is not being opened.
+    pub(crate) fn has_ended(&self, connection: usize) -> bool {
+        matches!(self.connections[connection].state, State::Ended)
     }
 
     /// What the connection needs to come back; only after [`Greeting::Session`].

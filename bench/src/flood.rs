@@ -4,13 +4,16 @@
 //! Calm and flood take turns, so that a change of the machine's load meets both. The flood comes from the thread that
 //! measures the bystanders, a block at a time: what it costs the generator is in both figures of the ratio only if the
 //! generator has a CPU of its own, so without one the ratio is shown and not judged.
+//!
+//! What must stay true: what bystanders were to get during a flood counts as of the flood, however late it comes; and a
+//! flood that was none, since nothing of it got through or nobody was let in any more, is no proof of anything.
 
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 use hdrhistogram::Histogram;
 
-use crate::bystanders::{self, Bystanders};
+use crate::bystanders::{Bystanders, CALM_MS_MAX};
 use crate::cli::{Protocol, ServerArgs};
 use crate::client::{Change, Greeting, Spec, Swarm};
 use crate::crowd::client_spec;
@@ -18,20 +21,24 @@ use crate::cuts::recovery_spec;
 use crate::error::Error;
 use crate::facts::{self, Quantile, quantiles};
 use crate::handler::{Handler, Http};
+use crate::judgement::{Bar, JudgeArgs};
 use crate::pace::TURN_MAX;
 use crate::report::{Progress, Report};
 use crate::server::{self, Server, Verb};
 use crate::token;
 use crate::wire::{self, opcode};
 
-/// Times that the bystanders' p99 beside a flood may be of what it is without.
-const RATIO_MAX: f64 = 2.0;
+/// Of the bystanders beside a flood, against what is without.
+const BAR: Bar = Bar { ratio_max: 2.0, calm_ms_max: Some(CALM_MS_MAX) };
 
 /// Requests on their way of one flooding caller.
 const CALLS_AHEAD: usize = 64;
 
 /// Frames of one write.
 const BLOCK_FRAMES: usize = 500;
+
+/// How long what kernel and server still hold of a flood may take, once everything is written and answered.
+const AFTERMATH: Duration = Duration::from_millis(500);
 
 const CALM: [Quantile; 5] = quantiles!("calm", "others' latency without it");
 const FLOODED: [Quantile; 5] = quantiles!("flooded", "others' latency beside it");
@@ -83,6 +90,8 @@ pub(crate) struct FloodArgs {
     /// Rounds of calm and flood.
     #[arg(long, default_value_t = 3)]
     pub(crate) rounds: u32,
+    #[command(flatten)]
+    pub(crate) judging: JudgeArgs,
 }
 
 /// A report for each kind.
@@ -100,7 +109,7 @@ pub(crate) fn run(args: &FloodArgs) -> Result<Vec<Report>, Error> {
         true => Some(Handler::start(Http::One, 0, &server::cpus_beside(&args.server)?)?),
         false => None,
     };
-    let config = handler.as_ref().map(|handler| handler.config(&handled_hub(args)));
+    let config = handler.as_ref().map(|handler| handler.config(&handled_hub(&args.hub)));
     let server = Server::configured(&args.server, Verb::Serve, &config.unwrap_or_default())?;
     run_against(&server, handler.is_some(), args)
 }
@@ -116,8 +125,8 @@ pub(crate) fn run_against(server: &Server, is_handled: bool, args: &FloodArgs) -
 }
 
 /// The hub in which events are answered.
-fn handled_hub(args: &FloodArgs) -> String {
-    format!("{}_handled", args.hub)
+pub(crate) fn handled_hub(hub: &str) -> String {
+    format!("{hub}_handled")
 }
 
 struct Flood<'a> {
@@ -129,14 +138,19 @@ struct Flood<'a> {
     specs: Vec<Spec>,
     /// What each of them writes.
     block: Vec<u8>,
-    /// Frames, calls or connects in a block.
-    block_count: u64,
-    /// By caller, requests on their way.
+    /// Frames or calls in a block.
+    block_count: usize,
+    /// By flooder, calls that are not answered, or frames that the socket has not taken.
     ahead: Vec<usize>,
     bystanders: Bystanders,
     calm: Histogram<u64>,
     flooded: Histogram<u64>,
+    /// What was due to bystanders in a flood and had not come when patience was at an end after it.
+    starved: u64,
+    /// Frames that a socket took, calls that were answered, connections that were opened.
     done: u64,
+    /// Rounds in which nothing was done, or after which nobody who floods was let in any more.
+    not_flooded: u64,
     flooded_s: f64,
     cpu_ns: Option<u64>,
     base_mib: Option<f64>,
@@ -154,7 +168,7 @@ impl<'a> Flood<'a> {
         let mut progress = Progress::new("flood");
         let mut swarm = Swarm::new(server.address, &server.host)?;
         let hub = match kind {
-            FloodKind::Handled => handled_hub(args),
+            FloodKind::Handled => handled_hub(&args.hub),
             _ => format!("{}_flood", args.hub),
         };
         let specs: Vec<Spec> = (0..args.flooders).map(|flooder| kind.spec(server, &hub, flooder)).collect();
@@ -178,7 +192,9 @@ impl<'a> Flood<'a> {
             bystanders,
             calm: facts::latencies(),
             flooded: facts::latencies(),
+            starved: 0,
             done: 0,
+            not_flooded: 0,
             flooded_s: 0.0,
             cpu_ns: None,
             base_mib: facts::resident_mib(server)?,
@@ -191,19 +207,26 @@ impl<'a> Flood<'a> {
 
     fn run(mut self) -> Result<Report, Error> {
         let half = Duration::from_secs_f64(self.args.seconds);
+        let patience = Duration::from_secs(self.args.server.timeout);
         for _ in 0..self.args.rounds {
             self.pass(half, false)?;
             self.calm.add(self.bystanders.take_latency()).expect("the same bounds");
-            let (cpu, start) = (facts::cpu_ns(self.server)?, Instant::now());
+            let (cpu, start, done) = (facts::cpu_ns(self.server)?, Instant::now(), self.done);
             self.pass(half, true)?;
-            self.flooded.add(self.bystanders.take_latency()).expect("the same bounds");
             self.flooded_s += start.elapsed().as_secs_f64();
             let spent = facts::spent(cpu, facts::cpu_ns(self.server)?);
             self.cpu_ns = spent.map(|spent| self.cpu_ns.unwrap_or(0) + spent);
             self.peak_mib = self.peak_mib.max(facts::resident_mib(self.server)?.unwrap_or(0.0));
+            // Who connects without end is on the way in at any moment; in a moment it is in, or was refused.
+            let was_out = self.is_everybody_out();
+            self.reopen()?;
+            self.starved += self.bystanders.settle(&mut self.swarm, patience)?;
+            self.flooded.add(self.bystanders.take_latency()).expect("the same bounds");
             self.settle()?;
+            let is_shut_out = was_out && self.is_everybody_out();
+            self.not_flooded += u64::from(self.done == done || is_shut_out);
         }
-        self.bystanders.settle(&mut self.swarm, Duration::from_secs(self.args.server.timeout))?;
+        self.bystanders.settle(&mut self.swarm, patience)?;
         self.report()
     }
 
@@ -224,32 +247,31 @@ impl<'a> Flood<'a> {
     fn settle(&mut self) -> Result<(), Error> {
         let patience = Duration::from_secs(self.args.server.timeout);
         let start = Instant::now();
-        let is_busy = |flood: &Self| {
-            let flooding = |flooder| flood.swarm.has_queued(flooder) || flood.ahead[flooder] > 0;
-            (0..flood.args.flooders).any(flooding)
-        };
-        while is_busy(self) && start.elapsed() < patience {
+        while self.ahead.iter().any(|&ahead| ahead > 0) && start.elapsed() < patience {
             self.turn(TURN_MAX, false)?;
         }
-        // What the kernel and the server still hold of it.
-        self.pass(Duration::from_millis(500), false)?;
+        self.pass(AFTERMATH, false)?;
         self.bystanders.take_latency();
         Ok(())
     }
 
     /// A block more of everybody whose last one is gone.
     fn push(&mut self) -> Result<(), Error> {
+        self.reopen()?;
+        if self.kind.is_of_connections() {
+            return Ok(());
+        }
         for flooder in 0..self.args.flooders {
-            if self.block.is_empty() || self.swarm.has_queued(flooder) {
+            if !self.swarm.is_ready(flooder) || self.swarm.has_queued(flooder) {
                 continue;
             }
             if self.kind == FloodKind::Rest {
                 let room = CALLS_AHEAD - self.ahead[flooder];
                 self.swarm.queue_bytes(flooder, &self.block.repeat(room));
                 self.ahead[flooder] += room;
-            } else if self.swarm.is_ready(flooder) {
+            } else {
                 self.swarm.queue_bytes(flooder, &self.block);
-                self.done += self.block_count;
+                self.ahead[flooder] = self.block_count;
             }
             self.swarm.flush(flooder)?;
         }
@@ -267,12 +289,7 @@ impl<'a> Flood<'a> {
         self.swarm.take_changes(&mut changes);
         for change in changes {
             match change {
-                Change::Ready { connection, .. } => {
-                    self.done += 1;
-                    if is_flooding && self.kind.is_of_connections() {
-                        self.come_again(connection)?;
-                    }
-                }
+                Change::Ready { .. } => self.done += u64::from(self.kind.is_of_connections()),
                 Change::Answer { connection, status, .. } => {
                     self.ahead[connection] -= 1;
                     self.done += 1;
@@ -282,20 +299,36 @@ impl<'a> Flood<'a> {
                     self.thrown_out += 1;
                     self.first.get_or_insert_with(|| ending.into_error(connection).to_string());
                     self.ahead[connection] = 0;
-                    if self.kind != FloodKind::Rest {
-                        self.swarm.restart(connection, self.specs[connection].clone())?;
-                    }
                 }
             }
         }
-        if is_flooding && self.kind.is_of_connections() {
-            for flooder in 0..self.args.flooders {
-                if self.swarm.is_ready(flooder) {
+        for flooder in 0..self.args.flooders {
+            if self.kind.is_of_connections() {
+                if is_flooding && self.swarm.is_ready(flooder) {
                     self.come_again(flooder)?;
+                }
+            } else if self.kind != FloodKind::Rest && !self.swarm.has_queued(flooder) {
+                self.done += std::mem::take(&mut self.ahead[flooder]) as u64;
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens those anew that were ended: nobody who floods stays away, and in the calm nobody comes.
+    fn reopen(&mut self) -> Result<(), Error> {
+        for flooder in 0..self.args.flooders {
+            if self.swarm.has_ended(flooder) {
+                match self.kind {
+                    FloodKind::Rest => self.swarm.restart_http(flooder)?,
+                    _ => self.swarm.restart(flooder, self.specs[flooder].clone())?,
                 }
             }
         }
         Ok(())
+    }
+
+    fn is_everybody_out(&self) -> bool {
+        (0..self.args.flooders).all(|flooder| !self.swarm.is_ready(flooder))
     }
 
     /// Cuts a connection and opens it anew.
@@ -325,7 +358,9 @@ impl<'a> Flood<'a> {
         facts::latency(&mut report, &self.calm, &CALM);
         report.distribution(&self.flooded, "", "");
         facts::latency(&mut report, &self.flooded, &FLOODED);
-        bystanders::judge(&mut report, self.server, &self.calm, &self.flooded, RATIO_MAX);
+        self.args.judging.judge(&mut report, self.server, &self.calm, &self.flooded, &BAR);
+        report.violation("others_starved", "others' messages that did not come after it", self.starved);
+        report.violation("not_flooded", "rounds in which the flood did not get through", self.not_flooded);
         report.violation(
             "bystanders_wrong",
             "others' messages lost or doubled",
@@ -366,7 +401,7 @@ impl FloodKind {
     }
 
     /// What is written again and again, and how many things that are; nothing where connections are the flood.
-    fn block(self, server: &Server, hub: &str) -> (Vec<u8>, u64) {
+    fn block(self, server: &Server, hub: &str) -> (Vec<u8>, usize) {
         let mut block = Vec::new();
         let mut frames = |opcode: u8, payload: &dyn Fn(usize) -> String| {
             for n in 0..BLOCK_FRAMES {
@@ -401,6 +436,23 @@ impl FloodKind {
                 return (head.into_bytes(), 1);
             }
         }
-        (block, BLOCK_FRAMES as u64)
+        (block, BLOCK_FRAMES)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use crate::bystanders::DELIVERIES_PER_SECOND;
+    use crate::cli::{Cli, Command};
+    use crate::judgement::JUDGED_MIN;
+
+    #[test]
+    fn a_flood_is_judged_by_default() {
+        let line = "ringhub-bench flood --server-bin -";
+        let Command::Flood(args) = Cli::parse_from(line.split(' ')).command else { panic!("another verb") };
+        let halves_s = f64::from(args.rounds) * args.seconds;
+        assert!(halves_s * DELIVERIES_PER_SECOND as f64 >= JUDGED_MIN as f64);
     }
 }

@@ -29,6 +29,7 @@ mod flood;
 mod floor;
 mod handler;
 mod idle;
+mod judgement;
 mod layout;
 mod ledger;
 mod measure;

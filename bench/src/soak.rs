@@ -262,7 +262,7 @@ impl<'a> Soak<'a> {
             );
             report.violation(
                 "slope_undecided",
-                "undecided: the scatter is wider than what it may grow; run longer",
+                "undecided: by its scatter it may hold or not; run longer",
                 violation(Verdict::Undecided),
             );
         }

@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use hdrhistogram::Histogram;
 
-use crate::bystanders;
 use crate::cli::{Protocol, ServerArgs};
 use crate::client::{Change, Ending, Spec};
 use crate::crowd::{Crowd, Plain, Workload, member_spec};
 use crate::cuts::{recovery_spec, session_spec};
 use crate::error::Error;
 use crate::facts::{self, Quantile, quantiles};
+use crate::judgement::{Bar, JudgeArgs};
 use crate::layout::{Layout, Source, group_name};
 use crate::pace::{Stall, TURN_MAX, UNACKNOWLEDGED_MAX};
 use crate::report::Report;
@@ -33,8 +33,8 @@ const OUTBOX_MIB: f64 = 1.0;
 /// messages that all wait for, MiB.
 const HELD_TOGETHER_MIB: f64 = 16.0;
 
-/// Times that the others' p99 may be of what it is when all read.
-const RATIO_MAX: f64 = 2.0;
+/// Of the others, against what is when all read: how long that takes is the load's, messages to all members in flight.
+const BAR: Bar = Bar { ratio_max: 2.0, calm_ms_max: None };
 
 /// How often the server's memory is read while some are stalled.
 const SAMPLE_EVERY: Duration = Duration::from_millis(20);
@@ -81,6 +81,8 @@ pub(crate) struct StalledArgs {
     /// Rounds; the figures are medians.
     #[arg(long, default_value_t = 3)]
     pub(crate) rounds: u32,
+    #[command(flatten)]
+    pub(crate) judging: JudgeArgs,
 }
 
 impl StalledArgs {
@@ -146,7 +148,8 @@ pub(crate) fn run_against(server: &Server, args: &StalledArgs) -> Result<Report,
     let mut run = Run {
         args,
         server,
-        long_turns: long_turns(server),
+        long_turns: long_turns(server)?,
+        long_turns_all_read: 0,
         crowd,
         specs,
         peak: Peak { server, mib: None, last: Instant::now() },
@@ -168,6 +171,8 @@ struct Run<'a> {
     server: &'a Server,
     /// Before anything; `None` of a server whose metrics are not known.
     long_turns: Option<u64>,
+    /// How many more there were while all read.
+    long_turns_all_read: u64,
     crowd: Crowd,
     specs: Vec<Spec>,
     peak: Peak<'a>,
@@ -222,7 +227,10 @@ impl Run<'_> {
         self.base_mib = facts::resident_mib(self.server)?;
         for index in 0..self.args.rounds {
             self.crowd.ledger.forget_latency();
+            let long_turns_before = long_turns(self.server)?;
             let (all_read_ns, _) = self.half(|run| run.crowd.closed_loop(messages, window, 1, &mut Plain))?;
+            let long = facts::spent(long_turns_before, long_turns(self.server)?);
+            self.long_turns_all_read += long.unwrap_or(0);
             self.all_read.add(self.crowd.ledger.latency()).expect("the same bounds");
 
             self.crowd.ledger.forget_latency();
@@ -375,14 +383,8 @@ impl Run<'_> {
         facts::latency(&mut report, &self.all_read, &ALL_READ);
         report.distribution(&self.healthy, "", "");
         facts::latency(&mut report, &self.healthy, &HEALTHY);
-        bystanders::judge(&mut report, self.server, &self.all_read, &self.healthy, RATIO_MAX);
-        if let (Some(before), Some(after)) = (self.long_turns, long_turns(self.server)) {
-            report.fact(
-                "turns_long",
-                "turns of the server that took longer than they should",
-                after - before,
-            );
-        }
+        args.judging.judge(&mut report, self.server, &self.all_read, &self.healthy, &BAR);
+        self.judge_turns(&mut report)?;
         if let Some(mib) = self.peak.mib {
             report.figure("resident_peak_mib", "server memory, peak while some stall", mib, "MiB", "");
             if let Some(base) = self.base_mib {
@@ -402,11 +404,27 @@ impl Run<'_> {
         }
         Ok(report)
     }
+
+    /// No turn of the server's may take long, whoever stalls (`reliability` check 34).
+    fn judge_turns(&self, report: &mut Report) -> Result<(), Error> {
+        let label = "turns of the server that took longer than 10 ms";
+        let Some((before, after)) = self.long_turns.zip(long_turns(self.server)?) else {
+            let why = "not known, and not judged: only a server that --server-bin started says where its metrics are";
+            report.fact("turns_long", label, why);
+            return Ok(());
+        };
+        match self.args.judging.why_not(self.server) {
+            None => report.violation("turns_long", label, after - before),
+            Some(why) => report.fact("turns_long", &format!("{label} (not judged: {why})"), after - before),
+        }
+        report.fact("turns_long_all_read", "of them while all read", self.long_turns_all_read);
+        Ok(())
+    }
 }
 
-/// How many turns of the server took long, if it is one that counts them and says so.
-fn long_turns(server: &Server) -> Option<u64> {
-    metrics::sum(server.admin?, "ringhub_turns_long_total").ok()
+/// How many turns of the server took long; `None` of one whose metrics are not known.
+fn long_turns(server: &Server) -> Result<Option<u64>, Error> {
+    server.admin.map(|admin| metrics::sum(admin, "ringhub_turns_long_total")).transpose()
 }
 
 impl Outcomes {

@@ -177,7 +177,7 @@ fn smoke_runs_every_workload_against_a_server_it_starts() {
     assert_eq!(
         names.join(" "),
         "fanout fanout fanout fanout fanout idle idle idle storm storm rest rest rest webhook webhook webhook \
-         stalled stalled cuts azure azure azure azure azure azure azure azure azure azure echo",
+         stalled stalled flood flood flood flood flood flood flood flood flood flood flood cuts azure azure azure azure azure azure azure azure azure azure echo",
         "{reports:?}"
     );
     assert!(code == 0 && reports.iter().all(|report| report["clean"] == true), "{reports:?}");

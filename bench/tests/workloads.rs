@@ -4,9 +4,9 @@
 mod support;
 
 use serde_json::Value;
-use support::{Fault, TestServer, bench, bench_all};
+use support::{FAULT_AT, Fault, PAUSE, TestServer, bench, bench_all};
 
-const COUNTS: [&str; 14] = [
+const COUNTS: [&str; 17] = [
     "lost",
     "duplicated",
     "reordered",
@@ -20,12 +20,15 @@ const COUNTS: [&str; 14] = [
     "wrong_endings",
     "back_late",
     "bystanders_wrong",
+    "others_slowed",
+    "others_starved",
+    "not_flooded",
     "held_too_much",
 ];
 
 const REST: &str = "rest --members 4 --senders 3 --messages 120 --rounds 2 --timeout 2";
 const WEBHOOK: &str = "webhook --handler-port 0 --connections 6 --messages 300 --rounds 2 --timeout 2";
-const STALLED: &str = "stalled --members 6 --stalled 2 --timeout 3";
+const STALLED: &str = "stalled --members 6 --stalled 2 --timeout 3 --unjudged";
 const CUTS: &str = "cuts --members 12 --rate 400 --cuts 60 --away 200 --seconds 1 --seed 5 --timeout 3";
 
 #[track_caller]
@@ -69,32 +72,87 @@ fn storms_are_counted_in_every_protocol_and_pace() {
 #[test]
 fn clients_cut_all_at_once_come_back_while_others_go_on() {
     let server = TestServer::start(Fault::None);
-    let report = clean(&server, "storm --connections 60 --rounds 2 --drop --timeout 3");
+    let report = clean(&server, "storm --connections 60 --rounds 2 --drop --timeout 3 --unjudged");
     for key in ["back_seconds", "others_calm_p99_ms", "others_p99_ms"] {
         assert!(report[key].as_f64().unwrap() > 0.0, "{key}: {report}");
     }
     assert!(report["listen_overflows"].is_u64(), "{report}");
     // The first member is a bystander, for they are there first.
-    let storm = "storm --connections 20 --rounds 2 --drop --timeout 1";
+    let storm = "storm --connections 20 --rounds 2 --drop --timeout 1 --unjudged";
     caught(Fault::DropOne, storm, &[("bystanders_wrong", 1)]);
 }
+
+const FLOOD: &str = "flood --rounds 1 --unjudged";
 
 #[test]
 fn floods_of_each_kind_are_counted_while_others_go_on() {
     let server = TestServer::start(Fault::None);
-    let flood = "flood --seconds 0.3 --rounds 1 --timeout 5";
-    let options = format!("{flood} --kind pings,empty,tiny,nobody,rest,connects,recoveries");
-    let (_, reports) = bench_all(&server, &options);
-    assert_eq!(reports.len(), 7, "{reports:?}");
+    // Without --kind all, but the one that needs a handler: the smoke test has that. Short, and one that floods: what it
+    // writes in a moment takes this server a second to read.
+    let options = &format!("{FLOOD} --seconds 0.1 --flooders 1");
+    let (code, reports) = bench_all(&server, options);
+    let kinds: Vec<&str> = reports.iter().map(|report| report["kind"].as_str().unwrap()).collect();
+    let all =
+        ["pings", "empty", "tiny", "joins", "nobody", "group", "events", "rest", "connects", "recoveries"];
+    assert_eq!((code, &kinds[..]), (0, &all[..]), "{reports:?}");
     for report in &reports {
-        // Whether others are slowed depends on the machine; the server of this test is not made to be fair.
-        counted(report, &options, &[]);
-        for key in ["flood_per_second", "calm_p99_ms", "flooded_p99_ms", "p99_ratio"] {
+        counted(report, options, &[]);
+        for key in ["flood_per_second", "flooded_p99_ms"] {
             assert!(report[key].as_f64().unwrap() > 0.0, "{key}: {report}");
         }
+        // Who floods a group and reads it as fast is behind at times, and this server's bound is small.
+        assert!(report["kind"] == "group" || report["thrown_out"] == 0, "{report}");
     }
     // The first member of all is a bystander where flooders are none.
-    caught(Fault::DropOne, &format!("{flood} --kind rest"), &[("bystanders_wrong", 1)]);
+    caught(
+        Fault::DropOne,
+        &format!("{FLOOD} --seconds 0.3 --kind rest --timeout 5"),
+        &[("bystanders_wrong", 1)],
+    );
+}
+
+/// What came after the end of the flood was forgotten: one that starved everybody looked clean.
+#[test]
+fn what_a_flood_holds_up_counts_as_of_the_flood() {
+    // The message that makes everybody wait is due in the flood, and comes after it.
+    let options = &format!("{FLOOD} --seconds 0.25 --kind rest");
+    let report = clean(&TestServer::start(Fault::Pause), options);
+    assert!(report["flooded_max_ms"].as_f64().unwrap() >= PAUSE.as_millis() as f64 * 0.99, "{report}");
+
+    // Nothing comes any more, and patience ends.
+    let options = &format!("{FLOOD} --seconds 0.25 --kind rest --timeout 1");
+    let (code, report) = bench(&TestServer::start(Fault::Silence), options);
+    assert_eq!(code, 1, "{report}");
+    for key in ["others_starved", "bystanders_wrong"] {
+        assert!(report[key].as_u64().unwrap() > 0, "{key}: {report}");
+    }
+}
+
+/// A caller that was ended stayed away, and the rest of the run compared a calm to a calm.
+#[test]
+fn flooders_that_are_ended_come_back() {
+    let options = "flood --rounds 2 --unjudged --seconds 0.1 --kind rest --flooders 1";
+    let server = TestServer::start(Fault::EndRequests);
+    let (code, report) = bench(&server, options);
+    assert_eq!((code, &report["thrown_out"]), (0, &1.into()), "{report}");
+    counted(&report, options, &[]);
+    assert!(server.requests() > FAULT_AT, "{report}");
+}
+
+#[test]
+fn a_flood_that_is_not_let_in_is_none() {
+    // With the bystanders just as many as are let in.
+    let options = &format!("{FLOOD} --seconds 0.1 --kind connects --flooders {}", FAULT_AT - 11);
+    let report = caught(Fault::RefuseLater, options, &[("not_flooded", 1)]);
+    assert!(report["first_thrown_out"].as_str().unwrap().contains("401"), "{report}");
+}
+
+#[test]
+fn a_run_that_cannot_judge_fails() {
+    let server = TestServer::start(Fault::None);
+    let (code, report) = bench(&server, "flood --rounds 1 --seconds 0.05 --kind pings");
+    assert_eq!((code, &report["undecided"], &report["others_slowed"]), (1, &1.into(), &0.into()), "{report}");
+    assert_eq!(report["bystanders_wrong"], 0, "{report}");
 }
 
 #[test]
@@ -203,6 +261,8 @@ fn stalled_reliable_readers_catch_up() {
     let report = clean(&server, &format!("{STALLED} --rounds 1 --resume --messages 4000"));
     assert_eq!((&report["caught_up"], &report["stalled_deliveries"]), (&2.into(), &8000.into()), "{report}");
     assert!(report["resident_peak_mib"].as_f64().unwrap() > 0.0, "{report}");
+    // A server that was not started by the generator does not say where its metrics are.
+    assert!(report["turns_long"].as_str().unwrap().contains("not judged"), "{report}");
 }
 
 #[test]

@@ -75,10 +75,18 @@ impl Gauges {
 }
 
 /// The sum of a family over all its labels.
+///
+/// # Errors
+/// No answer, or the family is not on the page: nobody may take that for 0.
 pub(crate) fn sum(admin: SocketAddr, name: &str) -> Result<u64, Error> {
     let (_, page) = exchange(admin, "GET", "/metrics", &admin.to_string(), "")?;
+    sum_of(&page, name).ok_or_else(|| Error::Child(format!("{name} is not on the server's metrics page")))
+}
+
+fn sum_of(page: &str, name: &str) -> Option<u64> {
     let rows = page.lines().filter(|line| line.split(['{', ' ']).next() == Some(name));
-    Ok(rows.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum())
+    let values: Vec<u64> = rows.filter_map(|line| line.rsplit(' ').next()?.parse().ok()).collect();
+    (!values.is_empty()).then(|| values.iter().sum())
 }
 
 /// Groups of the hub that REST still finds, in words.
@@ -138,5 +146,11 @@ mod tests {
         let wanted = ["s{core=\"0\"} 3 instead of 1", "h{hub=\"x y\"} 2 instead of 0"];
         assert_eq!(base.difference(&later), wanted);
         assert_eq!(later.difference(&base).len(), 2);
+    }
+
+    #[test]
+    fn a_family_is_summed_and_a_missing_one_is_not_0() {
+        let page = "# TYPE a counter\na_total{core=\"0\"} 5\na_total{core=\"1\"} 2\na_total_more 9\n# EOF\n";
+        assert_eq!((sum_of(page, "a_total"), sum_of(page, "a")), (Some(7), None));
     }
 }

@@ -22,9 +22,10 @@ pub(crate) struct Slope {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Holds,
-    /// More than the scatter explains.
+    /// More than is allowed, by more than the scatter explains.
     Grows,
-    /// The scatter is wider than what is allowed: whatever the slope is, it is not known.
+    /// More than is allowed, but the scatter could explain it; or the scatter is wider than what is allowed: whatever
+    /// the slope is, it is not known.
     Undecided,
 }
 
@@ -32,7 +33,7 @@ impl Slope {
     pub(crate) fn verdict(&self, per_hour_max: f64) -> Verdict {
         if self.per_hour - self.error > per_hour_max {
             Verdict::Grows
-        } else if self.error > per_hour_max {
+        } else if self.per_hour > per_hour_max || self.error > per_hour_max {
             Verdict::Undecided
         } else {
             Verdict::Holds
@@ -119,6 +120,14 @@ mod tests {
         assert_eq!(verdict(50.0, 33.7), Verdict::Grows);
         assert_eq!([verdict(0.9, 0.3), verdict(-0.2, 1.0)], [Verdict::Holds; 2]);
         assert_eq!(verdict(1.5, 0.4), Verdict::Grows);
+    }
+
+    /// 1.5 ± 1.0 passed as at most 1.0.
+    #[test]
+    fn a_slope_over_the_bound_never_holds() {
+        let verdict = |per_hour, error| Slope { per_hour, error, minutes: 15 }.verdict(1.0);
+        assert_eq!([verdict(1.5, 1.0), verdict(1.1, 0.2)], [Verdict::Undecided; 2]);
+        assert_eq!([verdict(1.0, 1.0), verdict(1.0, 0.0)], [Verdict::Holds; 2]);
     }
 
     /// Against a table of the distribution.

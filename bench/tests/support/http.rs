@@ -19,14 +19,27 @@ pub(crate) fn is_request(socket: &TcpStream) -> bool {
     socket.peek(&mut start).is_ok() && start == *b"POST"
 }
 
-/// Answers requests until the socket ends.
-pub(crate) fn serve(mut socket: &TcpStream, mut answer: impl FnMut(&Request) -> u16) {
+/// Whether it is a look at the metrics page. Nothing is taken.
+pub(crate) fn is_scrape(socket: &TcpStream) -> bool {
+    let mut start = [0; 12];
+    socket.peek(&mut start).is_ok() && start == *b"GET /metrics"
+}
+
+/// Answers one such look with all that the generator asks for by name.
+pub(crate) fn serve_metrics(mut socket: &TcpStream) {
+    // The generator may have gone; with what it sent unread, the end would be a reset.
+    let _ = socket.read(&mut [0; 4096]);
+    let _ = socket.write_all(b"HTTP/1.1 200 OK\r\n\r\nringhub_turns_long_total 0\n");
+}
+
+/// Answers requests until the socket ends, or one is to have no answer.
+pub(crate) fn serve(mut socket: &TcpStream, mut answer: impl FnMut(&Request) -> Option<u16>) {
     let mut bytes = Vec::new();
     let mut chunk = [0; 64 * 1024];
     loop {
         while let Some((request, len)) = parse(&bytes) {
             bytes.drain(..len);
-            let status = answer(&request);
+            let Some(status) = answer(&request) else { return };
             let head = format!("HTTP/1.1 {status} Whatever\r\nContent-Length: 0\r\n\r\n");
             if socket.write_all(head.as_bytes()).is_err() {
                 return;

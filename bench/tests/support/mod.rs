@@ -52,6 +52,12 @@ pub(crate) enum Fault {
     KeepAll,
     /// Leaves out one message to a reader that does not read, and its id.
     StalledLoses,
+    /// Says nothing to anybody for [`PAUSE`].
+    Pause,
+    /// Ends the connection of the [`FAULT_AT`]th request without an answer.
+    EndRequests,
+    /// Answers every upgrade from the [`FAULT_AT`]th on with 401.
+    RefuseLater,
     /// Refuses the first recovery.
     RefuseRecovery,
     /// Leaves out of a replay a message that was never sent.
@@ -64,6 +70,9 @@ pub(crate) enum Fault {
 
 /// In the middle of a burst of eight, and not among the last messages of a round.
 pub(crate) const FAULT_AT: u64 = 29;
+
+/// Longer than anything else that a test waits for, but patience.
+pub(crate) const PAUSE: Duration = Duration::from_millis(800);
 
 /// Bytes kept for a plain reader that does not read, before it is cut off.
 const QUEUED_MAX: usize = 256 * 1024;
@@ -238,13 +247,16 @@ impl State {
         if http::is_request(&socket) {
             return http::serve(&socket, |request| self.on_request(request));
         }
+        if http::is_scrape(&socket) {
+            return http::serve_metrics(&socket);
+        }
         let writing = socket.try_clone().unwrap();
         let mut uri = String::new();
         let mut kind = Kind::Bare;
         // Taken before the client hears that it is in: nothing is published before it is a member.
         let mut groups = None;
         let accepted = tungstenite::accept_hdr(socket, |request: &Request, mut response: Response| {
-            if self.fault == Fault::Refuse {
+            if self.fault == Fault::Refuse || self.fault == Fault::RefuseLater && number >= FAULT_AT {
                 let mut refusal = ErrorResponse::new(Some("no such key".into()));
                 *refusal.status_mut() = tungstenite::http::StatusCode::UNAUTHORIZED;
                 return Err(refusal);
@@ -281,6 +293,8 @@ impl State {
                     }
                     break;
                 }
+                // Answered by the library.
+                Ok(Message::Ping(_)) => {}
                 Ok(other) => panic!("the generator sent {other:?}"),
                 Err(_) => break,
             }
@@ -373,13 +387,16 @@ impl State {
         !self.happened.swap(true, SeqCst)
     }
 
-    /// Sends as a REST request asks; its status.
-    fn on_request(&self, request: &http::Request) -> u16 {
+    /// Sends as a REST request asks; its status, or none if the connection is to end.
+    fn on_request(&self, request: &http::Request) -> Option<u16> {
         let count = self.requests.fetch_add(1, SeqCst) + 1;
         let audience = format!("http://{}{}", self.host, request.target);
         assert_eq!(token_claims(&request.bearer)["aud"], *audience, "the audience is the URL");
         if self.fault == Fault::RefuseRequest && count == FAULT_AT {
-            return 503;
+            return Some(503);
+        }
+        if self.fault == Fault::EndRequests && count == FAULT_AT {
+            return None;
         }
         let hub = hub_of(&request.target);
         let path = request.target.strip_prefix(&format!("/api/hubs/{hub}/")).unwrap();
@@ -389,7 +406,7 @@ impl State {
             ["groups", group, ""] => self.publish(hub, group, From::Rest, &request.body),
             _ => panic!("the generator asked for {path}"),
         }
-        202
+        Some(202)
     }
 
     fn on_text(&self, uri: &str, member: &Arc<Mutex<Member>>, text: &str) {
@@ -425,19 +442,23 @@ impl State {
                 member.log.retain(|logged| logged.id > id);
                 self.sequence_acks.fetch_add(1, SeqCst);
             }
+            // Nobody wants it.
+            "event" if request["event"] == "flood" => {}
             "event" => {
                 assert_eq!((&request["event"], &request["dataType"]), (&"echo".into(), &"text".into()));
                 self.give_back(member, request["data"].as_str().unwrap());
             }
-            "leaveGroup" => {
+            verb @ ("joinGroup" | "leaveGroup") => {
                 let mut groups = self.groups.lock().unwrap();
-                groups
-                    .members
-                    .get_mut(&format!("{}/{group}", hub_of(uri)))
-                    .unwrap()
-                    .retain(|other| !Arc::ptr_eq(other, member));
-                let ack = json!({ "type": "ack", "ackId": request["ackId"], "success": true });
-                member.lock().unwrap().say(ack.to_string());
+                if verb == "joinGroup" {
+                    groups.join(hub_of(uri), group, member);
+                } else if let Some(members) = groups.members.get_mut(&format!("{}/{group}", hub_of(uri))) {
+                    members.retain(|other| !Arc::ptr_eq(other, member));
+                }
+                if let Some(id) = request["ackId"].as_u64() {
+                    let ack = json!({ "type": "ack", "ackId": id, "success": true });
+                    member.lock().unwrap().say(ack.to_string());
+                }
             }
             other => panic!("the generator sent {other}"),
         }
@@ -487,13 +508,18 @@ impl Member {
         if now && fault == Fault::DropOne {
             return false;
         }
+        if now && fault == Fault::Pause {
+            // Whoever publishes holds the lock, for which everybody else waits.
+            std::thread::sleep(PAUSE);
+        }
         self.last_id += 1 + u64::from(now && fault == Fault::SkipId);
         let queued = self.transport.as_ref().map_or(0, |transport| transport.queued.load(SeqCst));
         if fault == Fault::StalledLoses && queued > QUEUED_MAX && state.once() {
             return false;
         }
-        let damaged = format!("{}!", &data[..data.len() - 1]);
-        let data = if now && fault == Fault::DamageOne { &damaged } else { data };
+        let is_damaged = now && fault == Fault::DamageOne;
+        let damaged = if is_damaged { format!("{}!", &data[..data.len() - 1]) } else { String::new() };
+        let data = if is_damaged { &damaged } else { data };
         let id = if self.kind == Kind::Reliable {
             format!(r#","sequenceId":{}"#, self.last_id)
         } else {
