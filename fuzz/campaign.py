@@ -66,6 +66,10 @@ def main():
 
     if arguments.verb == "run":
         run(targets, arguments)
+        bad = [target.name for target in targets if target.is_broken or target.findings()]
+        if bad:
+            print_status(targets)
+            sys.exit(f"findings, or ended badly: {', '.join(bad)}")
     elif arguments.verb == "minimise":
         for target in targets:
             target.minimise()

@@ -6,7 +6,9 @@ use jwks::{Distrust, JwksError, KEYS_MAX, KeySet};
 use libfuzzer_sys::fuzz_target;
 use num_bigint::BigUint;
 use ringhub_protocol::auth::token::{Algorithm, KID_BYTES_MAX, Unverified};
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
+use std::fmt;
 
 // As it stands: the rest of the relay is not wanted here.
 #[allow(dead_code)]
@@ -28,8 +30,13 @@ fuzz_target!(|bytes: &[u8]| {
     let usable: Vec<(Algorithm, Option<&str>)> = keys.iter().filter_map(usable).collect();
     match &set {
         Err(JwksError::TooMany) => assert!(keys.len() > KEYS_MAX),
-        // A member that is there twice.
-        Err(JwksError::Malformed) => {}
+        Err(JwksError::Malformed) => {
+            let Names(names) = serde_json::from_slice(document).expect("an object, as it has keys");
+            assert!(
+                names.iter().filter(|name| *name == "keys").count() > 1,
+                "one list of keys is well formed"
+            );
+        }
         Err(JwksError::NoneUsable) => assert!(usable.is_empty() || !all_are_objects),
         Ok(set) => {
             assert!(keys.len() <= KEYS_MAX && !set.is_empty() && set.fetched_unix() == 7);
@@ -51,6 +58,29 @@ fuzz_target!(|bytes: &[u8]| {
         assert_eq!(verdict, Err(Distrust::UnknownKey), "a public key is no secret");
     }
 });
+
+/// The names of an object's members, as often as they are there.
+struct Names(Vec<String>);
+
+impl<'de> Deserialize<'de> for Names {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members;
+        impl<'de> Visitor<'de> for Members {
+            type Value = Names;
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Names, A::Error> {
+                let mut names = Vec::new();
+                while let Some((name, IgnoredAny)) = map.next_entry()? {
+                    names.push(name);
+                }
+                Ok(Names(names))
+            }
+        }
+        deserializer.deserialize_map(Members)
+    }
+}
 
 /// What a key is good for, as RFC 7517 and 7518 have it.
 fn usable(key: &Value) -> Option<(Algorithm, Option<&str>)> {

@@ -53,7 +53,7 @@ fuzz_target!(|input: (Vec<Answer<'_>>, u8)| {
             let pair = [read.name, "=", read.value].concat();
             assert!(pairs(&sent).any(|sent| sent == pair), "{pair} was set: {sent:?}");
         }
-        kept.push((from, read));
+        kept.push((from, read, now));
     }
     let to = uri(to);
     let Some(sent) = jar.header(&to, now) else { return };
@@ -62,8 +62,9 @@ fuzz_target!(|input: (Vec<Answer<'_>>, u8)| {
     for pair in pairs {
         let may = kept
             .iter()
-            .any(|(from, read)| [read.name, "=", read.value].concat() == pair && read.may_go(from, &to));
-        assert!(may, "{pair} is not for {to}");
+            .filter(|(from, read, _)| [read.name, "=", read.value].concat() == pair && read.may_go(from, &to))
+            .any(|(_, read, set)| !read.is_over(now - set));
+        assert!(may, "{pair} is not for {to}, or not any more");
     }
 });
 
@@ -98,6 +99,16 @@ impl<'a> Read<'a> {
     fn all(&self, name: &str) -> impl Iterator<Item = &'a str> {
         let these = self.attributes.iter().filter(move |attribute| attribute.0 == name);
         these.map(|attribute| attribute.1).collect::<Vec<_>>().into_iter()
+    }
+
+    /// Whether its time is over after so many seconds: by every `Max-Age` it has, if each is a number.
+    fn is_over(&self, age: u64) -> bool {
+        let mut ages = self.all("max-age").peekable();
+        let is_short = |max: &str| {
+            let is_number = !max.is_empty() && max.bytes().all(|byte| byte.is_ascii_digit());
+            is_number && max.parse().is_ok_and(|max: u64| max <= age)
+        };
+        ages.peek().is_some() && ages.all(is_short)
     }
 
     /// Whether what came from there may go there.
