@@ -126,8 +126,8 @@ impl Io {
         while let Some((_, key)) = self.paused.pop_front_if(|(at, _)| *at <= self.now) {
             self.resume(key);
         }
-        // What is resumed was in the kernel's hands: it goes back there, and nothing else is to be done for it.
-        debug_assert!(!wait || (self.pumping.is_empty() && self.outcomes.is_empty()), "a wait for nothing");
+        // Should that have found something to do, it is not slept on.
+        let wait = wait && self.pumping.is_empty() && self.outcomes.is_empty();
         self.arm_all();
         self.ring.submit(wait, timeout);
         self.settle();
