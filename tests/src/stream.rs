@@ -1,7 +1,7 @@
 //! A client's socket, with TLS or without.
 
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -135,9 +135,16 @@ impl Stream {
 
 impl Read for Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Plain(tcp) => tcp.read(buffer),
-            Self::Tls(stream) => stream.read(buffer),
+        loop {
+            let read = match self {
+                Self::Plain(tcp) => tcp.read(buffer),
+                Self::Tls(stream) => stream.read(buffer),
+            };
+            // A machine that is paused and goes on interrupts reads that have a deadline (signal(7)).
+            match read {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                other => return other,
+            }
         }
     }
 }
