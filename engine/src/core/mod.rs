@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `host` | starting and joining cores; glommio lives there and only there |
 //! | `turn` | the loop: completions, mesh, timers, flush, submit |
+//! | `input` | what sockets say, by what they are |
 //! | `doors` | accepting sockets, and stopping |
 //! | `drain` | closing clients over a window before that |
 //! | `relief` | what it does when memory is short |
@@ -25,6 +26,7 @@ pub(crate) mod drain;
 pub(crate) mod faults;
 pub(crate) mod host;
 pub(crate) mod hubs;
+mod input;
 pub(crate) mod io;
 pub(crate) mod line;
 pub(crate) mod mesh;

@@ -16,18 +16,16 @@ use crate::core::mesh::{Mesh, Note};
 use crate::core::receive::Received;
 use crate::core::ring::{Completion, Op, Ring};
 use crate::core::settings::Settings;
-use crate::core::socket::{Client, End, Kind, Socket, flag};
+use crate::core::socket::{End, Kind, Socket};
 use crate::net::accept::Door;
-use crate::net::client::{Said, listen};
 use crate::net::gate::Gate;
 use crate::net::tls::FailureClass;
 use crate::net::{HttpAnswer, HttpFactory};
 use arc_swap::ArcSwap;
 use ringhub_hub::effect::CloseCategory;
 use ringhub_hub::{CloseHow, CoreId, Effects, Input, SharedDeflater, SocketKey, Time, Transport};
-use ringhub_protocol::ws::deflate::InflateCounts;
 use ringhub_protocol::ws::frame::write_frame;
-use ringhub_protocol::ws::{Event, Inflater, Opcode};
+use ringhub_protocol::ws::{Inflater, Opcode};
 use std::collections::{HashMap, VecDeque};
 use std::io::Read;
 use std::os::fd::AsRawFd;
@@ -36,7 +34,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Input bytes, inflated ones too, after which a turn is flushed early, so that its log stays bounded.
-const TURN_BYTES: usize = 256 << 10;
+pub(super) const TURN_BYTES: usize = 256 << 10;
 /// Longest wait while a batch has no room at its receiver.
 const STUCK_WAIT: Duration = Duration::from_millis(1);
 /// A turn that takes longer is counted, in milliseconds (`turns_long` says this figure).
@@ -376,167 +374,6 @@ impl Core {
         while matches!(self.bell.read(&mut rung), Ok(64)) {}
         self.heed();
         self.io.ring.poll_bell(self.bell.as_raw_fd());
-    }
-
-    // Input.
-
-    /// Bytes as they came over the wire. A PROXY header stands in front of TLS, in plain.
-    pub(crate) fn raw_input(&mut self, key: SocketKey, bytes: &mut [u8]) {
-        if self.io.sockets.hot[key.slot as usize].flags & flag::TLS == 0 || self.awaits_proxy_header(key) {
-            self.input(key, bytes);
-        } else {
-            self.sealed_input(key, bytes);
-        }
-    }
-
-    fn awaits_proxy_header(&self, key: SocketKey) -> bool {
-        self.io.sockets.peek(key).is_some_and(|socket| matches!(socket.kind, Kind::Proxy))
-    }
-
-    /// Plain bytes of a socket.
-    pub(crate) fn input(&mut self, key: SocketKey, bytes: &mut [u8]) {
-        let Some(socket) = self.io.sockets.get(key) else { return };
-        match &mut socket.kind {
-            // What came before it is not taken yet.
-            Kind::Client(_) | Kind::Echo(_) if socket.unread.is_some() => self.io.park(key, bytes),
-            Kind::Client(client) if client.is_paused() => self.io.park(key, bytes),
-            Kind::Client(_) => {
-                let taken = self.client_input(key, bytes);
-                if taken < bytes.len() {
-                    self.io.park(key, &bytes[taken..]);
-                    if !self.holding {
-                        self.resume.push_back(key);
-                    }
-                }
-            }
-            Kind::Echo(_) => self.echo_input(key, bytes),
-            Kind::Proxy => self.proxy_input(key, bytes),
-            Kind::Head => self.head_input(key, bytes),
-            Kind::Http(_) => self.http_input(key, bytes),
-            Kind::Closing(_) => self.closing_input(key, bytes),
-            Kind::Opening => self.io.park(key, bytes),
-        }
-    }
-
-    /// Takes what a socket sent earlier.
-    fn resume_input(&mut self, key: SocketKey) {
-        let Some(socket) = self.io.sockets.get(key) else { return };
-        if matches!(socket.kind, Kind::Head) {
-            return self.read_head(key);
-        }
-        if matches!(&socket.kind, Kind::Client(client) if client.is_paused()) {
-            // Its hub says when, or memory does.
-            return;
-        }
-        if matches!(socket.kind, Kind::Http(_)) {
-            return self.http_progress(key);
-        }
-        let Some(mut unread) = socket.unread.take() else { return self.io.arm(key) };
-        self.turn_bytes += unread.len();
-        self.input(key, &mut unread);
-        if let Some(socket) = self.io.sockets.get(key)
-            && socket.unread.is_none()
-        {
-            if socket.ended { self.ended(key) } else { self.io.arm(key) }
-        }
-    }
-
-    /// What a client said; returns how many bytes were taken (all, unless another core is behind, or they inflated to
-    /// more than a turn takes).
-    fn client_input(&mut self, key: SocketKey, bytes: &mut [u8]) -> usize {
-        let limits = self.settings.sockets.decoder;
-        let Some(Socket { kind: Kind::Client(client), .. }) = self.io.sockets.get(key) else {
-            return bytes.len();
-        };
-        client.heard = true;
-        client.pings_missed = 0;
-        let Client { hub, connection, subprotocol, .. } = *client;
-        let mut decoder = std::mem::take(&mut client.decoder);
-        let mut inflater = std::mem::take(&mut self.inflater);
-        let from = Transport { connection, socket: key };
-        let (mut taken, mut messages) = (0, 0);
-        self.holding = false;
-        // A few bytes can inflate to very many, and the turn's log must stay bounded.
-        let is_deflated = decoder.is_deflated();
-        let is_over = |inflater: &Inflater| is_deflated && inflater.has_inflated(TURN_BYTES);
-        while taken < bytes.len() && self.admits() && !self.holding && !is_over(&inflater) {
-            match listen(&mut decoder, &mut bytes[taken..], &limits, &mut inflater, subprotocol) {
-                Ok((consumed, said)) => {
-                    taken += consumed;
-                    let Some(said) = said else { continue };
-                    messages += 1;
-                    if self.short_of_memory && said.takes_memory_unasked() {
-                        self.slow_down(key);
-                    }
-                    match said {
-                        Said::Message(message) => self.feed(hub, Input::Message(from, message)),
-                        Said::Raw(data) => self.feed(hub, Input::Raw(from, data)),
-                        Said::Ping(payload) => {
-                            let mut pong = Vec::with_capacity(2 + payload.len());
-                            write_frame(&mut pong, Opcode::Pong, payload);
-                            self.feed(hub, Input::Control(from, &pong));
-                        }
-                        Said::Pong => messages -= 1,
-                        Said::Close(code) => self.feed(hub, Input::ClientClose(from, code)),
-                    }
-                }
-                Err(broken) => {
-                    let counters = &self.io.shared.counters;
-                    // Those in front of it were good.
-                    counters.messages_in.add(messages);
-                    if broken.panicked { &counters.panics } else { &counters.faults }.add(1);
-                    if !broken.panicked {
-                        self.inflater = inflater;
-                        self.count_inflated();
-                    }
-                    self.feed(hub, Input::Fault(from, broken.code, &broken.reason));
-                    self.hear_no_more(key);
-                    return bytes.len();
-                }
-            }
-        }
-        self.io.shared.counters.messages_in.add(messages);
-        self.inflater = inflater;
-        let inflated = if is_deflated { self.count_inflated() } else { 0 };
-        decoder.release();
-        if let Some(Socket { kind: Kind::Client(client), .. }) = self.io.sockets.get(key) {
-            client.decoder = decoder;
-            if client.meter.as_ref().is_some_and(|meter| !meter.take(taken + inflated, self.now)) {
-                self.feed(hub, Input::Throttled(from));
-            }
-        }
-        taken
-    }
-
-    /// Counts what was inflated, and gives back the memory of a large message. Returns by how many bytes that was more
-    /// than came in.
-    pub(crate) fn count_inflated(&mut self) -> usize {
-        let InflateCounts { messages, bytes_in, bytes_out, refused } = self.inflater.take_counts();
-        let counters = &self.io.shared.counters;
-        counters.messages_inflated.add(messages);
-        counters.inflate_bytes_in.add(bytes_in);
-        counters.inflate_bytes_out.add(bytes_out);
-        counters.inflate_refused.add(refused);
-        self.inflater.release();
-        let grown = bytes_out.saturating_sub(bytes_in) as usize;
-        self.turn_bytes += grown;
-        grown
-    }
-
-    /// Waits for the peer's close frame.
-    fn closing_input(&mut self, key: SocketKey, mut bytes: &mut [u8]) {
-        let limits = self.settings.sockets.decoder;
-        let Some(socket) = self.io.sockets.get(key) else { return };
-        let Kind::Closing(Some(decoder)) = &mut socket.kind else { return };
-        while !bytes.is_empty() {
-            let consumed = match decoder.next(bytes, &limits) {
-                Ok(step) if matches!(step.event, Some(Event::Close { .. })) => return self.io.farewell(key),
-                Ok(step) => step.consumed,
-                Err(_) => return self.io.finish(key),
-            };
-            bytes = &mut bytes[consumed..];
-        }
-        decoder.release();
     }
 
     // Ends.
