@@ -65,6 +65,13 @@ impl Bystanders {
         Ok(Self { first, sent: 0, due: [0; MEMBERS], next_ns, latency, wrong: 0 })
     }
 
+    /// How long a turn that would wait for `most` may wait now: their next message is due by the clock, and what it is
+    /// late by would be taken for the server's. The last two milliseconds are spent polling, as waits end on whole ones.
+    pub(crate) fn wait(&self, most: Duration, now_ns: u64) -> Duration {
+        let wait = Duration::from_nanos(self.next_ns.saturating_sub(now_ns));
+        if wait < Duration::from_millis(2) { Duration::ZERO } else { most.min(wait / 2) }
+    }
+
     /// Publishes what is due.
     pub(crate) fn tend(&mut self, swarm: &mut Swarm) -> Result<(), Error> {
         let mut payload = Vec::new();
@@ -125,6 +132,22 @@ impl Bystanders {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What everybody was late by in a calm, up to a whole period, was how long the generator had slept.
+    #[test]
+    fn nobody_sleeps_over_what_is_due() {
+        let bystanders = Bystanders {
+            first: 0,
+            sent: 0,
+            due: [0; MEMBERS],
+            next_ns: 9_000_000,
+            latency: facts::latencies(),
+            wrong: 0,
+        };
+        let wait = |most, now_ns| bystanders.wait(Duration::from_millis(most), now_ns).as_micros();
+        assert_eq!([wait(10, 0), wait(10, 5_000_000), wait(1, 0)], [4_500, 2_000, 1_000]);
+        assert_eq!([wait(10, 7_000_001), wait(10, 9_000_000), wait(10, u64::MAX)], [0; 3]);
+    }
 
     /// A message that came again a thousand later counted as a thousand.
     #[test]

@@ -280,6 +280,7 @@ impl<'a> Flood<'a> {
 
     fn turn(&mut self, wait: Duration, is_flooding: bool) -> Result<(), Error> {
         let bystanders = &mut self.bystanders;
+        let wait = bystanders.wait(wait, self.swarm.now_ns());
         self.swarm.pump(wait, &mut |delivery| {
             // What flooders are sent is theirs.
             bystanders.receive(&delivery);

@@ -308,6 +308,7 @@ impl Storm<'_> {
 
     fn pump(&mut self, wait: Duration) -> Result<(), Error> {
         let (stray, bystanders) = (&mut self.stray, &mut self.bystanders);
+        let wait = bystanders.as_ref().map_or(wait, |bystanders| bystanders.wait(wait, self.swarm.now_ns()));
         self.swarm.pump(wait, &mut |delivery| {
             let is_theirs = bystanders.as_mut().is_some_and(|bystanders| bystanders.receive(&delivery));
             *stray += u64::from(!is_theirs);
