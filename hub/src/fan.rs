@@ -22,7 +22,7 @@ use crate::flush::Flush;
 use crate::group::{Membership, TOMBSTONE};
 use crate::mixed::{What, note};
 use crate::stamp::Arena;
-use crate::turn::{Stage, Turn};
+use crate::turn::{Stage, Stream, Turn};
 use std::ops::Range;
 
 /// Publications that gather behind a fan beyond these bytes have it finished at once: members get them in one
@@ -32,12 +32,14 @@ pub(crate) const HELD_BYTES_MAX: usize = 256 << 10;
 pub(crate) const LOG_BYTES_MAX: usize = 16 << 20;
 /// A log beyond this position is finished at once, so that positions never wrap.
 pub(crate) const POSITIONS_MAX: u32 = 1 << 31;
+/// For each so many bytes a member counts as one send more: the kernel copies them for each.
+const SEND_BYTES: u32 = 32 << 10;
 
 /// How much one flush may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget {
-    /// Members that fan-outs may serve: for most of them that is one send each. Answers, messages to users and
-    /// connections, members that left, and fan-outs of [`Budget::whole`] are always served.
+    /// Members that fan-outs may serve: for most of them that is one send each, and one more for each 32 KiB. Answers,
+    /// messages to users and connections, members that left, and fan-outs of [`Budget::whole`] are always served.
     pub sends: u32,
     /// A fan-out to at most so many members is never cut.
     pub whole: u32,
@@ -74,12 +76,13 @@ impl Flush<'_> {
             }
             let group = &mut groups[stream.group as usize];
             let members = group.len();
+            let sends = members.saturating_mul(weight(stream));
             if group.fan.is_some() {
                 stream.stage = Stage::Held;
-            } else if members <= budget.whole || members <= left {
+            } else if members <= budget.whole || sends <= left {
                 stream.stage = Stage::Open;
-                left = left.saturating_sub(members);
-                self.served += members;
+                left = left.saturating_sub(sends);
+                self.served = self.served.saturating_add(sends);
             } else {
                 stream.stage = Stage::Fan;
                 stream.cursors = [0; Format::COUNT];
@@ -139,12 +142,13 @@ impl Flush<'_> {
             let forced = held.is_some_and(|held| {
                 held.entries.len() > 1 && held.encoded.iter().any(|e| e.bytes.len() > HELD_BYTES_MAX)
             });
-            let share = if forced { u32::MAX } else { (left / waiting).max(1).min(left) };
+            let weight = weight(fan);
+            let share = if forced { u32::MAX } else { (left / waiting / weight).max(1).min(left) };
             self.forced |= forced;
             waiting -= 1;
-            let served = self.slice(at, share, arena);
-            left = left.saturating_sub(served);
-            self.served += served;
+            let sends = self.slice(at, share, arena).saturating_mul(weight);
+            left = left.saturating_sub(sends);
+            self.served = self.served.saturating_add(sends);
         }
     }
 
@@ -277,6 +281,12 @@ impl Flush<'_> {
         self.turn.open = kept;
         self.turn.clear();
     }
+}
+
+/// As how many sends each member of the stream counts.
+fn weight(stream: &Stream) -> u32 {
+    let bytes = stream.encoded.iter().filter_map(|encoded| encoded.ends.last()).max();
+    1 + bytes.map_or(0, |bytes| bytes / SEND_BYTES)
 }
 
 #[cfg(test)]

@@ -46,7 +46,7 @@ pub(crate) struct Flush<'a> {
     pub(crate) counters: &'a mut Counters,
     /// Sessions over a bound, to be ended by the next timeout.
     pub(crate) overflowed: &'a mut Vec<ConnectionKey>,
-    /// Receivers served so far.
+    /// Sends made so far, as [`Budget`] counts them.
     pub(crate) served: u32,
     /// Whether a bound made it serve more than the budget allows.
     pub(crate) forced: bool,
@@ -72,7 +72,7 @@ impl Flush<'_> {
         }
         self.mixed(&mut arena);
         arena.emit();
-        self.served += self.scratch.mixed.len() as u32;
+        self.served = self.served.saturating_add(self.scratch.mixed.len() as u32);
         self.scratch.mixed.clear();
         self.scratch.refs.clear();
         self.scratch.frames = Chunk::default();

@@ -446,7 +446,7 @@ impl Hub {
 
     /// Ends the turn: walks the receivers once and hands their bytes to `sink`. Fan-outs too large for `budget`
     /// are delivered in slices: until they are finished [`Hub::is_dirty`] holds, and each flush serves some.
-    /// Returns roughly how many receivers it served.
+    /// Returns roughly how many sends that was, as the budget counts them.
     pub fn flush(&mut self, now: Time, sink: &mut impl Sink, budget: Budget) -> u32 {
         if !self.turn.is_over_bound() {
             let (served, forced) = self.end_turn(now, sink, budget);
@@ -455,10 +455,10 @@ impl Hub {
             return served;
         }
         self.counters.flushes_forced += 1;
-        let mut served = 0;
+        let mut served: u32 = 0;
         // The second time delivers what was held.
         while self.is_slicing() {
-            served += self.end_turn(now, sink, Budget::UNLIMITED).0;
+            served = served.saturating_add(self.end_turn(now, sink, Budget::UNLIMITED).0);
         }
         served
     }

@@ -409,6 +409,18 @@ fn too_much_behind_a_fan_finishes_it() {
     assert_eq!(bench.hub.counters().flushes_forced, 1);
 }
 
+/// As many members of a large message as of a small one held up everybody else for tenths of a second.
+#[test]
+fn who_gets_a_large_message_counts_for_its_bytes_too() {
+    let (mut bench, publisher, members) = crowd(6);
+    bench.say(publisher, &publish("g", &"x".repeat(70_000), ""));
+    for served in [2, 2, 1, 1] {
+        bench.slice(if served == 2 { 6 } else { 1 });
+        assert_eq!(bench.each(&members).iter().filter(|got| got.len() == 70_000).count(), served);
+    }
+    assert!(!bench.hub.is_dirty());
+}
+
 #[test]
 fn one_large_message_behind_a_fan_waits() {
     let (mut bench, publisher, members) = crowd(3);
