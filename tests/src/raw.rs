@@ -167,6 +167,7 @@ impl RawSocket {
     /// Reads and forgets what has come; does not wait. An error is for the next write to meet.
     pub fn discard(&mut self) {
         self.stream.tcp().set_nonblocking(true).expect("an open socket");
+        self.unread.clear();
         while matches!(self.fill(), Ok(1..)) {
             self.unread.clear();
         }

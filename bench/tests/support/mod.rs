@@ -509,7 +509,7 @@ impl Member {
             return false;
         }
         if now && fault == Fault::Pause {
-            // Whoever publishes holds the lock, for which everybody else waits.
+            // The fault itself: whoever publishes holds the lock, for which everybody else waits.
             std::thread::sleep(PAUSE);
         }
         self.last_id += 1 + u64::from(now && fault == Fault::SkipId);
