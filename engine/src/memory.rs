@@ -36,13 +36,11 @@ use std::time::{Duration, Instant};
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How often the use is read at most. Reading takes some 50 µs.
 const READ_EVERY_MIN: Duration = Duration::from_millis(10);
-/// Bytes that the use grows by at most in one: what the kernel copies from loopback into pages it has to clear.
+/// Bytes that the use grows by at most in a second: what the kernel copies from loopback into pages it has to clear.
 const GROWTH_PER_SECOND: u64 = 1 << 30;
 /// A limit above this is none: what version 1 of control groups says for that.
 const LIMIT_MAX: u64 = 1 << 60;
 
-/// What those are told whose work is refused.
-pub(crate) const SHORT_OF_MEMORY: &str = "The server is short of memory.";
 /// While nothing is short, cores count at every so-many-th look.
 const CALM_LOOKS: u64 = 4;
 

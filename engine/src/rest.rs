@@ -7,7 +7,6 @@
 use crate::auth::{Access, TokenRequest, Verifier};
 use crate::core::counters::CoreShared;
 use crate::drain::Drain;
-use crate::memory::SHORT_OF_MEMORY;
 use crate::net::http::{Answerer, Asker, Reply};
 use crate::net::peer::{Named, Via};
 use crate::net::{HttpAnswer, HttpCall, OwnedContent};
@@ -18,7 +17,7 @@ use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
 use hyper::header::{ALLOW, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode, Uri};
-use ringhub_hub::{Answer, CoreId, MemberPage};
+use ringhub_hub::{Answer, CoreId, MemberPage, SHORT_OF_MEMORY};
 use ringhub_protocol::name::{GroupName, HubName, UserId};
 use ringhub_protocol::pubsub::{Data, Form, Metadata};
 use ringhub_protocol::rest::body::{metadata, payload, payload_type};
@@ -93,31 +92,21 @@ impl RestApi {
                 .map_err(Refusal::from)
                 .and_then(|()| self.take_one(core))
         };
-        let routed =
-            checked.and_then(|()| {
-                let call = self.with_filters(core, |filters| {
-                    route(head.method.as_str(), path, head.uri.query(), filters)
-                })?;
-                let kind = match &call {
-                    Call::Hub {
-                        operation:
-                            Operation::AddToGroup { .. }
-                            | Operation::ChangeGroups { change: GroupChange::Add, .. },
-                        ..
-                    } => {
-                        self.check_memory(core)?;
-                        None
-                    }
-                    Call::Hub { operation: Operation::Send { .. }, .. } => {
-                        self.check_memory(core)?;
-                        let headers =
-                            head.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
-                        Some((payload_type(content_type)?, metadata(headers)?))
-                    }
-                    _ => None,
-                };
-                Ok((call, kind))
-            });
+        let routed = checked.and_then(|()| {
+            let call = self
+                .with_filters(core, |filters| route(head.method.as_str(), path, head.uri.query(), filters))?;
+            if takes_memory(&call) {
+                self.check_memory(core)?;
+            }
+            let kind = match &call {
+                Call::Hub { operation: Operation::Send { .. }, .. } => {
+                    let headers = head.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+                    Some((payload_type(content_type)?, metadata(headers)?))
+                }
+                _ => None,
+            };
+            Ok((call, kind))
+        });
         let (call, kind) = match routed {
             Ok(routed) => routed,
             Err(refusal) => {
@@ -202,7 +191,7 @@ impl RestApi {
         Err(ErrorBody::new(ErrorCode::TooManyRequests, "There are too many calls in a second.").into())
     }
 
-    /// Whether there is memory for new members, or for what a send leaves with slow readers.
+    /// Whether there is memory for a call that takes some.
     fn check_memory(&self, core: CoreId) -> Result<(), Refusal> {
         let shared = &self.filters[usize::from(core.0)].1;
         if !shared.pressure.is_on() {
@@ -345,6 +334,13 @@ fn may_call(access: Access, method: &Method) -> Result<(), ErrorBody> {
         return Ok(());
     }
     Err(ErrorBody::new(ErrorCode::Forbidden, "The token's holder may only read: GET and HEAD."))
+}
+
+/// Whether a call takes memory: for new members, or for what slow readers do not take of a send.
+fn takes_memory(call: &Call) -> bool {
+    use Operation::{AddToGroup, ChangeGroups, Send};
+    let Call::Hub { operation, .. } = call else { return false };
+    matches!(operation, Send { .. } | AddToGroup { .. } | ChangeGroups { change: GroupChange::Add, .. })
 }
 
 /// What a path outside `/api/` says to a request that is no WebSocket.

@@ -111,3 +111,4 @@ pub use limits::Limits;
 pub use outbox::Outbox;
 pub use paged::Paged;
 pub use press::SharedDeflater;
+pub use request::SHORT_OF_MEMORY;

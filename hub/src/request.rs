@@ -14,8 +14,8 @@ use ringhub_protocol::name::{GroupName, UserId};
 use ringhub_protocol::pubsub::{AckError, ClientMessage, Data, Sender};
 use ringhub_protocol::ws::CloseCode;
 
-/// What clients are told whose requests are refused for that.
-const SHORT_OF_MEMORY: &str = "The server is short of memory.";
+/// What is said to whoever is refused for that.
+pub const SHORT_OF_MEMORY: &str = "The server is short of memory.";
 
 impl Hub {
     pub(crate) fn message(
