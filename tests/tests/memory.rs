@@ -44,13 +44,14 @@ fn short_of_memory_new_work_is_refused_and_who_is_there_lives_on() {
     bound(&server, TOO_LITTLE, true);
 
     let send = server.rest("POST", "/api/hubs/chat/groups/g/:send").text("x");
-    let refused = [server.refuse(Client::json(), 503), send.expect(503)];
+    let join = server.rest("PUT", &format!("/api/hubs/chat/groups/new/connections/{}", idle.id()));
+    let refused = [server.refuse(Client::json(), 503), send.expect(503), join.expect(503)];
     for response in &refused {
         assert_eq!(response.header("retry-after"), Some("1"), "{response:?}");
         assert!(response.expect_error("Error.ServiceUnavailable").contains("memory"), "{response:?}");
     }
     assert_eq!(server.metric("ringhub_memory_upgrades_refused_total"), 1);
-    assert_eq!(server.metric("ringhub_memory_calls_refused_total"), 1);
+    assert_eq!(server.metric("ringhub_memory_calls_refused_total"), 2);
     // Calls that take no memory are answered.
     server.rest("HEAD", "/api/hubs/chat/groups/g").expect(200);
 
