@@ -180,6 +180,7 @@ fn recovery_is_nobodys_business_and_its_end_is() {
     assert!(!reason(&disconnected).is_empty());
     let expected =
         ["connect/0", "connected/1", "before/2", "after/3", "after/4", "after/5", "disconnected/6"];
+    handler.calls_at_least(expected.len());
     assert_eq!(order_of(&handler.calls_of(&id)), expected);
     server.open(Client::reliable().recover(&id, "none")).expect_refused_recovery();
 }
