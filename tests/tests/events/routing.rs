@@ -138,9 +138,9 @@ fn a_reload_changes_the_handlers_of_those_who_are_there() {
     alice.expect_ack(2);
     alice.close(1000);
     server.connect(Client::json()).close(1000);
-    assert_eq!(super::told(&before), ["connect/0", "connected/1", "e/2"]);
+    assert_eq!(told(&before), ["connect/0", "connected/1", "e/2"]);
     // The connection is the same, and so is its counting.
-    assert_eq!(super::told(&after), ["e/3"]);
+    assert_eq!(told(&after), ["e/3"]);
     assert_eq!(after.calls()[0].text(), "2");
     // None at all.
     fs::write(server.config(), "").unwrap();
