@@ -62,6 +62,34 @@ fn decode(criterion: &mut Criterion) {
             BatchSize::SmallInput,
         );
     });
+
+    // As many pieces as a message may have, with nothing in them or a byte each (check 22).
+    let pieces = LIMITS.fragments_max as usize;
+    group.throughput(Throughput::Elements(pieces as u64));
+    for (name, piece) in [
+        ("16384_empty_pieces", &[0, 0x80, 1, 2, 3, 4][..]),
+        ("16384_pieces_of_1", &[0, 0x81, 1, 2, 3, 4, b'x']),
+    ] {
+        let mut many = piece.repeat(pieces);
+        many[0] = 1;
+        group.bench_function(name, |bencher| {
+            let mut decoder = Decoder::new();
+            bencher.iter_batched_ref(
+                || many.clone(),
+                |input| {
+                    let mut at = 0;
+                    while let Some(rest) = input.get_mut(at..).filter(|rest| !rest.is_empty()) {
+                        let Ok(step) = decoder.next(rest, &LIMITS) else { break };
+                        at += step.consumed;
+                    }
+                    assert_eq!(at, many.len());
+                    decoder.release();
+                    decoder = Decoder::new();
+                },
+                BatchSize::LargeInput,
+            );
+        });
+    }
     group.finish();
 }
 
