@@ -29,7 +29,7 @@ TREE = Path(__file__).resolve().parent
 TRIPLE = f"{os.uname().machine}-unknown-linux-gnu"
 
 # What one corpus in the tree may have; the smallest inputs that reach every edge are far below both.
-FILES_MAX = 500
+FILES_MAX = 800
 BYTES_MAX = 200 * 1024
 # One input: beyond this a target is slow, not deeper.
 INPUT_BYTES_MAX = 4096
@@ -174,13 +174,18 @@ class Target:
 
     def minimise(self):
         """The campaign's corpus and the tree's become the few small inputs that reach every edge of either."""
-        smallest = self.corpus.with_name(self.name + ".smallest")
-        shutil.rmtree(smallest, ignore_errors=True)
-        smallest.mkdir()
+        smallest, known = (self.corpus.with_name(f"{self.name}.{what}") for what in ("smallest", "known"))
+        for folder in smallest, known:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+        # A campaign that goes on meanwhile takes away inputs for which it finds smaller ones.
+        for input in self.corpus.iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                os.link(input, known / input.name)
         # Without counters an input is kept for the edges it reaches, not for how often it does.
         command = [self.binary, "-set_cover_merge=1", "-use_counters=0", f"-max_len={INPUT_BYTES_MAX}"]
         command += [f"-report_slow_units={INPUT_SECONDS_MAX}"]
-        command += [f"-artifact_prefix={self.found}/", smallest, self.kept, self.corpus]
+        command += [f"-artifact_prefix={self.found}/", smallest, self.kept, known]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         inputs = sorted(smallest.iterdir(), key=lambda input: input.stat().st_size)
         size = sum(input.stat().st_size for input in inputs)
@@ -190,7 +195,8 @@ class Target:
             old.unlink()
         for input in inputs:
             shutil.copyfile(input, self.kept / input.name)
-        shutil.rmtree(smallest)
+        for folder in smallest, known:
+            shutil.rmtree(folder)
 
 
 def run(targets, arguments):
