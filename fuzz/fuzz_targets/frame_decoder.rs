@@ -1,10 +1,13 @@
 //! Bytes as a client's frames: the decoder against itself in other splits, and against tungstenite.
 //!
 //! The first byte chooses: even, the rest is a stream as it is; odd, it describes messages that are written
-//! as a well-formed stream. Bytes 1 to 4 are the lengths of the pieces the stream is cut into.
+//! as a well-formed stream; with its second bit, messages have few fragments at most. Bytes 1 to 4 are the lengths of
+//! the pieces the stream is cut into.
 //!
 //! What we take, tungstenite must take as the same messages. What we refuse it must refuse too, or still wait
 //! for the end of the frame; except for what it is known not to check ([`is_known_leniency`]).
+//!
+//! And what we write it reads, however long we thought it would be.
 #![no_main]
 
 use std::io::{self, Read, Write};
@@ -17,10 +20,14 @@ use tungstenite::{Error, Message};
 
 const MESSAGE_BYTES_MAX: usize = 4096;
 
-const LIMITS: DecoderLimits = DecoderLimits { message_bytes_max: MESSAGE_BYTES_MAX, fragments_max: u32::MAX };
+/// More than a well-formed stream has.
+const FRAGMENTS_MAX: u32 = 5;
 
 fuzz_target!(|input: &[u8]| {
     let Some((&[choice, lens @ ..], rest)) = input.split_first_chunk::<5>() else { return };
+    let fragments_max = if choice & 2 == 0 { u32::MAX } else { FRAGMENTS_MAX };
+    let limits = DecoderLimits { message_bytes_max: MESSAGE_BYTES_MAX, fragments_max };
+    check_written(rest, lens);
     let (stream, sent) = if choice % 2 == 0 {
         (rest.to_vec(), None)
     } else {
@@ -30,10 +37,14 @@ fuzz_target!(|input: &[u8]| {
     };
 
     let pieces = split(&stream, lens);
-    let (ours, fault) = decode(&pieces);
-    assert_eq!((&ours, fault), (&decode(&[&stream]).0, decode(&[&stream]).1), "another split");
+    let (ours, fault) = decode(&pieces, &limits);
+    assert_eq!(
+        (&ours, fault),
+        (&decode(&[&stream], &limits).0, decode(&[&stream], &limits).1),
+        "another split"
+    );
     let bytes: Vec<&[u8]> = stream.chunks(1).collect();
-    assert_eq!((&ours, fault), (&decode(&bytes).0, decode(&bytes).1), "byte by byte");
+    assert_eq!((&ours, fault), (&decode(&bytes, &limits).0, decode(&bytes, &limits).1), "byte by byte");
     if let Some(sent) = &sent {
         assert_eq!((&ours, fault), (sent, None), "a well-formed stream");
     }
@@ -60,11 +71,27 @@ fuzz_target!(|input: &[u8]| {
 
 /// What tungstenite takes and RFC 6455 forbids: lengths that are not in their shortest form (§5.2; for a
 /// control frame we call every longer form too long), and codes that must not travel (§7.4; it reports those
-/// as 1002).
+/// as 1002). And how many fragments a message may have is our own bound.
 fn is_known_leniency(fault: &Fault) -> bool {
-    ["shortest form", "longer than 125", "a code that must not be sent"]
+    ["shortest form", "longer than 125", "too many fragments", "a code that must not be sent"]
         .iter()
         .any(|known| fault.reason.contains(known))
+}
+
+/// One frame of ours, with as good a guess at its length as `lens` is.
+fn check_written(bytes: &[u8], lens: [u8; 4]) {
+    let [times, low, high, _] = lens;
+    // Of every form of length.
+    let payload = bytes.repeat(if times == u8::MAX { 70_000 / bytes.len().max(1) } else { 1 });
+    let guess = usize::from(u16::from_le_bytes([low, high])) * if times % 2 == 0 { 1 } else { 2 };
+    let (mut known, mut guessed) = (Vec::new(), Vec::new());
+    frame::write_frame(&mut known, Opcode::Binary, &payload);
+    frame::write_frame_with(&mut guessed, Opcode::Binary, guess, |out| out.extend_from_slice(&payload));
+    assert!(known == guessed, "a guess of {guess} for {} bytes", payload.len());
+    assert_eq!(known.len(), frame::header_len(payload.len()) + payload.len());
+    let pieces: Vec<_> = known.chunks(256).collect();
+    let read = WebSocket::from_raw_socket(Pieces(pieces.iter()), Role::Client, None).read();
+    assert!(matches!(read, Ok(Message::Binary(read)) if read == payload), "{} bytes", payload.len());
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,13 +103,13 @@ enum Seen {
     Close(Option<u16>, Vec<u8>),
 }
 
-fn decode(pieces: &[&[u8]]) -> (Vec<Seen>, Option<Fault>) {
+fn decode(pieces: &[&[u8]], limits: &DecoderLimits) -> (Vec<Seen>, Option<Fault>) {
     let (mut decoder, mut seen) = (Decoder::new(), Vec::new());
     for piece in pieces {
         let mut piece = piece.to_vec();
         let mut at = 0;
         while at < piece.len() {
-            match decoder.next(&mut piece[at..], &LIMITS) {
+            match decoder.next(&mut piece[at..], limits) {
                 Ok(step) => {
                     assert!(step.consumed > 0, "no progress");
                     at += step.consumed;

@@ -1,9 +1,10 @@
 //! Any text as a request. What is accepted can be delivered: as JSON that parses and means the same, and decoded
-//! for raw clients. What is refused has a reason that fits a close frame.
+//! for raw clients. What is refused has a reason that fits a close frame. And any text can be said to a client: as a
+//! name, an id, a reason.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use ringhub_protocol::pubsub::{ClientMessage, Data, DataType, Form, Message, Sender, json};
+use ringhub_protocol::pubsub::{AckError, ClientMessage, Data, DataType, Form, Message, Sender, json};
 use serde_json::Value;
 
 fuzz_target!(|text: &str| {
@@ -42,7 +43,33 @@ fuzz_target!(|text: &str| {
             assert!(error.reason.len() <= 123, "{}", error.reason);
         }
     }
+    check_said(text);
 });
+
+/// Whatever a name, an id or a reason has in it, a reader of JSON sees it where it belongs.
+fn check_said(text: &str) {
+    let said = |write: &dyn Fn(&mut Vec<u8>)| -> Value {
+        let mut out = Vec::new();
+        write(&mut out);
+        serde_json::from_slice(&out).expect("what is written is JSON")
+    };
+    let failure = serde_json::json!({ "name": "Forbidden", "message": text });
+    let connected = said(&|out| json::connected(out, Some(text), text, Some(text)));
+    assert!(["userId", "connectionId", "reconnectionToken"].iter().all(|key| connected[key] == text));
+    let connected = said(&|out| json::connected(out, None, text, None));
+    assert!(connected["userId"].is_null() && connected.get("reconnectionToken").is_none());
+    assert_eq!(said(&|out| json::disconnected(out, text))["message"], text);
+    let ack_id = text.bytes().fold(0, |id: u64, byte| id.rotate_left(8) ^ u64::from(byte));
+    let taken = said(&|out| json::ack(out, ack_id, Ok(())));
+    assert!(taken["ackId"] == ack_id && taken["success"] == true && taken.get("error").is_none());
+    let refused = said(&|out| json::ack(out, ack_id, Err((AckError::Forbidden, text))));
+    assert!(refused["ackId"] == ack_id && refused["success"] == false && refused["error"] == failure);
+    let refused = said(&|out| json::invoke_refused(out, text, AckError::Forbidden, text));
+    assert!(refused["invocationId"] == text && refused["success"] == false && refused["error"] == failure);
+    let closed = said(&|out| json::stream_closed(out, text, "Forbidden", text));
+    assert!(closed["streamId"] == text && closed["error"] == failure);
+    assert_eq!(said(&|out| json::pong(out))["type"], "pong");
+}
 
 /// An ack must never go to another id than the one an ordinary JSON reader sees.
 fn check_ack_id(request: &Value, ack_id: Option<u64>) {

@@ -1,11 +1,14 @@
 //! Any bytes as a request. What is accepted means what prost reads in it, and can be delivered: as protobuf that
-//! prost reads back, and as JSON. What is refused has a reason that fits a close frame.
+//! prost reads back, and as JSON. What is refused has a reason that fits a close frame. And any text can be said to a
+//! client: as a name, an id, a reason.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use prost::Message as _;
-use ringhub_protocol::pubsub::{ClientMessage, Data, DataType, Message, Metadata, Sender, json, protobuf};
-use schema::{Downstream, Entry, MessageData, Payload, Response, Upstream};
+use ringhub_protocol::pubsub::{
+    AckError, ClientMessage, Data, DataType, Message, Metadata, Sender, json, protobuf,
+};
+use schema::{Downstream, Entry, MessageData, Pair, Payload, Response, System, SystemEvent, Upstream};
 
 #[path = "../../protocol/tests/schema/mod.rs"]
 mod schema;
@@ -45,7 +48,58 @@ fuzz_target!(|bytes: &[u8]| {
     }
     // As a JSON client's bytes that it calls protobuf.
     check_delivery(Sender::Server, Data::protobuf(bytes), None);
+    check_said(&String::from_utf8_lossy(bytes));
 });
+
+/// Whatever a name, an id or a reason has in it, prost sees it where it belongs.
+fn check_said(text: &str) {
+    let said = |write: &dyn Fn(&mut Vec<u8>)| {
+        let mut out = Vec::new();
+        write(&mut out);
+        Downstream::decode(&*out).expect("what is written is protobuf").message
+    };
+    let failure =
+        |pair: Option<Pair>| pair.is_some_and(|pair| pair.first == "Forbidden" && pair.second == text);
+    for optional in [Some(text), None] {
+        match said(&|out| protobuf::connected(out, optional, text, optional)) {
+            Some(Response::System(System { message: Some(SystemEvent::Connected(connected)) })) => {
+                assert_eq!(connected.connection_id, text);
+                assert_eq!(connected.user_id, optional.unwrap_or_default());
+                assert_eq!(connected.reconnection_token.as_deref(), optional);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    match said(&|out| protobuf::disconnected(out, text)) {
+        Some(Response::System(System { message: Some(SystemEvent::Disconnected(disconnected)) })) => {
+            assert_eq!(disconnected.reason, text);
+        }
+        other => panic!("{other:?}"),
+    }
+    let ack_id = text.bytes().fold(0, |id: u64, byte| id.rotate_left(8) ^ u64::from(byte));
+    for error in [None, Some((AckError::Forbidden, text))] {
+        match said(&|out| protobuf::ack(out, ack_id, error.map_or(Ok(()), Err))) {
+            Some(Response::Ack(ack)) => {
+                assert_eq!((ack.ack_id, ack.success), (ack_id, error.is_none()));
+                assert_eq!(failure(ack.error), error.is_some());
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    match said(&|out| protobuf::invoke_refused(out, text, AckError::Forbidden, text)) {
+        Some(Response::Invoke(refused)) => {
+            assert!(refused.invocation_id == text && !refused.success && failure(refused.error));
+        }
+        other => panic!("{other:?}"),
+    }
+    match said(&|out| protobuf::stream_closed(out, text, "Forbidden", text)) {
+        Some(Response::StreamClosed(closed)) => {
+            assert!(closed.stream_id == text && failure(closed.error));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(matches!(said(&|out| protobuf::pong(out)), Some(Response::Pong(_))));
+}
 
 /// A handler that says what it was told.
 fn check_response(invocation_id: &str, data: Data<'_>, metadata: Option<&Metadata>) {
