@@ -152,7 +152,8 @@ mod tests {
         let base =
             "The quick κόσμε €uro 😀 \u{d7ff}\u{e000}\u{10ffff} brown fox jumps over ångström äöü 日本語.";
         let (mut valid, mut invalid) = (0, 0);
-        for _ in 0..150_000 {
+        let texts = if cfg!(miri) { 300 } else { 1_000_000 };
+        for _ in 0..texts {
             let mut bytes = base.as_bytes()[draw(20)..].to_vec();
             for _ in 0..draw(3) {
                 let at = draw(bytes.len());
@@ -181,6 +182,6 @@ mod tests {
                 }
             }
         }
-        assert!(valid > 20_000 && invalid > 20_000, "{valid} valid, {invalid} invalid");
+        assert!(valid > texts / 8 && invalid > texts / 8, "{valid} valid, {invalid} invalid");
     }
 }
