@@ -281,6 +281,7 @@ mod tests {
         assert_eq!(inflate(b"\xf2\0\x11\0\0"), Err(1007));
     }
 
+    #[cfg_attr(miri, ignore = "takes too long there")]
     #[test]
     fn nothing_is_kept_between_messages() {
         let (mut inflater, mut deflater) = (Inflater::default(), Deflater::default());
@@ -299,6 +300,7 @@ mod tests {
         assert_eq!(inflater.inflate(&first, LIMIT, true), Ok(text.as_bytes()));
     }
 
+    #[cfg_attr(miri, ignore = "takes too long there")]
     #[test]
     fn what_would_not_be_shorter_is_left_alone() {
         let mut noise = 1u32;
