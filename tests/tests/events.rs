@@ -114,9 +114,11 @@ fn order_of(calls: &[Call]) -> Vec<String> {
     calls.iter().map(|call| format!("{}/{}", call.event(), call.id())).collect()
 }
 
-/// The same of all calls of a handler, by their numbers.
-fn told(handler: &Handler) -> Vec<String> {
-    let mut calls = handler.calls();
+/// Waits until a handler has been told so much, and compares it by the calls' numbers: which of two connections it reads
+/// first is for the scheduler to say, and nobody waits for the answer to `connected`.
+#[track_caller]
+fn expect_told(handler: &Handler, expected: &[&str]) {
+    let mut calls = handler.calls_at_least(expected.len());
     calls.sort_by_key(Call::id);
-    order_of(&calls)
+    assert_eq!(order_of(&calls), expected);
 }

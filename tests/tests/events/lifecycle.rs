@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ringhub_tests::{Answer, Call, Client, Gate, Handler, Proxy, masked_frame};
 
-use super::{ALL, NO_RETRIES, agreeable, event, event_acked, order_of, server, server_of, told};
+use super::{ALL, NO_RETRIES, agreeable, event, event_acked, expect_told, order_of, server, server_of};
 
 /// The reason that `disconnected` gives.
 fn reason(call: &Call) -> String {
@@ -134,9 +134,7 @@ fn who_was_refused_is_not_told_of() {
     server.refuse(Client::json().user("mallory"), 403);
     server.refuse(Client::json().no_token(), 401);
     server.connect(Client::json().user("alice")).close(1000);
-    handler.calls_at_least(4);
-    let expected = ["connect/0", "connect/0", "connected/1", "disconnected/2"];
-    assert_eq!(told(&handler), expected);
+    expect_told(&handler, &["connect/0", "connect/0", "connected/1", "disconnected/2"]);
 }
 
 /// The handler said yes, and then the server could not keep its promise: that is an end (§4.3).
@@ -149,7 +147,7 @@ fn who_was_let_in_and_refused_by_the_server_is_told_of() {
     let disconnected = handler.next_of("disconnected");
     assert_eq!(disconnected.connection_id(), connect.connection_id());
     assert!(!reason(&disconnected).is_empty());
-    assert_eq!(told(&handler), ["connect/0", "disconnected/1"]);
+    expect_told(&handler, &["connect/0", "disconnected/1"]);
 }
 
 /// A reliable client that comes back was never away; one that does not is gone when its window ends.
@@ -180,8 +178,7 @@ fn recovery_is_nobodys_business_and_its_end_is() {
     assert!(!reason(&disconnected).is_empty());
     let expected =
         ["connect/0", "connected/1", "before/2", "after/3", "after/4", "after/5", "disconnected/6"];
-    handler.calls_at_least(expected.len());
-    assert_eq!(order_of(&handler.calls_of(&id)), expected);
+    expect_told(&handler, &expected);
     server.open(Client::reliable().recover(&id, "none")).expect_refused_recovery();
 }
 

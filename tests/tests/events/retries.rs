@@ -109,11 +109,9 @@ fn connect_and_what_nobody_waits_for_are_tried_again_too() {
     });
     let server = server_of(&handler, &format!("{ALL}retry_delays_seconds = [1]\n"));
     server.connect(Client::json()).close(1000);
-    let mut calls = handler.calls_at_least(6);
-    calls.sort_by_key(Call::id);
-    assert_eq!(
-        super::order_of(&calls),
-        ["connect/0", "connect/0", "connected/1", "connected/1", "disconnected/2", "disconnected/2"]
+    super::expect_told(
+        &handler,
+        &["connect/0", "connect/0", "connected/1", "connected/1", "disconnected/2", "disconnected/2"],
     );
 }
 

@@ -6,7 +6,7 @@ use ringhub_tests::{
     Answer, Client, Connection, Gate, Handler, Server, masked_frame, memory_bound, wait_until,
 };
 
-use super::{ALL, CONNECT, USER, event_acked, gated, order_of, server, server_of, told};
+use super::{ALL, CONNECT, USER, event_acked, expect_told, gated, order_of, server, server_of};
 
 /// A handler that answers this event when the gate opens, and everything else at once.
 fn gated_at(event: &'static str) -> (Handler, Gate) {
@@ -52,7 +52,7 @@ fn a_stop_refuses_who_is_asked_about_and_tells_the_end_of_who_was_welcome() {
         gate.open();
         assert!(server.process().wait().success());
         let expected = if welcome { &["connect/0", "disconnected/1"][..] } else { &["connect/0"] };
-        assert_eq!(told(&handler), expected);
+        expect_told(&handler, expected);
     }
 }
 
