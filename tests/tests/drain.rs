@@ -31,6 +31,19 @@ fn stalled(server: &Server) -> Connection {
     stalled
 }
 
+/// What a client is sent until the server says goodbye to it.
+fn texts_up_to_goodbye(client: &mut Connection) -> Vec<String> {
+    let mut texts = Vec::new();
+    loop {
+        let text = client.next_text();
+        if text.starts_with(r#"{"type":"system""#) {
+            client.expect_close(1001);
+            return texts;
+        }
+        texts.push(text);
+    }
+}
+
 fn progress(server: &Server) -> serde_json::Map<String, Value> {
     server.admin().http("GET", "/drain").expect(200).object()
 }
@@ -184,27 +197,24 @@ fn reliable_clients_lose_and_double_nothing_up_to_their_goodbye() {
     let patience = Instant::now() + DEADLINE;
     // Rounds that everybody was still there for.
     let mut rounds = BEFORE;
-    loop {
-        round(&mut history);
-        let left = progress(&server)["connectionsLeft"].clone();
-        rounds += usize::from(left == everybody);
-        if left == 1 {
-            break;
-        }
-        assert!(Instant::now() < patience, "{left} are left");
-    }
-    for (number, client) in clients.iter_mut().enumerate() {
-        let mut received = 0;
+    // Each reads all the while: one that does not may be so far behind when its turn comes that it cannot be let go.
+    let received: Vec<Vec<String>> = std::thread::scope(|scope| {
+        let readers: Vec<_> =
+            clients.iter_mut().map(|client| scope.spawn(|| texts_up_to_goodbye(client))).collect();
         loop {
-            let text = client.next_text();
-            if text.starts_with(r#"{"type":"system""#) {
+            round(&mut history);
+            let left = progress(&server)["connectionsLeft"].clone();
+            rounds += usize::from(left == everybody);
+            if left == 1 {
                 break;
             }
-            history.receive(number, &text);
-            received += 1;
+            assert!(Instant::now() < patience, "{left} are left");
         }
-        assert!(received >= rounds * (PUBLISHERS + 1), "{received} messages of {rounds} rounds");
-        client.expect_close(1001);
+        readers.into_iter().map(|reader| reader.join().expect("it has said why")).collect()
+    });
+    for (number, texts) in received.iter().enumerate() {
+        assert!(texts.len() >= rounds * (PUBLISHERS + 1), "{} messages of {rounds} rounds", texts.len());
+        texts.iter().for_each(|text| drop(history.receive(number, text)));
         history.left(number);
     }
     history.check();
