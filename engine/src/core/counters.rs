@@ -157,6 +157,8 @@ counters! {
     completions_overflowed: Counter,
     /// Times a receive was paused because another core, a hub or the answer to an earlier request was behind.
     receive_pauses: Counter,
+    /// Times a client's input was left for the next turn because it was more than one takes.
+    inputs_put_off: Counter,
     /// Batches sent to other cores.
     mesh_batches: Counter,
     /// Bytes in unsent batches for other cores.

@@ -262,6 +262,8 @@ impl Core {
             heard: true,
             held: false,
             slowed: false,
+            frames: 0,
+            frames_in: 0,
             meter: counted.filter(|counted| counted.is_metered()),
         });
         let has_unread = socket.unread.is_some();

@@ -2,7 +2,8 @@
 //! parked, and taken up again in a later turn.
 //!
 //! What must stay true: bytes are taken in the order they came; nothing is taken from a client while its input is
-//! parked, held by its hub, or slowed because memory is short.
+//! parked, held by its hub, or slowed because memory is short; in one turn no client is heard more than [`FRAMES_MAX`]
+//! frames, whatever it has sent, so that who says little does not wait behind who says much.
 
 use crate::core::socket::{Client, Kind, Socket, flag};
 use crate::core::turn::{Core, TURN_BYTES};
@@ -11,6 +12,10 @@ use ringhub_hub::{Input, SocketKey, Transport};
 use ringhub_protocol::ws::deflate::InflateCounts;
 use ringhub_protocol::ws::frame::write_frame;
 use ringhub_protocol::ws::{Event, Inflater, Opcode};
+
+/// Frames, or parts of one, taken from a client in one turn. What it sent beyond them is for the next, and then for the
+/// one after it. A burst of an application fits; of what floods, that is 30 to 150 µs.
+pub(super) const FRAMES_MAX: u16 = 256;
 
 impl Core {
     /// Bytes as they came over the wire. A PROXY header stands in front of TLS, in plain.
@@ -37,9 +42,7 @@ impl Core {
                 let taken = self.client_input(key, bytes);
                 if taken < bytes.len() {
                     self.io.park(key, &bytes[taken..]);
-                    if !self.holding {
-                        self.resume.push_back(key);
-                    }
+                    self.go_on_later(key);
                 }
             }
             Kind::Echo(_) => self.echo_input(key, bytes),
@@ -64,9 +67,22 @@ impl Core {
         if matches!(socket.kind, Kind::Http(_)) {
             return self.http_progress(key);
         }
+        let is_client = matches!(socket.kind, Kind::Client(_));
         let Some(mut unread) = socket.unread.take() else { return self.io.arm(key) };
-        self.turn_bytes += unread.len();
-        self.input(key, &mut unread);
+        if is_client {
+            let taken = self.client_input(key, &mut unread);
+            self.turn_bytes += taken;
+            unread.advance(taken);
+            if !unread.is_empty() {
+                if let Some(socket) = self.io.sockets.get(key) {
+                    socket.unread = Some(unread);
+                }
+                return self.go_on_later(key);
+            }
+        } else {
+            self.turn_bytes += unread.len();
+            self.input(key, &mut unread);
+        }
         if let Some(socket) = self.io.sockets.get(key)
             && socket.unread.is_none()
         {
@@ -74,8 +90,15 @@ impl Core {
         }
     }
 
-    /// What a client said; returns how many bytes were taken (all, unless another core is behind, or they inflated to
-    /// more than a turn takes).
+    /// What is left of a client's input is for a later turn; should its hub hold it, its hub says for which.
+    fn go_on_later(&mut self, key: SocketKey) {
+        if !self.holding {
+            self.resume.push_back(key);
+        }
+    }
+
+    /// What a client said; returns how many bytes were taken (all, unless another core is behind, or they are more than
+    /// a turn takes: in frames, or in bytes when inflated).
     fn client_input(&mut self, key: SocketKey, bytes: &mut [u8]) -> usize {
         let limits = self.settings.sockets.decoder;
         let Some(Socket { kind: Kind::Client(client), .. }) = self.io.sockets.get(key) else {
@@ -83,7 +106,10 @@ impl Core {
         };
         client.heard = true;
         client.pings_missed = 0;
-        let Client { hub, connection, subprotocol, .. } = *client;
+        if client.frames_in != self.turns {
+            (client.frames_in, client.frames) = (self.turns, 0);
+        }
+        let Client { hub, connection, subprotocol, mut frames, .. } = *client;
         let mut decoder = std::mem::take(&mut client.decoder);
         let mut inflater = std::mem::take(&mut self.inflater);
         let from = Transport { connection, socket: key };
@@ -92,7 +118,13 @@ impl Core {
         // A few bytes can inflate to very many, and the turn's log must stay bounded.
         let is_deflated = decoder.is_deflated();
         let is_over = |inflater: &Inflater| is_deflated && inflater.has_inflated(TURN_BYTES);
-        while taken < bytes.len() && self.admits() && !self.holding && !is_over(&inflater) {
+        while taken < bytes.len()
+            && frames < FRAMES_MAX
+            && self.admits()
+            && !self.holding
+            && !is_over(&inflater)
+        {
+            frames += 1;
             match listen(&mut decoder, &mut bytes[taken..], &limits, &mut inflater, subprotocol) {
                 Ok((consumed, said)) => {
                     taken += consumed;
@@ -132,7 +164,14 @@ impl Core {
         self.inflater = inflater;
         let inflated = if is_deflated { self.count_inflated() } else { 0 };
         decoder.release();
-        if let Some(Socket { kind: Kind::Client(client), .. }) = self.io.sockets.get(key) {
+        let is_put_off = taken < bytes.len() && frames == FRAMES_MAX;
+        self.io.shared.counters.inputs_put_off.add(u64::from(is_put_off));
+        if let Some(socket) = self.io.sockets.get(key)
+            && let Kind::Client(client) = &mut socket.kind
+        {
+            // What else it has sent waits in the kernel rather than here.
+            socket.greedy |= is_put_off;
+            client.frames = frames;
             client.decoder = decoder;
             if client.meter.as_ref().is_some_and(|meter| !meter.take(taken + inflated, self.now)) {
                 self.feed(hub, Input::Throttled(from));

@@ -9,7 +9,7 @@ use crate::core::counters::{ConnectionPage, CoreShared};
 use crate::core::ring::Ring;
 use crate::core::settings::MeshSettings;
 use crate::core::sleep::Sleep;
-use crate::core::socket::Tls;
+use crate::core::socket::{Tls, Unread};
 use crate::net::Listener;
 use crossbeam::queue::ArrayQueue;
 use ringhub_hub::{ConnectionId, CoreId, MeshItem};
@@ -40,7 +40,7 @@ pub(crate) enum Note {
 pub(crate) struct Moved {
     pub(crate) fd: OwnedFd,
     /// What came after the request head.
-    pub(crate) unread: Vec<u8>,
+    pub(crate) unread: Unread,
     /// Its TLS, with records that are still to be sent.
     pub(crate) tls: Option<Box<Tls>>,
     pub(crate) listener: Listener,

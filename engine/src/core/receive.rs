@@ -186,7 +186,7 @@ impl Io {
     /// Keeps `rest` for later and stops receiving more (rule 3).
     pub(crate) fn park(&mut self, key: SocketKey, rest: &[u8]) {
         let Some(socket) = self.sockets.get(key) else { return };
-        socket.unread.get_or_insert_default().extend_from_slice(rest);
+        socket.unread.get_or_insert_default().push(rest);
         if matches!(socket.receiving, Receiving::Multi | Receiving::Fed) {
             self.shared.counters.receive_pauses.add(1);
             socket.receiving = Receiving::Ending;

@@ -102,7 +102,7 @@ impl Core {
         let client = |hub, of: ConnectionKey| Holder::Client(hub, of.slot, of.generation);
         let sockets = self.io.sockets.entries().filter_map(|(key, socket)| {
             let unsent = socket.outbox.as_ref().map_or(0, |outbox| outbox.bytes());
-            let untaken = socket.unread.as_ref().map_or(0, |unread| unread.capacity());
+            let untaken = socket.unread.as_ref().map_or(0, |unread| unread.held_bytes());
             match &socket.kind {
                 Kind::Client(of) => {
                     let bytes = unsent + untaken + of.decoder.held_bytes();

@@ -10,6 +10,7 @@ use ringhub_protocol::pubsub::Subprotocol;
 use ringhub_protocol::ws::Decoder;
 use std::fmt;
 use std::net::IpAddr;
+use std::ops::{Deref, DerefMut};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
@@ -53,8 +54,7 @@ pub(crate) struct Socket {
     /// There for sockets of TLS listeners.
     pub(crate) tls: Option<Box<Tls>>,
     /// Input that was received and not taken yet; boxed, for most sockets have none.
-    #[expect(clippy::box_collection, reason = "most sockets have none, and 16 bytes times a million count")]
-    pub(crate) unread: Option<Box<Vec<u8>>>,
+    pub(crate) unread: Option<Box<Unread>>,
     pub(crate) receiving: Receiving,
     /// A write is in flight, or the wait for one.
     pub(crate) writing: bool,
@@ -65,7 +65,8 @@ pub(crate) struct Socket {
     pub(crate) ended: bool,
     /// The peer has said goodbye: its end need not be awaited.
     pub(crate) farewell: bool,
-    /// It emptied the buffers while others wanted some: one at a time until it says less than fits into one.
+    /// It emptied the buffers while others wanted some, or said more than a turn takes: one at a time until it says
+    /// less than fits into one.
     pub(crate) greedy: bool,
     /// It came when the core had its maximum.
     pub(crate) surplus: bool,
@@ -127,6 +128,55 @@ pub(crate) enum Kind {
     Closing(Option<Decoder>),
 }
 
+/// Input that was received and not taken yet. It derefs to that.
+#[derive(Debug, Default)]
+pub(crate) struct Unread {
+    bytes: Vec<u8>,
+    /// So much in front is taken: what is taken in small parts is not moved for each of them.
+    taken: usize,
+}
+
+impl Unread {
+    /// Puts bytes behind what there is.
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// So much of it is taken.
+    pub(crate) fn advance(&mut self, taken: usize) {
+        self.taken += taken;
+        if self.taken >= self.bytes.len() / 2 {
+            self.bytes.drain(..self.taken);
+            self.taken = 0;
+        }
+    }
+
+    /// What it costs, in bytes.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.bytes.capacity()
+    }
+}
+
+impl From<Vec<u8>> for Unread {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self { bytes, taken: 0 }
+    }
+}
+
+impl Deref for Unread {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes[self.taken..]
+    }
+}
+
+impl DerefMut for Unread {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.taken..]
+    }
+}
+
 /// A WebSocket client of a hub.
 pub(crate) struct Client {
     pub(crate) hub: u32,
@@ -141,6 +191,9 @@ pub(crate) struct Client {
     pub(crate) held: bool,
     /// It published while memory is short: nothing is read from it until the next look.
     pub(crate) slowed: bool,
+    /// Frames it was heard in the turn of this number.
+    pub(crate) frames: u16,
+    pub(crate) frames_in: u32,
     /// What counts the bytes it sends, if anything does.
     pub(crate) meter: Option<Arc<Counted>>,
 }

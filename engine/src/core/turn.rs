@@ -88,6 +88,8 @@ pub(crate) struct Core {
     pub(crate) accept_at: Vec<(u32, Time)>,
     /// A client is to be read no more from; looked at while its input is taken.
     pub(crate) holding: bool,
+    /// Counts the turns, and wraps.
+    pub(crate) turns: u32,
     bell: UnixStream,
     /// When to listen to the bell again, after that could not be.
     bell_at: Option<Time>,
@@ -181,6 +183,7 @@ impl Core {
             deflater: SharedDeflater::default(),
             plain: Vec::new(),
             holding: false,
+            turns: 0,
             bell: parts.bell,
             bell_at: None,
             turn_bytes: 0,
@@ -261,8 +264,9 @@ impl Core {
     }
 
     /// Everything after the submit; true when the core is done.
-    fn turn(&mut self) -> bool {
+    pub(super) fn turn(&mut self) -> bool {
         self.io.shared.counters.turns.add(1);
+        self.turns = self.turns.wrapping_add(1);
         self.turn_bytes = 0;
         self.hubs.begin_turn();
         self.take_settings();
@@ -270,6 +274,8 @@ impl Core {
         // Whom it ends is told in this turn, and closed in the next.
         self.heed_pressure();
         self.take_outcomes();
+        // Whoever is put off in this turn has had its share of it.
+        let parked = self.resume.len();
         // What comes in meanwhile is for the next turn: a busy source must not keep timers waiting.
         for _ in 0..self.io.ring.completions() {
             if let Some(mut completion) = self.io.ring.next() {
@@ -289,7 +295,7 @@ impl Core {
         while let Some((key, answer)) = self.answers.pop_front() {
             self.http_answer(key, answer);
         }
-        for _ in 0..self.resume.len() {
+        for _ in 0..parked {
             if !self.admits() {
                 break;
             }

@@ -102,7 +102,7 @@ impl Core {
     pub(crate) fn proxy_input(&mut self, key: SocketKey, bytes: &[u8]) {
         let Some(socket) = self.io.sockets.get(key) else { return };
         let mut received = socket.unread.take().unwrap_or_default();
-        received.extend_from_slice(bytes);
+        received.push(bytes);
         match parse_proxy_header(&received) {
             Ok(None) => {
                 socket.unread = Some(received);

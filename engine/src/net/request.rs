@@ -4,7 +4,7 @@ use crate::core::doors::Room;
 use crate::core::host::Mode;
 use crate::core::hubs::request_of;
 use crate::core::mesh::{Moved, Note, Session};
-use crate::core::socket::{Echo, Kind, Socket};
+use crate::core::socket::{Echo, Kind, Socket, Unread};
 use crate::core::turn::Core;
 use crate::net::gate::{Admission, Admitted, UpgradeRequest};
 use crate::net::http::{write_error, write_fault};
@@ -61,7 +61,7 @@ impl Core {
     /// Bytes of a socket whose head is not complete.
     pub(crate) fn head_input(&mut self, key: SocketKey, bytes: &[u8]) {
         if let Some(socket) = self.io.sockets.get(key) {
-            socket.unread.get_or_insert_default().extend_from_slice(bytes);
+            socket.unread.get_or_insert_default().push(bytes);
             self.read_head(key);
         }
     }
@@ -93,7 +93,7 @@ impl Core {
             Asked::TurnAway(body) => self.refuse(key, &body),
             Asked::Echo { prologue, consumed, deflate } => {
                 self.io.send(key, prologue.into());
-                unread.drain(..consumed);
+                unread.advance(consumed);
                 if let Some(socket) = self.io.sockets.get(key) {
                     let decoder = if deflate.is_some() { Decoder::deflated() } else { Decoder::new() };
                     let window_bits = deflate.map(DeflateOffer::window_bits);
@@ -105,12 +105,12 @@ impl Core {
                 }
             }
             Asked::Connect { admitted, introduction, prologue, consumed, deflate } => {
-                unread.drain(..consumed);
+                unread.advance(consumed);
                 self.open(key, *unread);
                 self.connect(key, *admitted, introduction, prologue, deflate);
             }
             Asked::Recover { session, prologue, consumed } => {
-                unread.drain(..consumed);
+                unread.advance(consumed);
                 self.recover(key, session, prologue, *unread);
             }
             Asked::RecoverBad { prologue } => self.refuse_recovery(key, prologue),
@@ -222,7 +222,7 @@ impl Core {
     }
 
     /// From now on the socket waits for its hub.
-    fn open(&mut self, key: SocketKey, unread: Vec<u8>) {
+    fn open(&mut self, key: SocketKey, unread: Unread) {
         if let Some(socket) = self.io.sockets.get(key) {
             socket.kind = Kind::Opening;
             socket.unread = (!unread.is_empty()).then(|| Box::new(unread));
@@ -270,7 +270,7 @@ impl Core {
     }
 
     /// Gives a client to the core that has its session.
-    fn recover(&mut self, key: SocketKey, session: Session, prologue: Vec<u8>, unread: Vec<u8>) {
+    fn recover(&mut self, key: SocketKey, session: Session, prologue: Vec<u8>, unread: Unread) {
         let id = session.id;
         if id.node != 0 || id.core.0 >= self.mesh.cores() {
             return self.refuse_recovery(key, prologue);
@@ -366,7 +366,7 @@ impl Core {
             if let Some(unread) = progress.upgrade {
                 if let Some(socket) = self.io.sockets.get(key) {
                     socket.kind = Kind::Head;
-                    socket.unread = Some(Box::new(unread));
+                    socket.unread = Some(Box::new(unread.into()));
                     self.resume.push_back(key);
                 }
                 return;

@@ -4,12 +4,13 @@
 use super::*;
 use crate::core::doors::SURPLUS_MAX;
 use crate::core::drain::{LOOKS_MAX, ROUND_MS};
+use crate::core::input::FRAMES_MAX;
 use crate::core::io::{Io, Outcome, WRITE_BYTES};
 use crate::core::line::ANSWERS_MAX;
 use crate::core::ring::{CHUNKS_MAX, Op, Ring};
 use crate::core::settings::RingSettings;
-use crate::core::socket::{Socket, Tls};
-use crate::core::turn::Core;
+use crate::core::socket::{Kind, Socket, Tls};
+use crate::core::turn::{Core, TURN_BYTES};
 use crate::net::Listener;
 use crate::net::tls::{PLAIN_BYTES_MAX, TlsStream};
 use bytes::BytesMut;
@@ -65,6 +66,72 @@ fn sockets_over_the_surplus_are_closed_at_once() {
     client.send(9, b"noticed nothing");
     assert_eq!(client.next(), Some((10, b"noticed nothing".to_vec())));
     running.stop();
+}
+
+/// A client of a core that nobody runs: its socket's other end.
+fn client_of(core: &mut Core) -> UnixStream {
+    let (mut peer, end) = UnixStream::pair().unwrap();
+    let key = core.io.adopt(Socket::new(end.into(), Listener::Service));
+    core.io.arm(key);
+    peer.write_all(&upgrade("/client/hubs/chat", None)).unwrap();
+    while !matches!(core.io.sockets.peek(key).unwrap().kind, Kind::Client(_)) {
+        turn(core);
+    }
+    core.io.submit(false, None);
+    let mut head = [0; 1024];
+    let head_bytes = peer.read(&mut head).unwrap();
+    assert!(head[..head_bytes].starts_with(b"HTTP/1.1 101 ") && head[..head_bytes].ends_with(b"\r\n\r\n"));
+    peer
+}
+
+fn turn(core: &mut Core) {
+    core.io.submit(false, None);
+    assert!(!core.turn());
+}
+
+/// All that somebody had sent was heard, up to what the receive buffers hold, before whoever spoke next: beside two who
+/// flooded others waited for 80 ms.
+#[test]
+fn a_turn_hears_so_many_frames_of_a_client_and_then_the_others() {
+    let mut core = still(Arc::new(Exchange::new(1)), |_| {});
+    let mut other = client_of(&mut core);
+    let heard = |core: &Core| core.io.shared.counters.messages_in.get();
+    let put_off = |core: &Core| core.io.shared.counters.inputs_put_off.get();
+    let most = u64::from(FRAMES_MAX);
+    // Of the large ones no buffer holds as many; some come in two parts.
+    for (payload, parts) in [(&[][..], 0), (&[b'x'; 100], 10)] {
+        let mut flooder = client_of(&mut core);
+        let before = (heard(&core), put_off(&core));
+        flooder.write_all(&masked(9, payload).repeat(usize::from(3 * FRAMES_MAX))).unwrap();
+        other.write_all(&masked(9, b"")).unwrap();
+        for turns in 1..=2 {
+            turn(&mut core);
+            let of_flooder = heard(&core) - before.0 - 1;
+            assert!((turns * most - parts * turns..=turns * most).contains(&of_flooder), "{of_flooder}");
+            assert_eq!(put_off(&core) - before.1, turns);
+        }
+        core.io.submit(false, None);
+        let mut pong = [0; 2];
+        other.read_exact(&mut pong).unwrap();
+        assert_eq!(pong, [0x8a, 0], "the other one was heard as well");
+    }
+}
+
+/// However much comes in at once, what a turn has to send does not pile up until all of it is heard.
+#[test]
+fn a_turn_is_flushed_when_so_much_has_come_in() {
+    let mut core = still(Arc::new(Exchange::new(1)), |_| {});
+    let half = vec![b'x'; TURN_BYTES / 2 - 1000];
+    let mut clients: Vec<UnixStream> = (0..3).map(|_| client_of(&mut core)).collect();
+    let flushed = |core: &Core| core.io.shared.counters.turns_flushed_early.get();
+    let mut said = |core: &mut Core, clients: &mut [UnixStream]| {
+        clients.iter_mut().for_each(|client| client.write_all(&masked(1, &half)).unwrap());
+        turn(core);
+        flushed(core)
+    };
+    assert_eq!(said(&mut core, &mut clients[..1]), 0);
+    assert_eq!(said(&mut core, &mut clients), 1);
+    assert_eq!(core.io.shared.counters.messages_in.get(), 4, "in one turn each");
 }
 
 /// However many come at once, clients are heard in between.
