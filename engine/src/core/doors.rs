@@ -73,8 +73,8 @@ impl Core {
     }
 
     /// A listener has a socket, or could not make one.
-    pub(crate) fn accept(&mut self, completion: &mut Completion) {
-        match accepted(completion) {
+    pub(super) fn accept(&mut self, mut completion: Completion) {
+        match accepted(&mut completion) {
             Ok(fd) => {
                 let counters = &self.io.shared.counters;
                 counters.accepts.add(1);
@@ -157,6 +157,7 @@ impl Core {
         self.stopping = Some(self.now.after_ms(allowed));
         self.drain = None;
         self.accept_at.clear();
+        self.empty_the_doorway();
         for door in &self.listeners {
             // Refuses what comes from now on; the descriptor lives until the core ends.
             let _ = socket2::SockRef::from(&door.socket).shutdown(std::net::Shutdown::Both);

@@ -21,6 +21,7 @@
 pub(crate) mod buffers;
 pub(crate) mod counters;
 pub(crate) mod doors;
+mod doorway;
 pub(crate) mod drain;
 #[cfg(test)]
 pub(crate) mod faults;

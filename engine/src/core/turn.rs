@@ -7,6 +7,7 @@
 
 use crate::certificates::TlsConfigStore;
 use crate::core::counters::{ConnectionPage, CoreShared};
+use crate::core::doorway::{Doorway, Leave};
 use crate::core::drain::Drain;
 use crate::core::host::Mode;
 use crate::core::hubs::Hubs;
@@ -78,6 +79,8 @@ pub(crate) struct Core {
     /// How a lost socket is to be counted, while its loss is fed to a hub.
     pub(crate) lost_as: Option<(CloseCategory, &'static str)>,
     pub(crate) listeners: Vec<Door>,
+    /// Who came and who left, and waits for that to be seen to.
+    pub(crate) doorway: Doorway,
     /// What clients deflated is read with, one message at a time.
     pub(crate) inflater: Inflater,
     /// What is deflated for clients, by all hubs.
@@ -179,6 +182,7 @@ impl Core {
             lost_as: None,
             accept_at: (0..parts.listeners.len() as u32).map(|listener| (listener, now)).collect(),
             listeners: parts.listeners,
+            doorway: Doorway::default(),
             inflater: Inflater::default(),
             deflater: SharedDeflater::default(),
             plain: Vec::new(),
@@ -230,6 +234,7 @@ impl Core {
             || !self.answers.is_empty()
             || !self.hubs.dirty.is_empty()
             || !self.late_losses.is_empty()
+            || !self.doorway.is_empty()
             || (!self.resume.is_empty() && self.admits())
             || self.accept_at.iter().any(|(_, at)| *at <= self.now)
             || self.is_done()
@@ -267,6 +272,9 @@ impl Core {
     pub(super) fn turn(&mut self) -> bool {
         self.io.shared.counters.turns.add(1);
         self.turns = self.turns.wrapping_add(1);
+        if self.doorway.was_used() {
+            self.io.ring.take_more();
+        }
         self.turn_bytes = 0;
         self.hubs.begin_turn();
         self.take_settings();
@@ -278,11 +286,12 @@ impl Core {
         let parked = self.resume.len();
         // What comes in meanwhile is for the next turn: a busy source must not keep timers waiting.
         for _ in 0..self.io.ring.completions() {
-            if let Some(mut completion) = self.io.ring.next() {
-                self.complete(&mut completion);
+            if let Some(completion) = self.io.ring.next() {
+                self.complete(completion);
                 self.flush_early();
             }
         }
+        self.mind_the_doorway();
         for _ in 0..self.mesh.batches_max() {
             let Some((from, batch)) = self.mesh.receive() else { break };
             for note in batch {
@@ -347,26 +356,26 @@ impl Core {
         }
     }
 
-    fn complete(&mut self, completion: &mut Completion) {
+    fn complete(&mut self, completion: Completion) {
         match completion.op {
-            Op::Accept => self.accept(completion),
-            Op::Receive => match self.io.received(completion) {
+            Op::Accept => self.doorway.comes(completion),
+            Op::Receive => match self.io.received(&completion) {
                 Received::Bytes(key, mut buffer) => {
                     self.turn_bytes += buffer.len();
                     self.raw_input(key, &mut buffer);
                     self.io.recycle(buffer);
                     self.io.rearm(key);
                 }
-                Received::End(key) => self.ended(key),
-                Received::Lost(key) => self.lost(key),
+                Received::End(key) => self.doorway.leaves(key, Leave::Ended),
+                Received::Lost(key) => self.doorway.leaves(key, Leave::Lost),
                 Received::Later => {}
                 Received::Nothing => {
                     let key = self.io.sockets.key(completion.slot);
                     self.io.rearm(key);
                 }
             },
-            Op::Write => self.io.written(completion),
-            Op::Cancel => self.io.cancelled(completion),
+            Op::Write => self.io.written(&completion),
+            Op::Cancel => self.io.cancelled(&completion),
             Op::Bell if completion.result() < 0 => self.bell_at = Some(self.now.after_ms(PAUSE_MS)),
             Op::Bell => self.bell_rang(),
             Op::Doorbell => self.mesh.ring_bell(completion.slot),
@@ -468,7 +477,7 @@ impl Core {
                 _ => None,
             };
             match (outcome, client) {
-                (Outcome::Lost, _) => self.lost(key),
+                (Outcome::Lost, _) => self.doorway.leaves(key, Leave::Lost),
                 (Outcome::Congested, Some((hub, from))) => self.feed(hub, Input::Congested(from)),
                 (Outcome::Writable, Some((hub, from))) => self.feed(hub, Input::Writable(from)),
                 (Outcome::Slow, Some((hub, from))) => {

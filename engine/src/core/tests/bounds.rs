@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::core::doors::SURPLUS_MAX;
+use crate::core::doorway::{COMING_MAX, LEAVING_MAX};
 use crate::core::drain::{LOOKS_MAX, ROUND_MS};
 use crate::core::input::FRAMES_MAX;
 use crate::core::io::{Io, Outcome, WRITE_BYTES};
@@ -11,14 +12,16 @@ use crate::core::ring::{CHUNKS_MAX, Op, Ring};
 use crate::core::settings::RingSettings;
 use crate::core::socket::{Kind, Socket, Tls};
 use crate::core::turn::{Core, TURN_BYTES};
-use crate::net::Listener;
+use crate::net::accept::Door;
 use crate::net::tls::{PLAIN_BYTES_MAX, TlsStream};
+use crate::net::{Listener, Scheme};
 use bytes::BytesMut;
 use ringhub_hub::event::Reply;
 use ringhub_hub::{SocketKey, Ticket};
 use ringhub_protocol::name::HubName;
 use ringhub_relay::exchange::{Answer, Exchange};
 use rustls::{ClientConnection, StreamOwned};
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::net::UnixStream;
 
 /// Over the maximum so many are heard, so that they learn why they are not let in; of still more nobody is.
@@ -71,6 +74,7 @@ fn sockets_over_the_surplus_are_closed_at_once() {
 /// A client of a core that nobody runs: its socket's other end.
 fn client_of(core: &mut Core) -> UnixStream {
     let (mut peer, end) = UnixStream::pair().unwrap();
+    peer.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let key = core.io.adopt(Socket::new(end.into(), Listener::Service));
     core.io.arm(key);
     peer.write_all(&upgrade("/client/hubs/chat", None)).unwrap();
@@ -117,6 +121,55 @@ fn a_turn_hears_so_many_frames_of_a_client_and_then_the_others() {
     }
 }
 
+/// The kernel told of the ends of thousands before it told of a message behind them, and each of them was seen to
+/// first: while 10,000 clients were cut others waited for 30 ms.
+#[test]
+fn a_turn_sees_to_so_many_who_leave_and_who_come_and_others_are_heard_meanwhile() {
+    const TURNS: usize = 4;
+    let mut core = still(Arc::new(Exchange::new(1)), |_| {});
+    let mut other = client_of(&mut core);
+    let mut is_heard_in_time = |core: &mut Core| {
+        other.write_all(&masked(9, b"")).unwrap();
+        // In the first turn the kernel hands out a few ends, in the next all there is.
+        turn(core);
+        turn(core);
+        core.io.submit(false, None);
+        let mut pong = [0; 2];
+        other.read_exact(&mut pong).unwrap();
+        assert_eq!(pong, [0x8a, 0]);
+    };
+    let leaving = TURNS * LEAVING_MAX;
+    let mut peers = Vec::new();
+    for _ in 0..leaving {
+        let (peer, end) = UnixStream::pair().unwrap();
+        let key = core.io.adopt(Socket::new(end.into(), Listener::Service));
+        core.io.arm(key);
+        peers.push(peer);
+    }
+    turn(&mut core);
+    drop(peers);
+    is_heard_in_time(&mut core);
+    assert_eq!(core.io.sockets.len(), 1 + leaving - 2 * LEAVING_MAX);
+    (2..TURNS).for_each(|_| turn(&mut core));
+    core.io.submit(false, None);
+    assert_eq!(core.io.sockets.len(), 1);
+
+    let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = socket.local_addr().unwrap();
+    core.listeners.push(Door { socket, listener: Listener::Service, scheme: Scheme::Plain });
+    core.accept_at.push((0, core.now));
+    turn(&mut core);
+    core.io.submit(false, None);
+    let peers: Vec<_> = (0..TURNS * COMING_MAX).map(|_| TcpStream::connect(address).unwrap()).collect();
+    is_heard_in_time(&mut core);
+    let accepts = core.io.shared.counters.accepts.get() as usize;
+    assert!(accepts <= 2 * COMING_MAX, "{accepts}");
+    while core.io.sockets.len() <= peers.len() {
+        turn(&mut core);
+    }
+    assert_eq!(core.io.shared.counters.accepts.get() as usize, peers.len());
+}
+
 /// However much comes in at once, what a turn has to send does not pile up until all of it is heard.
 #[test]
 fn a_turn_is_flushed_when_so_much_has_come_in() {
@@ -124,7 +177,7 @@ fn a_turn_is_flushed_when_so_much_has_come_in() {
     let half = vec![b'x'; TURN_BYTES / 2 - 1000];
     let mut clients: Vec<UnixStream> = (0..3).map(|_| client_of(&mut core)).collect();
     let flushed = |core: &Core| core.io.shared.counters.turns_flushed_early.get();
-    let mut said = |core: &mut Core, clients: &mut [UnixStream]| {
+    let said = |core: &mut Core, clients: &mut [UnixStream]| {
         clients.iter_mut().for_each(|client| client.write_all(&masked(1, &half)).unwrap());
         turn(core);
         flushed(core)
