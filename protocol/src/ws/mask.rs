@@ -39,8 +39,10 @@ mod tests {
     #[test]
     fn equals_the_definition_for_every_length_and_phase() {
         let key = [0x37, 0xfa, 0x21, 0x3d];
-        for len in 0..200 {
-            for phase in 0..9 {
+        // Miri takes a thousand times longer.
+        let (lens, phases) = if cfg!(miri) { (70, 5) } else { (200, 9) };
+        for len in 0..lens {
+            for phase in 0..phases {
                 let plain: Vec<u8> = (0..len).map(|at| (at * 7) as u8).collect();
                 let mut expected = plain.clone();
                 unmask_bytewise(&mut expected, key, phase);
