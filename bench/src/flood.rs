@@ -1,9 +1,9 @@
 //! Floods: a few connections do one thing as fast as the server takes it, while a small group in another hub goes on
 //! (`reliability` checks 26 and 42). What do the bystanders notice?
 //!
-//! Calm and flood take turns, so that a change of the machine's load meets both. The flood comes from the thread that
-//! measures the bystanders, a block at a time: what it costs the generator is in both figures of the ratio only if the
-//! generator has a CPU of its own, so without one the ratio is shown and not judged.
+//! Calm and flood take turns, so that a change of the machine's load meets both. The flood comes from a thread that
+//! gives way to the one that measures the bystanders; what it costs beyond that is in the ratio unless the generator has
+//! a CPU of its own, so without one the ratio is shown and not judged.
 //!
 //! What must stay true: what bystanders were to get during a flood counts as of the flood, however late it comes; and a
 //! flood that was none, since nothing of it got through or nobody was let in any more, is no proof of anything.
@@ -177,8 +177,7 @@ impl<'a> Flood<'a> {
             _ => swarm.open(specs.iter().cloned(), patience, &mut progress)?,
         }
         (0..args.flooders).for_each(|flooder| swarm.watch(flooder));
-        let bystanders =
-            Bystanders::open(&mut swarm, args.flooders, server, &args.hub, patience, &mut progress)?;
+        let bystanders = Bystanders::open(server, &args.hub, patience, &mut progress)?;
         let (block, block_count) = kind.block(server, &hub);
         Ok(Self {
             args,
@@ -210,7 +209,7 @@ impl<'a> Flood<'a> {
         let patience = Duration::from_secs(self.args.server.timeout);
         for _ in 0..self.args.rounds {
             self.pass(half, false)?;
-            self.calm.add(self.bystanders.take_latency()).expect("the same bounds");
+            self.calm.add(self.bystanders.take_latency()?).expect("the same bounds");
             let (cpu, start, done) = (facts::cpu_ns(self.server)?, Instant::now(), self.done);
             self.pass(half, true)?;
             self.flooded_s += start.elapsed().as_secs_f64();
@@ -220,13 +219,13 @@ impl<'a> Flood<'a> {
             // Who connects without end is on the way in at any moment; in a moment it is in, or was refused.
             let was_out = self.is_everybody_out();
             self.reopen()?;
-            self.starved += self.bystanders.settle(&mut self.swarm, patience)?;
-            self.flooded.add(self.bystanders.take_latency()).expect("the same bounds");
+            self.starved += self.bystanders.settle(patience)?;
+            self.flooded.add(self.bystanders.take_latency()?).expect("the same bounds");
             self.settle()?;
             let is_shut_out = was_out && self.is_everybody_out();
             self.not_flooded += u64::from(self.done == done || is_shut_out);
         }
-        self.bystanders.settle(&mut self.swarm, patience)?;
+        self.bystanders.settle(patience)?;
         self.report()
     }
 
@@ -251,7 +250,7 @@ impl<'a> Flood<'a> {
             self.turn(TURN_MAX, false)?;
         }
         self.pass(AFTERMATH, false)?;
-        self.bystanders.take_latency();
+        self.bystanders.take_latency()?;
         Ok(())
     }
 
@@ -279,13 +278,8 @@ impl<'a> Flood<'a> {
     }
 
     fn turn(&mut self, wait: Duration, is_flooding: bool) -> Result<(), Error> {
-        let bystanders = &mut self.bystanders;
-        let wait = bystanders.wait(wait, self.swarm.now_ns());
-        self.swarm.pump(wait, &mut |delivery| {
-            // What flooders are sent is theirs.
-            bystanders.receive(&delivery);
-        })?;
-        self.bystanders.tend(&mut self.swarm)?;
+        // What flooders are sent is theirs.
+        self.swarm.pump(wait, &mut |_| {})?;
         let mut changes = Vec::new();
         self.swarm.take_changes(&mut changes);
         for change in changes {
@@ -365,7 +359,7 @@ impl<'a> Flood<'a> {
         report.violation(
             "bystanders_wrong",
             "others' messages lost or doubled",
-            self.bystanders.wrong + self.bystanders.missing(),
+            self.bystanders.settled.wrong + self.bystanders.settled.missing,
         );
         report.violation("refused_requests", "flooders answered wrongly", self.refused);
         report.fact("thrown_out", "flooders thrown out", self.thrown_out);

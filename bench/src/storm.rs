@@ -30,7 +30,7 @@ const CALM_UNJUDGED: Duration = Duration::from_secs(1);
 const ROUNDS: u32 = 3;
 const ROUNDS_DROP: u32 = 8;
 
-/// Connections begun, or cut, between two looks at the others, whose messages must not wait for all that are due.
+/// Connections begun, or cut, between two looks at what has come.
 const AT_ONCE: usize = 64;
 
 /// Of the others in the storm, against what was before.
@@ -285,38 +285,24 @@ impl Storm<'_> {
 
     fn open_bystanders(&mut self, server: &Server) -> Result<(), Error> {
         let patience = Duration::from_secs(self.args.server.timeout);
-        let (first, hub) = (self.args.connections, &self.args.hub);
-        let opened = Bystanders::open(&mut self.swarm, first, server, hub, patience, &mut self.progress)?;
-        self.bystanders = Some(opened);
-        let start = Instant::now();
-        let calm = if self.args.judging.unjudged { CALM_UNJUDGED } else { CALM };
-        while start.elapsed() < calm {
-            self.pump(TURN_MAX)?;
-        }
-        self.calm = self.bystanders.as_mut().expect("opened above").take_latency();
+        let mut bystanders = Bystanders::open(server, &self.args.hub, patience, &mut self.progress)?;
+        std::thread::sleep(if self.args.judging.unjudged { CALM_UNJUDGED } else { CALM });
+        self.calm = bystanders.take_latency()?;
+        self.bystanders = Some(bystanders);
         Ok(())
     }
 
     /// Waits for what they are still to get.
     fn settle_bystanders(&mut self) -> Result<(), Error> {
-        let Some(mut bystanders) = self.bystanders.take() else { return Ok(()) };
-        bystanders.settle(&mut self.swarm, Duration::from_secs(self.args.server.timeout))?;
-        self.shaken = bystanders.take_latency();
-        self.bystanders = Some(bystanders);
+        let Some(bystanders) = &mut self.bystanders else { return Ok(()) };
+        bystanders.settle(Duration::from_secs(self.args.server.timeout))?;
+        self.shaken = bystanders.take_latency()?;
         Ok(())
     }
 
     fn pump(&mut self, wait: Duration) -> Result<(), Error> {
-        let (stray, bystanders) = (&mut self.stray, &mut self.bystanders);
-        let wait = bystanders.as_ref().map_or(wait, |bystanders| bystanders.wait(wait, self.swarm.now_ns()));
-        self.swarm.pump(wait, &mut |delivery| {
-            let is_theirs = bystanders.as_mut().is_some_and(|bystanders| bystanders.receive(&delivery));
-            *stray += u64::from(!is_theirs);
-        })?;
-        match bystanders {
-            Some(bystanders) => bystanders.tend(&mut self.swarm),
-            None => Ok(()),
-        }
+        let stray = &mut self.stray;
+        self.swarm.pump(wait, &mut |_| *stray += 1)
     }
 
     fn report(self, rounds: &[Round], memory_before: Option<f64>, overflows: Option<u64>) -> Report {
@@ -354,7 +340,7 @@ impl Storm<'_> {
             report.violation(
                 "bystanders_wrong",
                 "others' messages lost or doubled",
-                bystanders.wrong + bystanders.missing(),
+                bystanders.settled.wrong + bystanders.settled.missing,
             );
             facts::latency(&mut report, &self.calm, &CALM_LATENCY);
             facts::latency(&mut report, &self.shaken, &SHAKEN_LATENCY);

@@ -35,6 +35,14 @@ pub(crate) fn pin_to(cpus: &[usize]) -> io::Result<()> {
     }
 }
 
+/// From now on this thread runs as soon as it wakes, whoever else would have its CPU; false if that is not allowed
+/// (`CAP_SYS_NICE`, `RLIMIT_RTPRIO`): then it may wait for others for some milliseconds.
+pub(crate) fn be_prompt() -> bool {
+    let least = libc::sched_param { sched_priority: 1 };
+    // SAFETY: `least` is a live sched_param that the kernel only reads; 0 means this thread.
+    unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const least) == 0 }
+}
+
 /// CPU time this thread has used, user and system, ns.
 pub(crate) fn thread_cpu_ns() -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
