@@ -157,7 +157,7 @@ counters! {
     completions_overflowed: Counter,
     /// Times a receive was paused because another core, a hub or the answer to an earlier request was behind.
     receive_pauses: Counter,
-    /// Times a client's input was left for the next turn because it was more than one takes.
+    /// Times a client's input was left for later because it was more than is taken at one go.
     inputs_put_off: Counter,
     /// Batches sent to other cores.
     mesh_batches: Counter,

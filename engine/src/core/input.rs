@@ -2,8 +2,8 @@
 //! parked, and taken up again in a later turn.
 //!
 //! What must stay true: bytes are taken in the order they came; nothing is taken from a client while its input is
-//! parked, held by its hub, or slowed because memory is short; in one turn no client is heard more than [`FRAMES_MAX`]
-//! frames, whatever it has sent, so that who says little does not wait behind who says much.
+//! parked, held by its hub, or slowed because memory is short; no client is heard more than [`FRAMES_MAX`] frames at one
+//! go, whatever it has sent, while others have something to say: they do not wait behind who says much.
 
 use crate::core::socket::{Client, Kind, Socket, flag};
 use crate::core::turn::{Core, TURN_BYTES};
@@ -13,8 +13,8 @@ use ringhub_protocol::ws::deflate::InflateCounts;
 use ringhub_protocol::ws::frame::write_frame;
 use ringhub_protocol::ws::{Event, Inflater, Opcode};
 
-/// Frames, or parts of one, taken from a client in one turn. What it sent beyond them is for the next, and then for the
-/// one after it. A burst of an application fits; of what floods, that is 30 to 150 µs.
+/// Frames, or parts of one, taken from a client in one round. What it sent beyond them is for the next, which is in the
+/// next turn if anybody else has something to say. A burst of an application fits; of what floods, that is 30 to 150 µs.
 pub(super) const FRAMES_MAX: u16 = 256;
 
 impl Core {
@@ -39,7 +39,12 @@ impl Core {
             Kind::Client(_) | Kind::Echo(_) if socket.unread.is_some() => self.io.park(key, bytes),
             Kind::Client(client) if client.is_paused() => self.io.park(key, bytes),
             Kind::Client(_) => {
-                let taken = self.client_input(key, bytes);
+                let mut taken = self.client_input(key, bytes);
+                // Who is alone need not wait for anybody.
+                while taken < bytes.len() && self.may_go_on(key) {
+                    self.round = self.round.wrapping_add(1);
+                    taken += self.client_input(key, &mut bytes[taken..]);
+                }
                 if taken < bytes.len() {
                     self.io.park(key, &bytes[taken..]);
                     self.go_on_later(key);
@@ -90,6 +95,15 @@ impl Core {
         }
     }
 
+    /// Whether a client that was heard one go may have another at once.
+    fn may_go_on(&mut self, key: SocketKey) -> bool {
+        self.admits()
+            && !self.holding
+            && self.turn_bytes < TURN_BYTES
+            && self.resume.is_empty()
+            && !self.others_wait(Some(key.slot))
+    }
+
     /// What is left of a client's input is for a later turn; should its hub hold it, its hub says for which.
     fn go_on_later(&mut self, key: SocketKey) {
         if !self.holding {
@@ -106,8 +120,8 @@ impl Core {
         };
         client.heard = true;
         client.pings_missed = 0;
-        if client.frames_in != self.turns {
-            (client.frames_in, client.frames) = (self.turns, 0);
+        if client.round != self.round {
+            (client.round, client.frames) = (self.round, 0);
         }
         let Client { hub, connection, subprotocol, mut frames, .. } = *client;
         let mut decoder = std::mem::take(&mut client.decoder);
@@ -166,11 +180,7 @@ impl Core {
         decoder.release();
         let is_put_off = taken < bytes.len() && frames == FRAMES_MAX;
         self.io.shared.counters.inputs_put_off.add(u64::from(is_put_off));
-        if let Some(socket) = self.io.sockets.get(key)
-            && let Kind::Client(client) = &mut socket.kind
-        {
-            // What else it has sent waits in the kernel rather than here.
-            socket.greedy |= is_put_off;
+        if let Some(Socket { kind: Kind::Client(client), .. }) = self.io.sockets.get(key) {
             client.frames = frames;
             client.decoder = decoder;
             if client.meter.as_ref().is_some_and(|meter| !meter.take(taken + inflated, self.now)) {

@@ -275,7 +275,7 @@ impl Mesh {
     }
 
     /// Whether a batch waits for this core.
-    fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         let cores = self.peers.cores.len();
         self.others()
             .all(|from| self.peers.queues[usize::from(from.0) * cores + usize::from(self.core.0)].is_empty())

@@ -60,9 +60,11 @@ impl Op {
     }
 }
 
-/// Completions that one call hands out, if there are as many and nobody waits for more (`IO_LOCAL_TW_DEFAULT_MAX` in
-/// Linux 6.13 and later; before, there was no such bound).
+/// Completions that one call hands out, in their order, if there are as many and nobody waits for more
+/// (`IO_LOCAL_TW_DEFAULT_MAX` in Linux 6.13 and later; before, there was no such bound).
 const AT_A_TIME: usize = 20;
+/// Of these it is looked at whose they are, when somebody has said much.
+const LOOKED_AT: usize = 64;
 /// Calls made in a turn for more of them.
 const MORE_MAX: usize = 64;
 
@@ -136,6 +138,8 @@ pub(crate) struct Ring {
     /// By socket slot: each has at most one.
     writes: HashMap<u32, Box<Write>>,
     inbox: VecDeque<Completion>,
+    /// The last call handed out as many as one does.
+    may_have_more: bool,
     failed_sends: Vec<Completion>,
     /// Another core rang since the last [`Ring::submit`]. It does so once, so whoever waits must know.
     rung: bool,
@@ -181,6 +185,7 @@ impl Ring {
             turn_buffers: Vec::new(),
             writes: HashMap::new(),
             inbox: VecDeque::new(),
+            may_have_more: false,
             failed_sends: Vec::new(),
             rung: false,
             in_flight: 0,
@@ -400,15 +405,20 @@ impl Ring {
         self.rung = false;
     }
 
-    /// Takes in more of what has completed, if the last call may have left some: the kernel hands out a few at a time,
-    /// in their order.
+    /// Takes in what has completed since the last call, or was left by it. None is made if there is nothing.
     pub(crate) fn take_more(&mut self) {
-        let (mut before, mut calls) = (0, 0);
-        while self.inbox.len() >= before + AT_A_TIME && calls < MORE_MAX {
-            before = self.inbox.len();
+        for _ in 0..MORE_MAX {
+            if !self.may_have_more && !self.ring.submission().taskrun() && self.ring.completion().is_empty() {
+                break;
+            }
             self.enter(0, None);
-            calls += 1;
         }
+    }
+
+    /// Whether among the next completions there is one of another than this slot's receives.
+    pub(crate) fn has_others(&self, slot: Option<u32>) -> bool {
+        let is_its = |next: &Completion| next.op == Op::Receive && Some(next.slot) == slot;
+        !self.inbox.iter().take(LOOKED_AT).all(is_its)
     }
 
     fn enter_until_empty(&mut self) {
@@ -430,7 +440,9 @@ impl Ring {
             }
             Err(error) => panic!("io_uring_enter failed for good: errno {error:?}"),
         }
+        let before = self.inbox.len();
         self.reap();
+        self.may_have_more = self.inbox.len() >= before + AT_A_TIME;
     }
 
     fn call(&self, want: usize, timeout: Option<Duration>) -> io::Result<usize> {

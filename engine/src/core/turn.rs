@@ -36,6 +36,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Input bytes, inflated ones too, after which a turn is flushed early, so that its log stays bounded.
 pub(super) const TURN_BYTES: usize = 256 << 10;
+/// Rounds in which what is parked is taken up in one turn.
+pub(super) const ROUNDS_MAX: usize = 16;
 /// Longest wait while a batch has no room at its receiver.
 const STUCK_WAIT: Duration = Duration::from_millis(1);
 /// A turn that takes longer is counted, in milliseconds (`turns_long` says this figure).
@@ -91,8 +93,8 @@ pub(crate) struct Core {
     pub(crate) accept_at: Vec<(u32, Time)>,
     /// A client is to be read no more from; looked at while its input is taken.
     pub(crate) holding: bool,
-    /// Counts the turns, and wraps.
-    pub(crate) turns: u32,
+    /// Counts rounds, and wraps: in each a client is heard so many frames.
+    pub(crate) round: u32,
     bell: UnixStream,
     /// When to listen to the bell again, after that could not be.
     bell_at: Option<Time>,
@@ -187,7 +189,7 @@ impl Core {
             deflater: SharedDeflater::default(),
             plain: Vec::new(),
             holding: false,
-            turns: 0,
+            round: 0,
             bell: parts.bell,
             bell_at: None,
             turn_bytes: 0,
@@ -271,7 +273,7 @@ impl Core {
     /// Everything after the submit; true when the core is done.
     pub(super) fn turn(&mut self) -> bool {
         self.io.shared.counters.turns.add(1);
-        self.turns = self.turns.wrapping_add(1);
+        self.round = self.round.wrapping_add(1);
         if self.doorway.was_used() {
             self.io.ring.take_more();
         }
@@ -282,7 +284,7 @@ impl Core {
         // Whom it ends is told in this turn, and closed in the next.
         self.heed_pressure();
         self.take_outcomes();
-        // Whoever is put off in this turn has had its share of it.
+        // Whoever is put off in this turn has had its share of this round.
         let parked = self.resume.len();
         // What comes in meanwhile is for the next turn: a busy source must not keep timers waiting.
         for _ in 0..self.io.ring.completions() {
@@ -304,15 +306,7 @@ impl Core {
         while let Some((key, answer)) = self.answers.pop_front() {
             self.http_answer(key, answer);
         }
-        for _ in 0..parked {
-            if !self.admits() {
-                break;
-            }
-            if let Some(key) = self.resume.pop_front() {
-                self.resume_input(key);
-                self.flush_early();
-            }
-        }
+        self.hear_parked(parked);
         self.flush_hubs();
         self.mesh.send(&mut self.io.ring);
         self.line.send();
@@ -354,6 +348,38 @@ impl Core {
             self.line.send();
             self.io.submit_early();
         }
+    }
+
+    /// Takes up what is parked, of so many sockets in the first round; and goes on, round after round, while nobody else
+    /// has something to say: who sends much and is alone is heard in one turn.
+    fn hear_parked(&mut self, mut parked: usize) {
+        for _ in 0..ROUNDS_MAX {
+            for _ in 0..parked {
+                if !self.admits() {
+                    return;
+                }
+                if let Some(key) = self.resume.pop_front() {
+                    self.resume_input(key);
+                    self.flush_early();
+                }
+            }
+            parked = self.resume.len();
+            if parked == 0 {
+                return;
+            }
+            if self.others_wait(None) {
+                // What else these send waits in the kernel, rather than here, until others are heard.
+                return self.resume.iter().for_each(|key| self.io.ration(*key));
+            }
+            self.round = self.round.wrapping_add(1);
+        }
+    }
+
+    /// Whether anything has come that is not heard yet, from elsewhere than the socket in this slot.
+    pub(super) fn others_wait(&mut self, slot: Option<u32>) -> bool {
+        let ring = &mut self.io.ring;
+        ring.take_more();
+        ring.has_others(slot) || !self.mesh.is_empty() || self.line.has_answers()
     }
 
     fn complete(&mut self, completion: Completion) {

@@ -11,7 +11,7 @@ use crate::core::line::ANSWERS_MAX;
 use crate::core::ring::{CHUNKS_MAX, Op, Ring};
 use crate::core::settings::RingSettings;
 use crate::core::socket::{Kind, Socket, Tls};
-use crate::core::turn::{Core, TURN_BYTES};
+use crate::core::turn::{Core, ROUNDS_MAX, TURN_BYTES};
 use crate::net::accept::Door;
 use crate::net::tls::{PLAIN_BYTES_MAX, TlsStream};
 use crate::net::{Listener, Scheme};
@@ -96,29 +96,50 @@ fn turn(core: &mut Core) {
 /// All that somebody had sent was heard, up to what the receive buffers hold, before whoever spoke next: beside two who
 /// flooded others waited for 80 ms.
 #[test]
-fn a_turn_hears_so_many_frames_of_a_client_and_then_the_others() {
+fn a_client_is_heard_so_many_frames_and_then_the_others_and_to_the_end_when_it_is_alone() {
     let mut core = still(Arc::new(Exchange::new(1)), |_| {});
     let mut other = client_of(&mut core);
-    let heard = |core: &Core| core.io.shared.counters.messages_in.get();
-    let put_off = |core: &Core| core.io.shared.counters.inputs_put_off.get();
+    let counters = core.io.shared.clone();
+    let heard = || counters.counters.messages_in.get();
     let most = u64::from(FRAMES_MAX);
     // Of the large ones no buffer holds as many; some come in two parts.
-    for (payload, parts) in [(&[][..], 0), (&[b'x'; 100], 10)] {
-        let mut flooder = client_of(&mut core);
-        let before = (heard(&core), put_off(&core));
-        flooder.write_all(&masked(9, payload).repeat(usize::from(3 * FRAMES_MAX))).unwrap();
-        other.write_all(&masked(9, b"")).unwrap();
+    let mut flooders = [client_of(&mut core), client_of(&mut core)];
+    for (flooder, (payload, parts)) in flooders.iter_mut().zip([(&[][..], 0), (&[b'x'; 100], 10)]) {
+        let (before, put_off) = (heard(), counters.counters.inputs_put_off.get());
+        flooder.write_all(&masked(9, payload).repeat(usize::from(4 * FRAMES_MAX))).unwrap();
         for turns in 1..=2 {
-            turn(&mut core);
-            let of_flooder = heard(&core) - before.0 - 1;
+            core.io.submit(false, None);
+            // Meanwhile.
+            other.write_all(&masked(9, b"")).unwrap();
+            core.turn();
+            let of_flooder = heard() - before - (turns - 1);
             assert!((turns * most - parts * turns..=turns * most).contains(&of_flooder), "{of_flooder}");
-            assert_eq!(put_off(&core) - before.1, turns);
+            assert_eq!(counters.counters.inputs_put_off.get() - put_off, turns);
         }
+        turn(&mut core);
         core.io.submit(false, None);
-        let mut pong = [0; 2];
-        other.read_exact(&mut pong).unwrap();
-        assert_eq!(pong, [0x8a, 0], "the other one was heard as well");
+        let mut pongs = [0; 4];
+        other.read_exact(&mut pongs).unwrap();
+        assert_eq!(pongs, [0x8a, 0, 0x8a, 0], "the other one was heard as well");
+        assert_eq!(heard(), before + 4 * most + 2, "and then, in one turn, all there was");
     }
+}
+
+/// Timers have their turn even if nobody else says anything.
+#[test]
+fn a_turn_has_so_many_rounds() {
+    let mut core = still(Arc::new(Exchange::new(1)), |_| {});
+    let _flooder = client_of(&mut core);
+    let key = core.io.sockets.keys()[0];
+    let most = usize::from(FRAMES_MAX) * ROUNDS_MAX;
+    core.io.park(key, &masked(9, b"").repeat(2 * most));
+    core.resume.push_back(key);
+    core.turn();
+    assert_eq!(core.io.shared.counters.messages_in.get() as usize, most);
+    while core.io.sockets.peek(key).unwrap().unread.is_some() {
+        turn(&mut core);
+    }
+    assert_eq!(core.io.shared.counters.messages_in.get() as usize, 2 * most);
 }
 
 /// The kernel told of the ends of thousands before it told of a message behind them, and each of them was seen to
