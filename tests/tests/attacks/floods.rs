@@ -16,8 +16,9 @@ use super::frames::close_code;
 
 /// Round trips of the bystanders beside a flood.
 const ROUNDS: usize = 5;
-/// What one turn takes of who floods: 256 frames or parts of one, each at most a receive buffer.
-const TURN_BYTES: u64 = 256 * 4096;
+/// What one turn may take in of everybody: every receive buffer of a core. Little of it is heard in that turn, but a
+/// flooder that has just come is not known for one yet, and what it sent is taken from the kernel.
+const TURN_BYTES: u64 = 4 << 20;
 /// What the flood may get in between a question and its answer, in the middle of all rounds: what fits into two turns,
 /// one that was under way and the one that answers. In some rounds a busy machine lets the asking thread wait.
 const ROUND_BYTES: u64 = 2 * TURN_BYTES;
