@@ -72,6 +72,14 @@ impl Core {
         room(fd, self.settings.files_max)
     }
 
+    /// Whether an accept is seen to as soon as it is there: that is no work, and the last descriptors are wanted back.
+    pub(super) fn is_seen_to_at_once(&self, completion: &Completion) -> bool {
+        let is_surplus =
+            self.io.sockets.len() >= self.settings.sockets.sockets_max.saturating_add(SURPLUS_MAX);
+        let fd = completion.result();
+        fd < 0 || self.is_stopping() || is_surplus || self.room(fd) == Room::Admin
+    }
+
     /// A listener has a socket, or could not make one.
     pub(super) fn accept(&mut self, mut completion: Completion) {
         match accepted(&mut completion) {

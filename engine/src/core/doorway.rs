@@ -6,9 +6,10 @@
 //! may stand in front of a message.
 //!
 //! What must stay true: a core with anybody waiting here does not sleep; who leaves is not received from any more, and
-//! is passed over should it be gone by then.
+//! is passed over should it be gone by then; what a client had said before it was lost is heard.
 
 use crate::core::ring::Completion;
+use crate::core::socket::{Kind, Socket};
 use crate::core::turn::Core;
 use ringhub_hub::SocketKey;
 use std::collections::VecDeque;
@@ -67,13 +68,21 @@ impl Core {
         for _ in 0..LEAVING_MAX {
             match self.doorway.leaving.pop_front() {
                 Some((key, Leave::Ended)) => self.ended(key),
-                Some((key, Leave::Lost)) => self.lost(key),
+                Some((key, Leave::Lost)) => self.lost_in_its_time(key),
                 None => break,
             }
         }
         for _ in 0..COMING_MAX {
             let Some(accept) = self.doorway.coming.pop_front() else { break };
             self.accept(accept);
+        }
+    }
+
+    /// A socket failed. Of a client whose input is parked that is for later, as if it had ended.
+    pub(super) fn lost_in_its_time(&mut self, key: SocketKey) {
+        match self.io.sockets.get(key) {
+            Some(Socket { kind: Kind::Client(_), unread: Some(_), .. }) => self.io.peer_ended(key),
+            _ => self.lost(key),
         }
     }
 

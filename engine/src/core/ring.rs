@@ -407,8 +407,11 @@ impl Ring {
 
     /// Takes in what has completed since the last call, or was left by it. None is made if there is nothing.
     pub(crate) fn take_more(&mut self) {
+        let starved = self.starved;
         for _ in 0..MORE_MAX {
-            if !self.may_have_more && !self.ring.submission().taskrun() && self.ring.completion().is_empty() {
+            let has_news = self.ring.submission().taskrun() || !self.ring.completion().is_empty();
+            // Without memory in the kernel it would rest between two calls, and the core with it.
+            if !(self.may_have_more || has_news) || self.starved != starved {
                 break;
             }
             self.enter(0, None);

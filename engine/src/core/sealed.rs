@@ -391,7 +391,7 @@ impl Core {
         let Some(socket) = self.io.sockets.get(key) else { return };
         let was_open = socket.tls.as_ref().is_some_and(|tls| tls.stream.was_open());
         if was_open || !matches!(socket.kind, Kind::Head) {
-            return self.lost(key);
+            return self.lost_in_its_time(key);
         }
         self.io.count_failure(fault.class);
         if fault.class == FailureClass::PlainHttp {

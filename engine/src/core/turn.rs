@@ -225,7 +225,7 @@ impl Core {
             self.now = now;
             self.io.now = self.now;
             if self.turn() {
-                return;
+                return self.empty_the_doorway();
             }
         }
     }
@@ -353,18 +353,22 @@ impl Core {
     /// Takes up what is parked, of so many sockets in the first round; and goes on, round after round, while nobody else
     /// has something to say: who sends much and is alone is heard in one turn.
     fn hear_parked(&mut self, mut parked: usize) {
-        for _ in 0..ROUNDS_MAX {
+        for round in 0..ROUNDS_MAX {
             for _ in 0..parked {
                 if !self.admits() {
                     return;
                 }
-                if let Some(key) = self.resume.pop_front() {
+                let Some(key) = self.resume.pop_front() else { break };
+                // Others than clients wait for the next turn, not for the next round.
+                if round == 0 || self.is_client(key) {
                     self.resume_input(key);
                     self.flush_early();
+                } else {
+                    self.resume.push_back(key);
                 }
             }
             parked = self.resume.len();
-            if parked == 0 {
+            if !self.resume.iter().any(|key| self.is_client(*key)) {
                 return;
             }
             if self.others_wait(None) {
@@ -373,6 +377,10 @@ impl Core {
             }
             self.round = self.round.wrapping_add(1);
         }
+    }
+
+    fn is_client(&self, key: SocketKey) -> bool {
+        self.io.sockets.peek(key).is_some_and(|socket| matches!(socket.kind, Kind::Client(_)))
     }
 
     /// Whether anything has come that is not heard yet, from elsewhere than the socket in this slot.
@@ -384,6 +392,7 @@ impl Core {
 
     fn complete(&mut self, completion: Completion) {
         match completion.op {
+            Op::Accept if self.is_seen_to_at_once(&completion) => self.accept(completion),
             Op::Accept => self.doorway.comes(completion),
             Op::Receive => match self.io.received(&completion) {
                 Received::Bytes(key, mut buffer) => {
@@ -477,7 +486,11 @@ impl Core {
                     if let Some(mut unread) = unread {
                         self.closing_input(key, &mut unread);
                     }
-                    self.io.arm(key);
+                    // Its end was put off for what was parked.
+                    match self.io.sockets.get(key) {
+                        Some(socket) if socket.ended => self.ended(key),
+                        _ => self.io.arm(key),
+                    }
                 }
                 CloseHow::Finish => {
                     self.io.set_close_deadline(key);

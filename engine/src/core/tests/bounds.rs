@@ -17,7 +17,7 @@ use crate::net::tls::{PLAIN_BYTES_MAX, TlsStream};
 use crate::net::{Listener, Scheme};
 use bytes::BytesMut;
 use ringhub_hub::event::Reply;
-use ringhub_hub::{SocketKey, Ticket};
+use ringhub_hub::{Input, SocketKey, Ticket};
 use ringhub_protocol::name::HubName;
 use ringhub_relay::exchange::{Answer, Exchange};
 use rustls::{ClientConnection, StreamOwned};
@@ -123,6 +123,74 @@ fn a_client_is_heard_so_many_frames_and_then_the_others_and_to_the_end_when_it_i
         assert_eq!(pongs, [0x8a, 0, 0x8a, 0], "the other one was heard as well");
         assert_eq!(heard(), before + 4 * most + 2, "and then, in one turn, all there was");
     }
+}
+
+/// A client that said more than it is heard at one go, of which the first part is heard; the rest is parked, for somebody
+/// else speaks, who is returned, too. It does `last` before all that.
+fn who_has_said_much(last: impl FnOnce(&UnixStream)) -> (Core, SocketKey, [UnixStream; 2]) {
+    let mut core = still(Arc::new(Exchange::new(1)), |_| {});
+    let (mut other, mut one) = (client_of(&mut core), client_of(&mut core));
+    let key = core.io.sockets.keys()[1];
+    one.write_all(&masked(9, b"").repeat(4 * usize::from(FRAMES_MAX))).unwrap();
+    last(&one);
+    core.io.submit(false, None);
+    other.write_all(&masked(9, b"")).unwrap();
+    core.turn();
+    assert_eq!(core.io.shared.counters.messages_in.get(), u64::from(FRAMES_MAX));
+    (core, key, [one, other])
+}
+
+/// Who went away with a reset was not heard to the end if others spoke meanwhile.
+#[test]
+fn what_was_said_before_a_reset_is_heard() {
+    let (mut core, key, [one, mut other]) = who_has_said_much(|_| {});
+    core.io.submit(false, None);
+    // With pongs that it has not read, and some that cannot be sent.
+    drop(one);
+    other.write_all(&masked(9, b"")).unwrap();
+    core.turn();
+    assert!(core.io.sockets.peek(key).unwrap().unread.is_some());
+    while core.io.sockets.peek(key).is_some() {
+        turn(&mut core);
+    }
+    assert_eq!(core.io.shared.counters.messages_in.get(), 2 + 4 * u64::from(FRAMES_MAX));
+}
+
+/// Nobody answers the goodbye to a client whose end was put off for what it had said: the socket stayed until its
+/// deadline.
+#[test]
+fn who_has_left_is_not_waited_for_when_its_hub_closes_it() {
+    let leave = |one: &UnixStream| one.shutdown(std::net::Shutdown::Write).unwrap();
+    let (mut core, key, _peers) = who_has_said_much(leave);
+    let socket = core.io.sockets.peek(key).unwrap();
+    assert!(socket.ended && socket.unread.is_some());
+    let hub = core.hub(&HubName::parse("chat").unwrap()).unwrap();
+    core.feed(hub, Input::Stop);
+    // The time of a core that nobody runs stands still.
+    for _ in 0..10 {
+        turn(&mut core);
+    }
+    assert!(core.io.sockets.peek(key).is_none());
+}
+
+/// However many knock, who is not let in gives the descriptor back at once.
+#[test]
+fn who_is_not_let_in_does_not_wait_for_it() {
+    let mut core = still(Arc::new(Exchange::new(1)), |settings| {
+        // Fewer than the process has open.
+        settings.files_max = 8;
+    });
+    let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = socket.local_addr().unwrap();
+    core.listeners.push(Door { socket, listener: Listener::Service, scheme: Scheme::Plain });
+    core.accept_at.push((0, core.now));
+    turn(&mut core);
+    core.io.submit(false, None);
+    let peers: Vec<_> = (0..4 * COMING_MAX).map(|_| TcpStream::connect(address).unwrap()).collect();
+    core.io.ring.take_more();
+    core.turn();
+    let counters = &core.io.shared.counters;
+    assert_eq!(counters.accepts_refused.get() as usize, peers.len());
 }
 
 /// Timers have their turn even if nobody else says anything.
