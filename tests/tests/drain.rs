@@ -166,7 +166,7 @@ fn closes_keep_the_pace_of_their_window_and_nobody_holds_it_up() {
 }
 
 /// Check 50's history: under load of clients and of REST each client has, of each publisher, a prefix of what was sent,
-/// with no gap and nothing twice, and all that was acknowledged while nobody had been closed yet.
+/// with no gap and nothing twice, and all that was answered by REST while nobody had been closed yet.
 #[test]
 fn reliable_clients_lose_and_double_nothing_up_to_their_goodbye() {
     const BEFORE: usize = 10;
@@ -213,10 +213,9 @@ fn reliable_clients_lose_and_double_nothing_up_to_their_goodbye() {
         readers.into_iter().map(|reader| reader.join().expect("it has said why")).collect()
     });
     for (number, texts) in received.iter().enumerate() {
-        assert!(texts.len() >= rounds * (PUBLISHERS + 1), "{} messages of {rounds} rounds", texts.len());
-        for text in texts {
-            history.receive(number, text);
-        }
+        // Every core has handled what is answered 202; a client's ack says that of its own core only.
+        let of_calls = texts.iter().filter(|text| history.receive(number, text).0 == 0).count();
+        assert!(of_calls >= rounds, "{of_calls} messages of {rounds} rounds");
         history.left(number);
     }
     history.check();
