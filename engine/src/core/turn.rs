@@ -1,5 +1,6 @@
 //! The loop of one core. A turn: submit, settle, and wait if there is nothing to do → outcomes and closes of
-//! the last turn → completions → mesh → timers → answers → parked input → flush → batches to other cores.
+//! the last turn → completions → who comes and goes → mesh → timers → answers → parked input → flush → batches to other
+//! cores.
 //!
 //! What must stay true: sends of a turn are submitted before anything the turn decided to close is closed;
 //! the mesh is drained every turn; input of sockets is taken only while [`Mesh::admits`]; the core waits only

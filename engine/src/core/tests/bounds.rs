@@ -21,7 +21,7 @@ use ringhub_hub::{Input, SocketKey, Ticket};
 use ringhub_protocol::name::HubName;
 use ringhub_relay::exchange::{Answer, Exchange};
 use rustls::{ClientConnection, StreamOwned};
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::net::UnixStream;
 
 /// Over the maximum so many are heard, so that they learn why they are not let in; of still more nobody is.
@@ -86,6 +86,17 @@ fn client_of(core: &mut Core) -> UnixStream {
     let head_bytes = peer.read(&mut head).unwrap();
     assert!(head[..head_bytes].starts_with(b"HTTP/1.1 101 ") && head[..head_bytes].ends_with(b"\r\n\r\n"));
     peer
+}
+
+/// Has a core that nobody runs accept; where.
+fn open_a_door(core: &mut Core) -> SocketAddr {
+    let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = socket.local_addr().unwrap();
+    core.listeners.push(Door { socket, listener: Listener::Service, scheme: Scheme::Plain });
+    core.accept_at.push((0, core.now));
+    turn(core);
+    core.io.submit(false, None);
+    address
 }
 
 fn turn(core: &mut Core) {
@@ -180,12 +191,7 @@ fn who_is_not_let_in_does_not_wait_for_it() {
         // Fewer than the process has open.
         settings.files_max = 8;
     });
-    let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let address = socket.local_addr().unwrap();
-    core.listeners.push(Door { socket, listener: Listener::Service, scheme: Scheme::Plain });
-    core.accept_at.push((0, core.now));
-    turn(&mut core);
-    core.io.submit(false, None);
+    let address = open_a_door(&mut core);
     let peers: Vec<_> = (0..4 * COMING_MAX).map(|_| TcpStream::connect(address).unwrap()).collect();
     core.io.ring.take_more();
     core.turn();
@@ -243,12 +249,7 @@ fn a_turn_sees_to_so_many_who_leave_and_who_come_and_others_are_heard_meanwhile(
     core.io.submit(false, None);
     assert_eq!(core.io.sockets.len(), 1);
 
-    let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let address = socket.local_addr().unwrap();
-    core.listeners.push(Door { socket, listener: Listener::Service, scheme: Scheme::Plain });
-    core.accept_at.push((0, core.now));
-    turn(&mut core);
-    core.io.submit(false, None);
+    let address = open_a_door(&mut core);
     let peers: Vec<_> = (0..TURNS * COMING_MAX).map(|_| TcpStream::connect(address).unwrap()).collect();
     is_heard_in_time(&mut core);
     let accepts = core.io.shared.counters.accepts.get() as usize;
