@@ -263,7 +263,7 @@ impl Core {
             held: false,
             slowed: false,
             frames: 0,
-            round: 0,
+            go: 0,
             meter: counted.filter(|counted| counted.is_metered()),
         });
         let has_unread = socket.unread.is_some();

@@ -1,5 +1,5 @@
 //! What sockets say, by what they are: to the head's reader, to HTTP, to the client's hub. What cannot be taken now is
-//! parked, and taken up again in a later turn.
+//! parked, and taken up again later.
 //!
 //! What must stay true: bytes are taken in the order they came; nothing is taken from a client while its input is
 //! parked, held by its hub, or slowed because memory is short; no client is heard more than [`FRAMES_MAX`] frames at one
@@ -13,8 +13,8 @@ use ringhub_protocol::ws::deflate::InflateCounts;
 use ringhub_protocol::ws::frame::write_frame;
 use ringhub_protocol::ws::{Event, Inflater, Opcode};
 
-/// Frames, or parts of one, taken from a client in one round. What it sent beyond them is for the next, which is in the
-/// next turn if anybody else has something to say. A burst of an application fits; of what floods, that is 30 to 150 µs.
+/// Frames, or parts of one, taken from a client at one go. What it sent beyond them is for the next, which is in the next
+/// turn if anybody else has something to say. A burst of an application fits; of what floods, that is 30 to 150 µs.
 pub(super) const FRAMES_MAX: u16 = 256;
 
 impl Core {
@@ -34,17 +34,15 @@ impl Core {
     /// Plain bytes of a socket.
     pub(crate) fn input(&mut self, key: SocketKey, bytes: &mut [u8]) {
         let Some(socket) = self.io.sockets.get(key) else { return };
+        if !matches!(socket.kind, Kind::Client(_)) {
+            self.turn_bytes += bytes.len();
+        }
         match &mut socket.kind {
             // What came before it is not taken yet.
             Kind::Client(_) | Kind::Echo(_) if socket.unread.is_some() => self.io.park(key, bytes),
             Kind::Client(client) if client.is_paused() => self.io.park(key, bytes),
             Kind::Client(_) => {
-                let mut taken = self.client_input(key, bytes);
-                // Who is alone need not wait for anybody.
-                while taken < bytes.len() && self.may_go_on(key) {
-                    self.round = self.round.wrapping_add(1);
-                    taken += self.client_input(key, &mut bytes[taken..]);
-                }
+                let taken = self.client_input(key, bytes);
                 if taken < bytes.len() {
                     self.io.park(key, &bytes[taken..]);
                     self.go_on_later(key);
@@ -76,7 +74,6 @@ impl Core {
         let Some(mut unread) = socket.unread.take() else { return self.io.arm(key) };
         if is_client {
             let taken = self.client_input(key, &mut unread);
-            self.turn_bytes += taken;
             unread.advance(taken);
             if !unread.is_empty() {
                 if let Some(socket) = self.io.sockets.get(key) {
@@ -85,7 +82,6 @@ impl Core {
                 return self.go_on_later(key);
             }
         } else {
-            self.turn_bytes += unread.len();
             self.input(key, &mut unread);
         }
         if let Some(socket) = self.io.sockets.get(key)
@@ -95,19 +91,10 @@ impl Core {
         }
     }
 
-    /// Whether a client that was heard one go may have another at once.
-    fn may_go_on(&mut self, key: SocketKey) -> bool {
-        self.admits()
-            && !self.holding
-            && self.turn_bytes < TURN_BYTES
-            && self.resume.is_empty()
-            && !self.others_wait(Some(key.slot))
-    }
-
-    /// What is left of a client's input is for a later turn; should its hub hold it, its hub says for which.
+    /// What is left of a client's input is for a later go; should its hub hold it, its hub says when.
     fn go_on_later(&mut self, key: SocketKey) {
         if !self.holding {
-            self.resume.push_back(key);
+            self.put_off.push_back(key);
         }
     }
 
@@ -120,8 +107,8 @@ impl Core {
         };
         client.heard = true;
         client.pings_missed = 0;
-        if client.round != self.round {
-            (client.round, client.frames) = (self.round, 0);
+        if client.go != self.go {
+            (client.go, client.frames) = (self.go, 0);
         }
         let Client { hub, connection, subprotocol, mut frames, .. } = *client;
         let mut decoder = std::mem::take(&mut client.decoder);
@@ -174,6 +161,7 @@ impl Core {
                 }
             }
         }
+        self.turn_bytes += taken;
         self.io.shared.counters.messages_in.add(messages);
         self.inflater = inflater;
         let inflated = if is_deflated { self.count_inflated() } else { 0 };

@@ -144,13 +144,6 @@ impl Io {
         self.arming.push(key);
     }
 
-    /// From now on the socket gets one buffer at a time, until it says less than fits into one.
-    pub(crate) fn ration(&mut self, key: SocketKey) {
-        if let Some(socket) = self.sockets.get(key) {
-            socket.greedy = true;
-        }
-    }
-
     /// Goes on receiving where a receive has ended and nothing holds it back.
     pub(crate) fn rearm(&mut self, key: SocketKey) {
         if let Some(socket) = self.sockets.get(key)

@@ -63,8 +63,6 @@ impl Op {
 /// Completions that one call hands out, in their order, if there are as many and nobody waits for more
 /// (`IO_LOCAL_TW_DEFAULT_MAX` in Linux 6.13 and later; before, there was no such bound).
 const AT_A_TIME: usize = 20;
-/// Of these it is looked at whose they are, when somebody has said much.
-const LOOKED_AT: usize = 64;
 /// Calls made in a turn for more of them.
 const MORE_MAX: usize = 64;
 
@@ -405,23 +403,34 @@ impl Ring {
         self.rung = false;
     }
 
-    /// Takes in what has completed since the last call, or was left by it. None is made if there is nothing.
+    /// Takes in what has completed since the last call, or was left by it, as far as one call hands it out. None is made
+    /// if there is nothing: whether one was.
+    pub(crate) fn take_some(&mut self) -> bool {
+        let has_completed = self.ring.submission().taskrun() || !self.ring.completion().is_empty();
+        let is_worth_it = self.may_have_more || has_completed;
+        if is_worth_it {
+            self.enter(0, None);
+        }
+        is_worth_it
+    }
+
+    /// The same, call after call, until nothing is left.
     pub(crate) fn take_more(&mut self) {
         let starved = self.starved;
         for _ in 0..MORE_MAX {
-            let has_news = self.ring.submission().taskrun() || !self.ring.completion().is_empty();
             // Without memory in the kernel it would rest between two calls, and the core with it.
-            if !(self.may_have_more || has_news) || self.starved != starved {
+            if !self.take_some() || self.starved != starved {
                 break;
             }
-            self.enter(0, None);
         }
     }
 
-    /// Whether among the next completions there is one of another than this slot's receives.
-    pub(crate) fn has_others(&self, slot: Option<u32>) -> bool {
-        let is_its = |next: &Completion| next.op == Op::Receive && Some(next.slot) == slot;
-        !self.inbox.iter().take(LOOKED_AT).all(is_its)
+    /// Whether among the completions that wait there is more than what our own cancels bring about.
+    pub(crate) fn has_news(&self) -> bool {
+        self.inbox.iter().any(|next| match next.op {
+            Op::Receive => next.result != -libc::ECANCELED,
+            op => op != Op::Cancel,
+        })
     }
 
     fn enter_until_empty(&mut self) {

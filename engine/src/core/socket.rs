@@ -65,8 +65,7 @@ pub(crate) struct Socket {
     pub(crate) ended: bool,
     /// The peer has said goodbye: its end need not be awaited.
     pub(crate) farewell: bool,
-    /// It emptied the buffers while others wanted some, or has said more than others wait for: one at a time until it
-    /// says less than fits into one.
+    /// It emptied the buffers while others wanted some: one at a time until it says less than fits into one.
     pub(crate) greedy: bool,
     /// It came when the core had its maximum.
     pub(crate) surplus: bool,
@@ -191,9 +190,9 @@ pub(crate) struct Client {
     pub(crate) held: bool,
     /// It published while memory is short: nothing is read from it until the next look.
     pub(crate) slowed: bool,
-    /// Frames it was heard in the round of this number.
+    /// Frames it was heard in the go of this number.
     pub(crate) frames: u16,
-    pub(crate) round: u32,
+    pub(crate) go: u32,
     /// What counts the bytes it sends, if anything does.
     pub(crate) meter: Option<Arc<Counted>>,
 }

@@ -1,6 +1,6 @@
 //! The loop of one core. A turn: submit, settle, and wait if there is nothing to do → outcomes and closes of
-//! the last turn → completions → who comes and goes → mesh → timers → answers → parked input → flush → batches to other
-//! cores.
+//! the last turn → completions → who comes and goes → mesh → timers → answers → who waited → who was put off → flush →
+//! batches to other cores.
 //!
 //! What must stay true: sends of a turn are submitted before anything the turn decided to close is closed;
 //! the mesh is drained every turn; input of sockets is taken only while [`Mesh::admits`]; the core waits only
@@ -37,8 +37,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Input bytes, inflated ones too, after which a turn is flushed early, so that its log stays bounded.
 pub(super) const TURN_BYTES: usize = 256 << 10;
-/// Rounds in which what is parked is taken up in one turn.
-pub(super) const ROUNDS_MAX: usize = 16;
+/// Goes in one turn at what clients said beyond their first.
+pub(super) const GOES_MAX: usize = 32;
 /// Longest wait while a batch has no room at its receiver.
 const STUCK_WAIT: Duration = Duration::from_millis(1);
 /// A turn that takes longer is counted, in milliseconds (`turns_long` says this figure).
@@ -75,6 +75,8 @@ pub(crate) struct Core {
     pub(crate) answers: VecDeque<(SocketKey, HttpAnswer)>,
     /// Sockets with unread input to take in.
     pub(crate) resume: VecDeque<SocketKey>,
+    /// Clients that said more than they are heard at one go; who was heard longest ago is first.
+    pub(crate) put_off: VecDeque<SocketKey>,
     /// Clients whose socket went while they were opened.
     pub(crate) late_losses: Vec<(u32, Transport)>,
     /// Lists of connections being collected: parts so far, cores to come.
@@ -94,8 +96,8 @@ pub(crate) struct Core {
     pub(crate) accept_at: Vec<(u32, Time)>,
     /// A client is to be read no more from; looked at while its input is taken.
     pub(crate) holding: bool,
-    /// Counts rounds, and wraps: in each a client is heard so many frames.
-    pub(crate) round: u32,
+    /// Counts goes, and wraps: in each a client is heard so many frames. All that comes in at the front of a turn is one.
+    pub(crate) go: u32,
     bell: UnixStream,
     /// When to listen to the bell again, after that could not be.
     bell_at: Option<Time>,
@@ -180,6 +182,7 @@ impl Core {
             closing: Vec::new(),
             answers: VecDeque::new(),
             resume: VecDeque::new(),
+            put_off: VecDeque::new(),
             late_losses: Vec::new(),
             pages: HashMap::new(),
             lost_as: None,
@@ -190,7 +193,7 @@ impl Core {
             deflater: SharedDeflater::default(),
             plain: Vec::new(),
             holding: false,
-            round: 0,
+            go: 0,
             bell: parts.bell,
             bell_at: None,
             turn_bytes: 0,
@@ -238,7 +241,7 @@ impl Core {
             || !self.hubs.dirty.is_empty()
             || !self.late_losses.is_empty()
             || !self.doorway.is_empty()
-            || (!self.resume.is_empty() && self.admits())
+            || (!(self.resume.is_empty() && self.put_off.is_empty()) && self.admits())
             || self.accept_at.iter().any(|(_, at)| *at <= self.now)
             || self.is_done()
     }
@@ -274,7 +277,7 @@ impl Core {
     /// Everything after the submit; true when the core is done.
     pub(super) fn turn(&mut self) -> bool {
         self.io.shared.counters.turns.add(1);
-        self.round = self.round.wrapping_add(1);
+        self.go = self.go.wrapping_add(1);
         if self.doorway.was_used() {
             self.io.ring.take_more();
         }
@@ -285,8 +288,8 @@ impl Core {
         // Whom it ends is told in this turn, and closed in the next.
         self.heed_pressure();
         self.take_outcomes();
-        // Whoever is put off in this turn has had its share of this round.
-        let parked = self.resume.len();
+        // Those that come to wait in this turn have had their share of it.
+        let (waiting, have_waited) = (self.resume.len(), !self.put_off.is_empty());
         // What comes in meanwhile is for the next turn: a busy source must not keep timers waiting.
         for _ in 0..self.io.ring.completions() {
             if let Some(completion) = self.io.ring.next() {
@@ -307,10 +310,9 @@ impl Core {
         while let Some((key, answer)) = self.answers.pop_front() {
             self.http_answer(key, answer);
         }
-        self.hear_parked(parked);
-        self.flush_hubs();
-        self.mesh.send(&mut self.io.ring);
-        self.line.send();
+        self.take_up(waiting);
+        self.hear_on(have_waited);
+        self.flush();
         self.io.shared.counters.events_unsent.set(self.line.unsent() as u64);
         self.io.shared.counters.submissions_full.set(self.io.ring.full);
         self.io.shared.counters.completions_overflowed.set(self.io.ring.overflows);
@@ -342,53 +344,58 @@ impl Core {
     /// Ends the turn in the middle if it grew large.
     pub(crate) fn flush_early(&mut self) {
         if self.turn_bytes >= TURN_BYTES {
-            self.turn_bytes = 0;
             self.io.shared.counters.turns_flushed_early.add(1);
-            self.flush_hubs();
-            self.mesh.send(&mut self.io.ring);
-            self.line.send();
+            self.flush();
             self.io.submit_early();
         }
     }
 
-    /// Takes up what is parked, of so many sockets in the first round; and goes on, round after round, while nobody else
-    /// has something to say: who sends much and is alone is heard in one turn.
-    fn hear_parked(&mut self, mut parked: usize) {
-        for round in 0..ROUNDS_MAX {
-            for _ in 0..parked {
-                if !self.admits() {
-                    return;
-                }
-                let Some(key) = self.resume.pop_front() else { break };
-                // Others than clients wait for the next turn, not for the next round.
-                if round == 0 || self.is_client(key) {
-                    self.resume_input(key);
-                    self.flush_early();
-                } else {
-                    self.resume.push_back(key);
-                }
-            }
-            parked = self.resume.len();
-            if !self.resume.iter().any(|key| self.is_client(*key)) {
+    /// What the turn has done so far is on its way with the next submit.
+    fn flush(&mut self) {
+        self.turn_bytes = 0;
+        self.flush_hubs();
+        self.mesh.send(&mut self.io.ring);
+        self.line.send();
+    }
+
+    /// Takes up what waits, of so many sockets.
+    fn take_up(&mut self, waiting: usize) {
+        for _ in 0..waiting {
+            if !self.admits() {
                 return;
             }
-            if self.others_wait(None) {
-                // What else these send waits in the kernel, rather than here, until others are heard.
-                return self.resume.iter().for_each(|key| self.io.ration(*key));
-            }
-            self.round = self.round.wrapping_add(1);
+            let Some(key) = self.resume.pop_front() else { return };
+            self.resume_input(key);
+            self.flush_early();
         }
     }
 
-    fn is_client(&self, key: SocketKey) -> bool {
-        self.io.sockets.peek(key).is_some_and(|socket| matches!(socket.kind, Kind::Client(_)))
+    /// Hears who was put off, one go after another until somebody else has something to say: who sends much and is alone
+    /// is heard in one turn. If there was anybody when the turn began, the first has a go even so.
+    fn hear_on(&mut self, have_waited: bool) {
+        if self.put_off.is_empty() {
+            return;
+        }
+        // What others are owed does not wait for it.
+        self.flush();
+        self.io.submit_early();
+        for go in 0..GOES_MAX {
+            let is_kept = go == 0 && have_waited;
+            if !self.admits() || (!is_kept && self.others_wait()) {
+                return;
+            }
+            let Some(key) = self.put_off.pop_front() else { return };
+            self.go = self.go.wrapping_add(1);
+            self.resume_input(key);
+            self.flush_early();
+        }
     }
 
-    /// Whether anything has come that is not heard yet, from elsewhere than the socket in this slot.
-    pub(super) fn others_wait(&mut self, slot: Option<u32>) -> bool {
+    /// Whether anything has come that is not heard yet.
+    fn others_wait(&mut self) -> bool {
         let ring = &mut self.io.ring;
-        ring.take_more();
-        ring.has_others(slot) || !self.mesh.is_empty() || self.line.has_answers()
+        let do_wait = |ring: &Ring| ring.has_news() || !self.mesh.is_empty() || self.line.has_answers();
+        do_wait(ring) || (ring.take_some() && do_wait(ring))
     }
 
     fn complete(&mut self, completion: Completion) {
@@ -397,7 +404,6 @@ impl Core {
             Op::Accept => self.doorway.comes(completion),
             Op::Receive => match self.io.received(&completion) {
                 Received::Bytes(key, mut buffer) => {
-                    self.turn_bytes += buffer.len();
                     self.raw_input(key, &mut buffer);
                     self.io.recycle(buffer);
                     self.io.rearm(key);

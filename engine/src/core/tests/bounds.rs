@@ -11,7 +11,7 @@ use crate::core::line::ANSWERS_MAX;
 use crate::core::ring::{CHUNKS_MAX, Op, Ring};
 use crate::core::settings::RingSettings;
 use crate::core::socket::{Kind, Socket, Tls};
-use crate::core::turn::{Core, ROUNDS_MAX, TURN_BYTES};
+use crate::core::turn::{Core, GOES_MAX, TURN_BYTES};
 use crate::net::accept::Door;
 use crate::net::tls::{PLAIN_BYTES_MAX, TlsStream};
 use crate::net::{Listener, Scheme};
@@ -151,6 +151,27 @@ fn who_has_said_much(last: impl FnOnce(&UnixStream)) -> (Core, SocketKey, [UnixS
     (core, key, [one, other])
 }
 
+/// However much others say all the time; and what it says meanwhile waits in the kernel, not here: all that two who
+/// flooded had said was copied before others were heard.
+#[test]
+fn who_was_put_off_has_a_go_in_every_turn_and_nothing_more_is_received_from_it() {
+    let (mut core, key, [mut one, mut other]) = who_has_said_much(|_| {});
+    let go = masked(9, b"").repeat(usize::from(FRAMES_MAX));
+    let parked =
+        |core: &Core| core.io.sockets.peek(key).unwrap().unread.as_ref().map_or(0, |unread| unread.len());
+    for left in [3, 2, 1] {
+        assert_eq!(parked(&core), left * go.len());
+        one.write_all(&go).unwrap();
+        core.io.submit(false, None);
+        other.write_all(&masked(9, b"")).unwrap();
+        core.turn();
+    }
+    assert_eq!(parked(&core), 0);
+    while core.io.shared.counters.messages_in.get() < 3 + 7 * u64::from(FRAMES_MAX) + 1 {
+        turn(&mut core);
+    }
+}
+
 /// Who went away with a reset was not heard to the end if others spoke meanwhile.
 #[test]
 fn what_was_said_before_a_reset_is_heard() {
@@ -201,13 +222,13 @@ fn who_is_not_let_in_does_not_wait_for_it() {
 
 /// Timers have their turn even if nobody else says anything.
 #[test]
-fn a_turn_has_so_many_rounds() {
+fn a_turn_has_so_many_goes() {
     let mut core = still(Arc::new(Exchange::new(1)), |_| {});
     let _flooder = client_of(&mut core);
     let key = core.io.sockets.keys()[0];
-    let most = usize::from(FRAMES_MAX) * ROUNDS_MAX;
+    let most = usize::from(FRAMES_MAX) * GOES_MAX;
     core.io.park(key, &masked(9, b"").repeat(2 * most));
-    core.resume.push_back(key);
+    core.put_off.push_back(key);
     core.turn();
     assert_eq!(core.io.shared.counters.messages_in.get() as usize, most);
     while core.io.sockets.peek(key).unwrap().unread.is_some() {
