@@ -8,6 +8,7 @@ pub(crate) mod panics;
 mod pressure;
 mod races;
 mod stops;
+mod turns;
 
 use self::harness::*;
 use crate::core::Mode;
