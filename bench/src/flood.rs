@@ -11,7 +11,6 @@
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
-use hdrhistogram::Histogram;
 
 use crate::bystanders::{Bystanders, CALM_MS_MAX};
 use crate::cli::{Protocol, ServerArgs};
@@ -21,7 +20,7 @@ use crate::cuts::recovery_spec;
 use crate::error::Error;
 use crate::facts::{self, Quantile, quantiles};
 use crate::handler::{Handler, Http};
-use crate::judgement::{Bar, JudgeArgs};
+use crate::judgement::{Bar, JudgeArgs, Waits};
 use crate::pace::TURN_MAX;
 use crate::report::{Progress, Report};
 use crate::server::{self, Server, Verb};
@@ -88,7 +87,7 @@ pub(crate) struct FloodArgs {
     #[arg(long, default_value_t = 3.0)]
     pub(crate) seconds: f64,
     /// Rounds of calm and flood.
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 5)]
     pub(crate) rounds: u32,
     #[command(flatten)]
     pub(crate) judging: JudgeArgs,
@@ -143,8 +142,7 @@ struct Flood<'a> {
     /// By flooder, calls that are not answered, or frames that the socket has not taken.
     ahead: Vec<usize>,
     bystanders: Bystanders,
-    calm: Histogram<u64>,
-    flooded: Histogram<u64>,
+    judged: Vec<Waits>,
     /// What was due to bystanders in a flood and had not come when patience was at an end after it.
     starved: u64,
     /// Frames that a socket took, calls that were answered, connections that were opened.
@@ -189,8 +187,7 @@ impl<'a> Flood<'a> {
             block_count,
             ahead: vec![0; args.flooders],
             bystanders,
-            calm: facts::latencies(),
-            flooded: facts::latencies(),
+            judged: Vec::new(),
             starved: 0,
             done: 0,
             not_flooded: 0,
@@ -209,7 +206,7 @@ impl<'a> Flood<'a> {
         let patience = Duration::from_secs(self.args.server.timeout);
         for _ in 0..self.args.rounds {
             self.pass(half, false)?;
-            self.calm.add(self.bystanders.take_latency()?).expect("the same bounds");
+            let calm = self.bystanders.take_latency()?;
             let (cpu, start, done) = (facts::cpu_ns(self.server)?, Instant::now(), self.done);
             self.pass(half, true)?;
             self.flooded_s += start.elapsed().as_secs_f64();
@@ -220,7 +217,7 @@ impl<'a> Flood<'a> {
             let was_out = self.is_everybody_out();
             self.reopen()?;
             self.starved += self.bystanders.settle(patience)?;
-            self.flooded.add(self.bystanders.take_latency()?).expect("the same bounds");
+            self.judged.push(Waits { calm, shaken: self.bystanders.take_latency()? });
             self.settle()?;
             let is_shut_out = was_out && self.is_everybody_out();
             self.not_flooded += u64::from(self.done == done || is_shut_out);
@@ -350,10 +347,15 @@ impl<'a> Flood<'a> {
             let busy = cpu_ns as f64 / 1e9 / self.flooded_s;
             report.figure("server_cpus", "server CPUs busy beside it", busy, "", "");
         }
-        facts::latency(&mut report, &self.calm, &CALM);
-        report.distribution(&self.flooded, "", "");
-        facts::latency(&mut report, &self.flooded, &FLOODED);
-        self.args.judging.judge(&mut report, self.server, &self.calm, &self.flooded, &BAR);
+        let (mut calm, mut flooded) = (facts::latencies(), facts::latencies());
+        for round in &self.judged {
+            calm.add(&round.calm).expect("the same bounds");
+            flooded.add(&round.shaken).expect("the same bounds");
+        }
+        facts::latency(&mut report, &calm, &CALM);
+        report.distribution(&flooded, "", "");
+        facts::latency(&mut report, &flooded, &FLOODED);
+        self.args.judging.judge(&mut report, self.server, &self.judged, &BAR);
         report.violation("others_starved", "others' messages that did not come after it", self.starved);
         report.violation("not_flooded", "rounds in which the flood did not get through", self.not_flooded);
         report.violation(

@@ -15,7 +15,7 @@ use crate::crowd::{Crowd, Plain, Workload, member_spec};
 use crate::cuts::{recovery_spec, session_spec};
 use crate::error::Error;
 use crate::facts::{self, Quantile, quantiles};
-use crate::judgement::{Bar, JudgeArgs};
+use crate::judgement::{Bar, JudgeArgs, Waits};
 use crate::layout::{Layout, Source, group_name};
 use crate::pace::{Stall, TURN_MAX, UNACKNOWLEDGED_MAX};
 use crate::report::Report;
@@ -383,7 +383,12 @@ impl Run<'_> {
         facts::latency(&mut report, &self.all_read, &ALL_READ);
         report.distribution(&self.healthy, "", "");
         facts::latency(&mut report, &self.healthy, &HEALTHY);
-        args.judging.judge(&mut report, self.server, &self.all_read, &self.healthy, &BAR);
+        args.judging.judge(
+            &mut report,
+            self.server,
+            &[Waits { calm: self.all_read.clone(), shaken: self.healthy.clone() }],
+            &BAR,
+        );
         self.judge_turns(&mut report)?;
         if let Some(mib) = self.peak.mib {
             report.figure("resident_peak_mib", "server memory, peak while some stall", mib, "MiB", "");

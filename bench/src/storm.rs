@@ -12,7 +12,7 @@ use crate::client::{Change, Ending, Spec, Swarm};
 use crate::crowd::member_spec;
 use crate::error::Error;
 use crate::facts::{self, Quantile, quantiles};
-use crate::judgement::{Bar, JudgeArgs};
+use crate::judgement::{Bar, JudgeArgs, Waits};
 use crate::measure::{self, median};
 use crate::pace::{Schedule, Stall, TURN_MAX};
 use crate::report::{Progress, Report};
@@ -344,7 +344,12 @@ impl Storm<'_> {
             );
             facts::latency(&mut report, &self.calm, &CALM_LATENCY);
             facts::latency(&mut report, &self.shaken, &SHAKEN_LATENCY);
-            args.judging.judge(&mut report, self.server, &self.calm, &self.shaken, &BAR);
+            args.judging.judge(
+                &mut report,
+                self.server,
+                &[Waits { calm: self.calm, shaken: self.shaken }],
+                &BAR,
+            );
         }
         if let Some(overflows) = overflows {
             report.fact("listen_overflows", "listen queues overflowed (ListenOverflows)", overflows);
