@@ -262,6 +262,7 @@ impl Core {
             heard: true,
             held: false,
             slowed: false,
+            is_put_off: false,
             frames: 0,
             go: 0,
             meter: counted.filter(|counted| counted.is_metered()),

@@ -91,11 +91,30 @@ impl Core {
         }
     }
 
-    /// What is left of a client's input is for a later go; should its hub hold it, its hub says when.
+    /// What is left of a client's input is for a later go, or for when there is room for it; should its hub hold it, its
+    /// hub says when.
     fn go_on_later(&mut self, key: SocketKey) {
-        if !self.holding {
+        if self.holding {
+            return;
+        }
+        if !self.admits() {
+            return self.resume.push_back(key);
+        }
+        if let Some(Socket { kind: Kind::Client(client), .. }) = self.io.sockets.get(key)
+            && !std::mem::replace(&mut client.is_put_off, true)
+        {
             self.put_off.push_back(key);
         }
+    }
+
+    /// One more go at what the client said that was put off first.
+    pub(super) fn hear_next(&mut self) {
+        let Some(key) = self.put_off.pop_front() else { return };
+        if let Some(Socket { kind: Kind::Client(client), .. }) = self.io.sockets.get(key) {
+            client.is_put_off = false;
+        }
+        self.go = self.go.wrapping_add(1);
+        self.resume_input(key);
     }
 
     /// What a client said; returns how many bytes were taken (all, unless another core is behind, or they are more than
@@ -149,6 +168,7 @@ impl Core {
                 Err(broken) => {
                     let counters = &self.io.shared.counters;
                     // Those in front of it were good.
+                    self.turn_bytes += taken;
                     counters.messages_in.add(messages);
                     if broken.panicked { &counters.panics } else { &counters.faults }.add(1);
                     if !broken.panicked {

@@ -115,6 +115,11 @@ impl Io {
             || self.finishing.iter().any(ready)
     }
 
+    /// Whether something waits to be encrypted, which the next submit does.
+    pub(crate) fn has_sealed(&self) -> bool {
+        !self.pumping.is_empty()
+    }
+
     /// When [`Io::submit`] has something to do that nothing else tells.
     pub(crate) fn next_resume(&self) -> Option<Time> {
         self.paused.front().map(|(at, _)| *at)

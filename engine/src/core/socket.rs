@@ -190,6 +190,8 @@ pub(crate) struct Client {
     pub(crate) held: bool,
     /// It published while memory is short: nothing is read from it until the next look.
     pub(crate) slowed: bool,
+    /// It stands among those that said more than they are heard at one go.
+    pub(crate) is_put_off: bool,
     /// Frames it was heard in the go of this number.
     pub(crate) frames: u16,
     pub(crate) go: u32,

@@ -376,23 +376,26 @@ impl Core {
         if self.put_off.is_empty() {
             return;
         }
-        // What others are owed does not wait for it.
+        // What others are owed does not wait for it, nor does what they say next.
         self.flush();
+        self.io.arm_all();
         self.io.submit_early();
         for go in 0..GOES_MAX {
             let is_kept = go == 0 && have_waited;
-            if !self.admits() || (!is_kept && self.others_wait()) {
+            if self.put_off.is_empty() || !self.admits() || (!is_kept && self.others_wait()) {
                 return;
             }
-            let Some(key) = self.put_off.pop_front() else { return };
-            self.go = self.go.wrapping_add(1);
-            self.resume_input(key);
+            self.hear_next();
             self.flush_early();
         }
     }
 
-    /// Whether anything has come that is not heard yet.
+    /// Whether anybody has come or left who is not seen to yet, waits for the next submit, or has said something that is
+    /// not heard yet.
     fn others_wait(&mut self) -> bool {
+        if !self.doorway.is_empty() || self.io.has_sealed() {
+            return true;
+        }
         let ring = &mut self.io.ring;
         let do_wait = |ring: &Ring| ring.has_news() || !self.mesh.is_empty() || self.line.has_answers();
         do_wait(ring) || (ring.take_some() && do_wait(ring))
@@ -577,12 +580,12 @@ impl Core {
         }
     }
 
-    fn deadline(&mut self, key: SocketKey) {
+    pub(super) fn deadline(&mut self, key: SocketKey) {
         let Some(socket) = self.io.sockets.get(key) else { return };
         match &mut socket.kind {
             Kind::Client(client) => {
-                // Nobody hears the answers of one that is not read from.
-                client.heard |= client.is_paused();
+                // Nobody hears the answers of one that is not read from, or has not got so far.
+                client.heard |= client.is_paused() || socket.unread.is_some();
                 let missed = client.pings_missed + u8::from(!client.heard);
                 let (hub, connection, heard) = (client.hub, client.connection, client.heard);
                 client.pings_missed = missed;

@@ -9,6 +9,7 @@ use crate::core::socket::{Kind, Socket};
 use crate::core::turn::{Core, GOES_MAX, TURN_BYTES};
 use crate::net::accept::Door;
 use crate::net::{Listener, Scheme};
+use ringhub_hub::effect::MeshItem;
 use ringhub_hub::event::Reply;
 use ringhub_hub::{Input, SocketKey, Ticket};
 use ringhub_protocol::name::HubName;
@@ -115,6 +116,76 @@ fn who_was_put_off_has_a_go_in_every_turn_and_nothing_more_is_received_from_it()
     while core.io.shared.counters.messages_in.get() < 3 + 7 * u64::from(FRAMES_MAX) + 1 {
         turn(&mut core);
     }
+}
+
+/// Who had just come, or was received from anew, or left, was looked for in vain.
+#[test]
+fn nobody_is_heard_on_while_others_come_and_leave() {
+    let (mut core, _, _peers) = who_has_said_much(|_| {});
+    core.io.submit(false, None);
+    let (mut peer, end) = UnixStream::pair().unwrap();
+    peer.write_all(&upgrade("/client/hubs/chat", None)).unwrap();
+    let newcomer = core.io.adopt(Socket::new(end.into(), Listener::Service));
+    core.io.arm(newcomer);
+    core.turn();
+    let heard = |core: &Core| core.io.shared.counters.messages_in.get() - 1;
+    assert_eq!(heard(&core), 2 * u64::from(FRAMES_MAX), "one go in each turn");
+
+    let (mut core, _, _peers) = who_has_said_much(|_| {});
+    for _ in 0..=LEAVING_MAX {
+        let (_, end) = UnixStream::pair().unwrap();
+        let key = core.io.adopt(Socket::new(end.into(), Listener::Service));
+        core.io.arm(key);
+    }
+    turn(&mut core);
+    assert!(!core.doorway.is_empty());
+    assert_eq!(heard(&core), 2 * u64::from(FRAMES_MAX));
+}
+
+/// They were put behind those who flood: one of them a turn.
+#[test]
+fn who_was_not_heard_for_want_of_room_is_heard_as_soon_as_there_is_some() {
+    let mut core = still(Arc::new(Exchange::new(1)), |settings| settings.mesh.batch_bytes_max = 1);
+    let mut clients: Vec<_> = (0..4).map(|_| client_of(&mut core)).collect();
+    core.mesh.forward(core.id, &HubName::parse("chat").unwrap(), MeshItem::Agreed(Ticket(0)));
+    assert!(!core.admits());
+    let (last, first) = clients.split_last_mut().unwrap();
+    first.iter_mut().for_each(|client| client.write_all(&masked(9, b"")).unwrap());
+    for heard in [0, 4] {
+        core.io.submit(false, None);
+        last.write_all(&masked(9, b"")).unwrap();
+        core.turn();
+        assert_eq!(core.io.shared.counters.messages_in.get(), heard);
+        assert!(core.admits());
+    }
+}
+
+/// Its hub had it wait and go on while it was put off: it had two goes from then on where others had one.
+#[test]
+fn who_is_put_off_is_so_once() {
+    let (mut core, key, [_one, mut other]) = who_has_said_much(|_| {});
+    core.hold(key);
+    core.release(key);
+    core.io.submit(false, None);
+    other.write_all(&masked(9, b"")).unwrap();
+    core.turn();
+    assert!(core.io.sockets.peek(key).unwrap().unread.is_some());
+    assert_eq!(core.put_off, [key]);
+    assert!(core.resume.is_empty());
+}
+
+/// Its pongs were among what it had said.
+#[test]
+fn who_is_not_heard_to_the_end_is_not_taken_for_silent() {
+    let (mut core, key, _peers) = who_has_said_much(|_| {});
+    let periods = u64::from(core.settings.sockets.pings_missed_max) + 2;
+    (0..periods).for_each(|_| core.deadline(key));
+    assert_eq!(core.io.shared.counters.ping_timeouts.get(), 0);
+    while core.io.sockets.peek(key).unwrap().unread.is_some() {
+        turn(&mut core);
+    }
+    (0..periods).for_each(|_| core.deadline(key));
+    assert_eq!(core.io.shared.counters.ping_timeouts.get(), 1);
 }
 
 /// Who went away with a reset was not heard to the end if others spoke meanwhile.
@@ -241,6 +312,12 @@ fn a_turn_is_flushed_when_so_much_has_come_in() {
     assert_eq!(said(&mut core, &mut clients[..1]), 0);
     assert_eq!(said(&mut core, &mut clients), 1);
     assert_eq!(core.io.shared.counters.messages_in.get(), 4, "in one turn each");
+    // What stood in front of a fault was not counted.
+    let key = core.io.sockets.keys()[0];
+    core.io.park(key, &[masked(1, &vec![b'x'; TURN_BYTES]), masked(3, b"")].concat());
+    core.put_off.push_back(key);
+    core.turn();
+    assert_eq!((flushed(&core), core.io.shared.counters.faults.get()), (2, 1));
 }
 
 /// However many come at once, clients are heard in between.
