@@ -6,7 +6,7 @@
 //! go, whatever it has sent, while others have something to say: they do not wait behind who says much.
 
 use crate::core::socket::{Client, Kind, Socket, flag};
-use crate::core::turn::{Core, TURN_BYTES};
+use crate::core::turn::{Core, Heard, TURN_BYTES};
 use crate::net::client::{Said, listen};
 use ringhub_hub::{Input, SocketKey, Transport};
 use ringhub_protocol::ws::deflate::InflateCounts;
@@ -34,6 +34,11 @@ impl Core {
     /// Plain bytes of a socket.
     pub(crate) fn input(&mut self, key: SocketKey, bytes: &mut [u8]) {
         let Some(socket) = self.io.sockets.get(key) else { return };
+        self.heard = match self.heard {
+            Heard::Nobody => Heard::One(key),
+            Heard::One(one) if one == key => Heard::One(key),
+            _ => Heard::Others,
+        };
         if !matches!(socket.kind, Kind::Client(_)) {
             self.turn_bytes += bytes.len();
         }
@@ -42,7 +47,15 @@ impl Core {
             Kind::Client(_) | Kind::Echo(_) if socket.unread.is_some() => self.io.park(key, bytes),
             Kind::Client(client) if client.is_paused() => self.io.park(key, bytes),
             Kind::Client(_) => {
-                let taken = self.client_input(key, bytes);
+                let mut taken = self.client_input(key, bytes);
+                if taken < bytes.len() {
+                    // Or looking for others would bring in all it has sent.
+                    self.io.pause_receive(key);
+                }
+                while taken < bytes.len() && self.is_alone(key) {
+                    self.go = self.go.wrapping_add(1);
+                    taken += self.client_input(key, &mut bytes[taken..]);
+                }
                 if taken < bytes.len() {
                     self.io.park(key, &bytes[taken..]);
                     self.go_on_later(key);
@@ -89,6 +102,17 @@ impl Core {
         {
             if socket.ended { self.ended(key) } else { self.io.arm(key) }
         }
+    }
+
+    /// Whether a client that has had a go may have another at once: nobody else has said anything, heard or not.
+    fn is_alone(&mut self, key: SocketKey) -> bool {
+        self.admits()
+            && !self.holding
+            && self.turn_bytes < TURN_BYTES
+            && self.heard == Heard::One(key)
+            && self.put_off.is_empty()
+            && self.resume.is_empty()
+            && !self.others_wait(Some(key.slot))
     }
 
     /// What is left of a client's input is for a later go, or for when there is room for it; should its hub hold it, its

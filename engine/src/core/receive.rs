@@ -187,6 +187,12 @@ impl Io {
     pub(crate) fn park(&mut self, key: SocketKey, rest: &[u8]) {
         let Some(socket) = self.sockets.get(key) else { return };
         socket.unread.get_or_insert_default().push(rest);
+        self.pause_receive(key);
+    }
+
+    /// Receives no more from this socket until what has come is taken.
+    pub(crate) fn pause_receive(&mut self, key: SocketKey) {
+        let Some(socket) = self.sockets.get(key) else { return };
         if matches!(socket.receiving, Receiving::Multi | Receiving::Fed) {
             self.shared.counters.receive_pauses.add(1);
             socket.receiving = Receiving::Ending;

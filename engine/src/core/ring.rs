@@ -425,10 +425,11 @@ impl Ring {
         }
     }
 
-    /// Whether among the completions that wait there is more than what our own cancels bring about.
-    pub(crate) fn has_news(&self) -> bool {
+    /// Whether among the completions that wait there is more than what our own cancels bring about, and the socket in
+    /// this slot said.
+    pub(crate) fn has_news(&self, beside: Option<u32>) -> bool {
         self.inbox.iter().any(|next| match next.op {
-            Op::Receive => next.result != -libc::ECANCELED,
+            Op::Receive => next.result != -libc::ECANCELED && Some(next.slot) != beside,
             op => op != Op::Cancel,
         })
     }

@@ -136,18 +136,18 @@ pub(crate) struct Unread {
 }
 
 impl Unread {
-    /// Puts bytes behind what there is.
+    /// Puts bytes behind what there is; what is taken gives them its place if that is half of it all.
     pub(crate) fn push(&mut self, bytes: &[u8]) {
+        if self.taken >= self.bytes.len() / 2 {
+            self.bytes.drain(..self.taken);
+            self.taken = 0;
+        }
         self.bytes.extend_from_slice(bytes);
     }
 
     /// So much of it is taken.
     pub(crate) fn advance(&mut self, taken: usize) {
         self.taken += taken;
-        if self.taken >= self.bytes.len() / 2 {
-            self.bytes.drain(..self.taken);
-            self.taken = 0;
-        }
     }
 
     /// What it costs, in bytes.

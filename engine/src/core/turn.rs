@@ -48,6 +48,15 @@ const SNAPSHOT_MS: u64 = 1000;
 /// How long a stop waits for sockets it has cut.
 const CUT_MS: u64 = 1000;
 
+/// Who was heard since the last flush.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Heard {
+    Nobody,
+    One(SocketKey),
+    /// More than one.
+    Others,
+}
+
 /// What one thread owns.
 pub(crate) struct Core {
     pub(crate) id: CoreId,
@@ -102,6 +111,8 @@ pub(crate) struct Core {
     /// When to listen to the bell again, after that could not be.
     bell_at: Option<Time>,
     pub(crate) turn_bytes: usize,
+    /// Who said what the next flush is about.
+    pub(crate) heard: Heard,
     snapshot_at: Time,
     /// The last look at memory that was heeded.
     pub(crate) pressure_look: u64,
@@ -197,6 +208,7 @@ impl Core {
             bell: parts.bell,
             bell_at: None,
             turn_bytes: 0,
+            heard: Heard::Nobody,
             snapshot_at: now,
             pressure_look: 0,
             short_of_memory: false,
@@ -352,7 +364,7 @@ impl Core {
 
     /// What the turn has done so far is on its way with the next submit.
     fn flush(&mut self) {
-        self.turn_bytes = 0;
+        (self.turn_bytes, self.heard) = (0, Heard::Nobody);
         self.flush_hubs();
         self.mesh.send(&mut self.io.ring);
         self.line.send();
@@ -382,7 +394,7 @@ impl Core {
         self.io.submit_early();
         for go in 0..GOES_MAX {
             let is_kept = go == 0 && have_waited;
-            if self.put_off.is_empty() || !self.admits() || (!is_kept && self.others_wait()) {
+            if self.put_off.is_empty() || !self.admits() || (!is_kept && self.others_wait(None)) {
                 return;
             }
             self.hear_next();
@@ -390,14 +402,14 @@ impl Core {
         }
     }
 
-    /// Whether anybody has come or left who is not seen to yet, waits for the next submit, or has said something that is
-    /// not heard yet.
-    fn others_wait(&mut self) -> bool {
+    /// Whether anybody beside the socket in this slot has come or left who is not seen to yet, waits for the next submit,
+    /// or has said something that is not heard yet.
+    pub(super) fn others_wait(&mut self, beside: Option<u32>) -> bool {
         if !self.doorway.is_empty() || self.io.has_sealed() {
             return true;
         }
         let ring = &mut self.io.ring;
-        let do_wait = |ring: &Ring| ring.has_news() || !self.mesh.is_empty() || self.line.has_answers();
+        let do_wait = |ring: &Ring| ring.has_news(beside) || !self.mesh.is_empty() || self.line.has_answers();
         do_wait(ring) || (ring.take_some() && do_wait(ring))
     }
 
