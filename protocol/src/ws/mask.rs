@@ -40,7 +40,7 @@ mod tests {
     fn equals_the_definition_for_every_length_and_phase() {
         let key = [0x37, 0xfa, 0x21, 0x3d];
         // Miri takes a thousand times longer.
-        let (lens, phases) = if cfg!(miri) { (70, 5) } else { (200, 9) };
+        let (lens, phases) = if cfg!(miri) { (36, 5) } else { (200, 9) };
         for len in 0..lens {
             for phase in 0..phases {
                 let plain: Vec<u8> = (0..len).map(|at| (at * 7) as u8).collect();
@@ -56,7 +56,7 @@ mod tests {
     #[test]
     fn pieces_equal_the_whole() {
         let key = [1, 2, 3, 4];
-        let plain: Vec<u8> = (0..=255).collect();
+        let plain: Vec<u8> = (0..=if cfg!(miri) { 40 } else { 255 }).collect();
         let mut whole = plain.clone();
         unmask(&mut whole, key, 0);
         for cut in 0..plain.len() {
