@@ -244,8 +244,12 @@ impl Queue {
         let mut lines = Vec::new();
         while let Some(events) = self.take(&mut lines) {
             match sink.deliver(&lines) {
-                Ok(()) => self.delivered.fetch_add(events, Ordering::Relaxed),
+                Ok(()) => {
+                    self.delivered.fetch_add(events, Ordering::Relaxed);
+                }
                 Err(error) => {
+                    // First: who has read the record finds it counted.
+                    self.failed.fetch_add(events, Ordering::Relaxed);
                     if let Some(left_out) = self.failing.admits(tokio::time::Instant::now()) {
                         tracing::warn!(
                             listener = self.name,
@@ -254,9 +258,8 @@ impl Queue {
                             "events were not delivered: {error}"
                         );
                     }
-                    self.failed.fetch_add(events, Ordering::Relaxed)
                 }
-            };
+            }
         }
     }
 

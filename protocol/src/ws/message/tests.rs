@@ -89,13 +89,16 @@ fn an_announced_length_allocates_nothing() {
 /// was free.
 #[test]
 fn what_is_held_is_what_came_and_not_what_was_announced() {
+    // Masking that much, byte by byte, is slow under Miri.
+    let came = if cfg!(miri) { 6 << 10 } else { 60 << 10 };
     for first in [0x81, 0x82, 0xc1] {
         let mut decoder = Decoder::deflated();
-        let mut frame = client_frame(first, &[b'x'; 1 << 20]);
-        decoder.next(&mut frame[..15], &LIMITS).expect("legal");
+        // A megabyte, masked by zeros, and the first byte.
+        let mut head = [first, 0xff, 0, 0, 0, 0, 0, 0x10, 0, 0, 0, 0, 0, 0, b'x'];
+        decoder.next(&mut head, &LIMITS).expect("legal");
         assert!((1..=8).contains(&decoder.held_bytes()), "{}", decoder.held_bytes());
-        decoder.next(&mut frame[15..60 << 10], &LIMITS).expect("legal");
-        assert!((50 << 10..=120 << 10).contains(&decoder.held_bytes()), "{}", decoder.held_bytes());
+        decoder.next(&mut vec![b'x'; came], &LIMITS).expect("legal");
+        assert!((came..=2 * came).contains(&decoder.held_bytes()), "{}", decoder.held_bytes());
     }
 }
 
