@@ -18,6 +18,8 @@ use ringhub_protocol::uri::percent_decode;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+const RAW_VALUE: &[u8] = b"$serde_json::private::RawValue";
+
 fuzz_target!(|input: &[u8]| {
     let Some((&kind, rest)) = input.split_first() else { return };
     let mut lines = Lines(rest);
@@ -85,7 +87,12 @@ fn request(lines: &mut Lines<'_>) {
         certificates: &[certificate],
     }
     .body();
-    let read: Value = serde_json::from_slice(&body).expect("a body is JSON");
+    serde_json::from_slice::<&RawValue>(&body).expect("a body is JSON");
+    // A `Value` takes an object for something else whose first name is the one it keeps for raw values.
+    if body.windows(RAW_VALUE.len()).any(|name| name == RAW_VALUE) {
+        return;
+    }
+    let read: Value = serde_json::from_slice(&body).expect("a body is a value");
     assert_eq!(read["subprotocols"][0], subprotocol);
     assert_eq!(read["clientCertificates"][0]["content"], subprotocol);
     for (map, secret) in [("claims", "-"), ("query", "access_token"), ("headers", "authorization")] {

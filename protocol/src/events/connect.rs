@@ -264,6 +264,19 @@ mod tests {
         );
     }
 
+    /// Readers that hold JSON as serde_json's `Value` stumble over it, as the fuzz target did; other readers do not.
+    #[test]
+    fn a_name_that_serde_json_keeps_for_itself_is_like_any_other() {
+        let request = ConnectRequest { query: "$serde_json::private::RawValue=\"", ..NOBODY };
+        assert_eq!(
+            String::from_utf8(request.body()).unwrap(),
+            concat!(
+                r#"{"claims":{},"query":{"$serde_json::private::RawValue":["\""]},"headers":{},"#,
+                r#""subprotocols":[],"clientCertificates":[]}"#
+            )
+        );
+    }
+
     #[test]
     fn claims_are_lists_of_texts() {
         let claims =
