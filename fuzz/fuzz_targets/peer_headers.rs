@@ -120,7 +120,9 @@ fn check_origin(pattern: &str, origin: &str) {
             let Some(canonical) = canonical(origin) else { return assert!(!matches, "{origin} is none") };
             let expected = match canonical.strip_prefix(&format!("{scheme}://")) {
                 Some(rest) if *subdomains => {
-                    rest.strip_suffix(&end).is_some_and(|sub| sub.len() > 1 && sub.ends_with('.'))
+                    let is_legal = |byte: u8| byte.is_ascii_alphanumeric() || b"-._*:[".contains(&byte);
+                    rest.strip_suffix(&end)
+                        .is_some_and(|sub| sub.len() > 1 && sub.ends_with('.') && sub.bytes().all(is_legal))
                 }
                 Some(rest) => rest == end,
                 None => false,
