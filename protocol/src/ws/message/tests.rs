@@ -89,7 +89,7 @@ fn an_announced_length_allocates_nothing() {
 /// was free.
 #[test]
 fn what_is_held_is_what_came_and_not_what_was_announced() {
-    // Masking that much, byte by byte, is slow under Miri.
+    // Unmasking more takes long under Miri.
     let came = if cfg!(miri) { 6 << 10 } else { 60 << 10 };
     for first in [0x81, 0x82, 0xc1] {
         let mut decoder = Decoder::deflated();
